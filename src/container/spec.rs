@@ -1,0 +1,218 @@
+//! The immutable description of one container: request, image configuration and defaults made into one
+//! value, complete and checked before the first side effect, and written once as `spec.json`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A container, complete.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Spec {
+    /// 64 lower-case hexadecimal digits.
+    pub id: String,
+    pub name: String,
+    /// Seconds since the epoch.
+    pub created: u64,
+    pub root: Root,
+    pub read_only: bool,
+    pub process: Process,
+    pub identity: crate::identity::Identity,
+    pub namespaces: Namespaces,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    pub mounts: Vec<Mount>,
+    pub devices: Vec<Device>,
+    pub security: Security,
+    pub rlimits: Vec<Rlimit>,
+    pub sysctls: BTreeMap<String, String>,
+    pub oom_score_adj: Option<i32>,
+    pub network: crate::network::Network,
+    /// Bytes of /dev/shm.
+    pub shm_size: u64,
+    /// Run a small init as PID 1 that reaps and forwards signals.
+    pub init: bool,
+    pub stop_signal: i32,
+    /// Seconds between the stop signal and SIGKILL.
+    pub stop_timeout: u64,
+    /// Seconds after which the container is killed; none: never.
+    pub timeout: Option<u64>,
+    pub log_driver: LogDriver,
+    /// `--rm`: the container's directory goes with its exit.
+    pub remove_on_exit: bool,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// Notices of everything that the host could not give and what was taken instead.
+    pub degraded: Vec<String>,
+}
+
+/// Where the root file system comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Root {
+    /// The built-in image `host`: the machine's own system directories as lowers.
+    Host { driver: Driver },
+    /// `--rootfs DIR`, untouched below an upper layer (or bare, with `read_only`).
+    Directory { path: PathBuf, driver: Driver },
+    /// `--rootfs-rw DIR`: changes go into the directory itself.
+    WritableDirectory { path: PathBuf },
+}
+
+/// How the layers are stacked; chosen by [`crate::layers`] before the spec is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Driver {
+    FuseOverlayfs,
+    Overlay,
+    /// No overlay is to be had or needed: the root is bound read-only.
+    Bind,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Process {
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub cwd: PathBuf,
+    /// `--user` as typed (`name`, `uid`, `name:group`, …); looked up in the container's own passwd file.
+    pub user: Option<String>,
+    /// `--group-add`: names or IDs, looked up in the container's own group file.
+    pub groups: Vec<String>,
+    /// `--group-add keep-groups`: the caller's supplementary groups are kept.
+    pub keep_groups: bool,
+    pub terminal: bool,
+    pub stdin: bool,
+    pub umask: Option<u32>,
+}
+
+/// One namespace of the container.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Namespace {
+    #[default]
+    Private,
+    Host,
+    /// A file of nsfs, such as /proc/PID/ns/net.
+    Path(PathBuf),
+    /// The namespace of a running container, by its full ID.
+    Container(String),
+}
+
+/// All but the user namespace (which is [`crate::identity::Identity`]) and the mount namespace (always private).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Namespaces {
+    pub pid: Namespace,
+    pub ipc: Namespace,
+    pub uts: Namespace,
+    pub net: Namespace,
+    pub cgroup: Namespace,
+    /// Private only on request; `Host` by default.
+    pub time: Namespace,
+}
+
+/// mount_namespaces(7), SHARED SUBTREES.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Propagation {
+    Private,
+    Slave,
+    Shared,
+    Unbindable,
+}
+
+/// Mount flags that every kind takes. `None` keeps what the source has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MountFlags {
+    pub read_only: bool,
+    pub no_exec: bool,
+    pub no_suid: bool,
+    pub no_dev: bool,
+}
+
+/// One mount that the user asked for (`-v`, `--mount`, `--tmpfs`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Absolute, inside the container; `..` and symlinks are resolved inside the root at mount time.
+    pub target: PathBuf,
+    pub flags: MountFlags,
+    pub kind: MountKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MountKind {
+    Bind(Bind),
+    Tmpfs {
+        /// Bytes; none: the kernel's default of half the memory.
+        size: Option<u64>,
+        mode: Option<u32>,
+        /// Copy what the image has at the target into the new tmpfs.
+        copy_up: bool,
+    },
+    Devpts,
+    Mqueue,
+    Proc,
+    Sysfs,
+    Cgroup,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// Absolute on the host.
+    pub source: PathBuf,
+    pub recursive: bool,
+    pub propagation: Propagation,
+    /// Propagation applies to the mounts below, too (the r-forms).
+    pub recursive_propagation: bool,
+    /// `U`: chown the source to the container's user.
+    pub chown: bool,
+    /// `O`: changes go to a throw-away upper over the source.
+    pub overlay: bool,
+    /// `idmap`: an ID-mapped mount (refused by the kernel for most file systems without root).
+    pub idmap: bool,
+}
+
+/// `--device HOST[:CONTAINER[:rwm]]`: the host's node is bound; what may be done with it is what the caller may do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub host: PathBuf,
+    pub container: PathBuf,
+    /// Permissions without `w` bind the node read-only.
+    pub write: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Security {
+    pub privileged: bool,
+    pub capabilities: crate::container::capabilities::CapSet,
+    pub seccomp: Seccomp,
+    pub no_new_privileges: bool,
+    pub masked_paths: Vec<PathBuf>,
+    pub read_only_paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seccomp {
+    Default,
+    Unconfined,
+    /// A profile in docker's JSON format: its text, read when the container was made.
+    Profile(String),
+}
+
+/// getrlimit(2); `u64::MAX` is unlimited.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rlimit {
+    /// The RLIMIT_* number.
+    pub resource: u32,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// `TIMESTAMP stdout|stderr F|P TEXT`, a line each.
+    K8sFile,
+    None,
+    /// The caller's streams are the container's; nothing is kept.
+    Passthrough,
+}

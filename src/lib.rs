@@ -1,0 +1,24 @@
+//! sbx: containers for people without root.
+//!
+//! The folders follow the path of `sbx run`: words become a request ([`cli`]), the request becomes one
+//! immutable spec ([`container`]), the source of the root file system is found ([`image`]), mounted
+//! ([`layers`]), entered ([`sandbox`], with [`identity`] and [`seccomp`]), connected ([`network`]) and
+//! watched ([`monitor`]); the caller's terminal and streams are served by [`client`].
+
+pub mod cli;
+pub mod client;
+pub mod container;
+pub mod doctor;
+pub mod error;
+pub mod host;
+pub mod identity;
+pub mod image;
+pub mod layers;
+pub mod monitor;
+pub mod network;
+pub mod output;
+pub mod sandbox;
+pub mod seccomp;
+pub mod sys;
+
+pub use error::{Error, Result};

@@ -1,0 +1,1 @@
+//! One binary for every end-to-end test: each module states the behaviour of one subject.
