@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// sbx itself failed (docker-run(1), exit status).
@@ -12,10 +14,11 @@ pub const EXIT_NOT_INVOKABLE: u8 = 126;
 pub const EXIT_NOT_FOUND: u8 = 127;
 
 /// A failure as the user reads it: one sentence, its causes, and hints that mend it.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Inner {
     code: u8,
     message: String,

@@ -51,8 +51,9 @@ pub struct Spec {
 pub enum Root {
     /// The built-in image `host`: the machine's own system directories as lowers.
     Host { driver: Driver },
-    /// `--rootfs DIR`, untouched below an upper layer (or bare, with `read_only`).
-    Directory { path: PathBuf, driver: Driver },
+    /// Directories, from the lowest to the topmost, untouched below an upper layer (or one alone, bare and
+    /// read-only).
+    Directories { lowers: Vec<PathBuf>, driver: Driver },
     /// `--rootfs-rw DIR`: changes go into the directory itself.
     WritableDirectory { path: PathBuf },
 }

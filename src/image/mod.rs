@@ -1,1 +1,43 @@
-//! image
+//! Where a root file system comes from. Today: the built-in image `host` and plain directories. An image
+//! store resolves its references here into lowers and a configuration; nothing below this folder asks
+//! where the lowers came from.
+
+pub mod host;
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+
+/// What the command line names as the source of the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    Host,
+    /// Directories from the lowest to the topmost.
+    Directories(Vec<PathBuf>),
+    WritableDirectory(PathBuf),
+}
+
+/// What an image says of the command that it runs (OCI image specification, config.md). The sources of
+/// today say nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    pub entrypoint: Vec<String>,
+    pub command: Vec<String>,
+    pub env: Vec<String>,
+    pub working_dir: Option<String>,
+    pub user: Option<String>,
+    pub stop_signal: Option<String>,
+}
+
+/// Resolves an image name.
+///
+/// # Errors
+/// Every name but `host`: there is no image store yet.
+pub fn resolve(name: &str) -> Result<(Source, Config)> {
+    if name == "host" {
+        return Ok((Source::Host, host::config()));
+    }
+    Err(Error::new(format!("cannot run the image `{name}`"))
+        .because("images from registries and archives are not supported yet")
+        .hint("use the built-in image `host`, or `--rootfs DIR` with a directory that holds a root file system"))
+}

@@ -1,1 +1,140 @@
-//! layers
+//! Stacking: lowers that nobody changes and one upper of the container's own become one root.
+//!
+//! Two drivers do it: the kernel's overlay, mounted by the container's own process in its user namespace,
+//! and fuse-overlayfs, a process beside the container that serves a FUSE mount made by the container. The
+//! image `host` and every container whose map is not the canonical one take fuse-overlayfs: it squashes
+//! owners, and it works with the canonical map below while FUSE shows the container's map above.
+
+pub mod fuse_overlayfs;
+pub mod overlay;
+pub mod remove;
+
+use std::path::{Path, PathBuf};
+
+use crate::container::spec::{Driver, Root};
+use crate::error::{Error, Result};
+use crate::identity::Identity;
+use crate::image::Source;
+
+/// The directories of one container's upper layer.
+#[derive(Debug, Clone)]
+pub struct Upper {
+    pub upper: PathBuf,
+    pub work: PathBuf,
+    /// The upper goes with the container, so that nothing need be written through to the disk.
+    pub throw_away: bool,
+}
+
+/// What decides between the drivers, asked only where the answer matters.
+pub struct Host<'a> {
+    /// Where uppers lie.
+    pub store: &'a Path,
+    pub identity: &'a Identity,
+    pub read_only: bool,
+    /// Every directory and file that will be mounted on, to see whether a bare root has them all.
+    pub mount_points: &'a [&'a Path],
+}
+
+/// `--storage-driver`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Choice {
+    #[default]
+    Auto,
+    FuseOverlayfs,
+    Overlay,
+}
+
+/// Decides how `source` is stacked; what had to be left is added to `notes`.
+///
+/// # Errors
+/// A driver that was asked for and is not to be had, or none that can do what is needed.
+pub fn choose(source: Source, choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Result<Root> {
+    match source {
+        Source::Host => host_image(choice, notes),
+        Source::WritableDirectory(path) => Ok(Root::WritableDirectory { path: directory(&path)? }),
+        Source::Directories(paths) => {
+            let lowers = paths.iter().map(|path| directory(path)).collect::<Result<Vec<_>>>()?;
+            let driver = for_directories(&lowers, choice, host, notes)?;
+            Ok(Root::Directories { lowers, driver })
+        }
+    }
+}
+
+fn host_image(choice: Choice, notes: &mut Vec<String>) -> Result<Root> {
+    match (choice, fuse_overlayfs::available()) {
+        (Choice::Overlay, _) => Err(Error::new("cannot use the driver `overlay` for the image `host`")
+            .because("the kernel's overlay does not cross the mounts that the image is made of")
+            .hint("leave out `--storage-driver`, or use `--storage-driver fuse-overlayfs`")),
+        (_, Ok(_)) => Ok(Root::Host { driver: Driver::FuseOverlayfs }),
+        (Choice::FuseOverlayfs, Err(missing)) => Err(missing),
+        (Choice::Auto, Err(missing)) => {
+            notes.push(format!(
+                "the image `host` is read-only, with a tmpfs on /tmp, /run, /var/tmp and /root: {}",
+                missing.causes().join(": ")
+            ));
+            Ok(Root::Host { driver: Driver::Bind })
+        }
+    }
+}
+
+fn for_directories(
+    lowers: &[PathBuf],
+    choice: Choice,
+    host: &Host<'_>,
+    notes: &mut Vec<String>,
+) -> Result<Driver> {
+    let bare = host.read_only && lowers.len() == 1 && host.mount_points.iter().all(|p| has(&lowers[0], p));
+    let remapped = host.identity.nested.is_some();
+    match choice {
+        Choice::Auto if bare => Ok(Driver::Bind),
+        Choice::FuseOverlayfs => fuse_overlayfs::available().map(|_| Driver::FuseOverlayfs),
+        Choice::Overlay if remapped => Err(Error::new("cannot use the driver `overlay` with this ID map")
+            .because("the kernel refuses ID-mapped layers to a user namespace")
+            .hint("use `--storage-driver fuse-overlayfs`, or leave out `--userns`, `--uidmap` and `--gidmap`")),
+        Choice::Overlay => overlay::supported(host.store).map(|()| Driver::Overlay).map_err(|reason| {
+            Error::new("cannot use the driver `overlay`")
+                .because(reason)
+                .hint("use `--storage-driver fuse-overlayfs`, or a store on another file system (`--root`)")
+        }),
+        Choice::Auto => {
+            let reason = if remapped { None } else { overlay::supported(host.store).err() };
+            if !remapped && reason.is_none() {
+                return Ok(Driver::Overlay);
+            }
+            match (fuse_overlayfs::available(), reason) {
+                (Ok(_), Some(reason)) => {
+                    notes.push(format!("fuse-overlayfs stacks the layers: {reason}"));
+                    Ok(Driver::FuseOverlayfs)
+                }
+                (Ok(_), None) => Ok(Driver::FuseOverlayfs),
+                (Err(missing), Some(reason)) => Err(missing.because(reason)),
+                (Err(missing), None) => {
+                    Err(missing.hint("or leave out `--userns`, `--uidmap` and `--gidmap`"))
+                }
+            }
+        }
+    }
+}
+
+fn has(root: &Path, path: &Path) -> bool {
+    crate::sandbox::inroot::InRoot::open(root).is_ok_and(|root| root.find(path).is_ok())
+}
+
+/// A root that the user names: there, a directory, and absolute.
+fn directory(path: &Path) -> Result<PathBuf> {
+    let cannot = || format!("cannot use `{}` as the root file system", path.display());
+    let real = path.canonicalize().map_err(|error| {
+        Error::new(cannot()).because(error).hint("`--rootfs` takes a directory that holds a whole system")
+    })?;
+    if !real.is_dir() {
+        return Err(Error::new(cannot())
+            .because("it is not a directory")
+            .hint("unpack an archive first: `mkdir DIR && tar -C DIR -xf ARCHIVE`"));
+    }
+    if real == Path::new("/") {
+        return Err(Error::new(cannot())
+            .because("a root below itself cannot be stacked")
+            .hint("use the image `host`: `sbx run host COMMAND`"));
+    }
+    Ok(real)
+}

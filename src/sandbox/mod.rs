@@ -1,1 +1,20 @@
-//! sandbox
+//! The container's world: its namespaces, mounts, devices and privileges, and the exec into it.
+//!
+//! [`launch`] is the outside (the monitor): it makes the process, has its ID maps written, starts what serves
+//! it, and lets it go. [`child`] is the inside: the steps from an empty set of namespaces to the user's
+//! command, in order. What the two say to each other is [`message`].
+
+pub mod child;
+pub mod devices;
+pub mod init;
+pub mod inroot;
+pub mod kernel_mounts;
+pub mod launch;
+pub mod message;
+pub mod namespaces;
+pub mod privileges;
+pub mod program;
+pub mod root;
+pub mod terminal;
+pub mod user_mounts;
+pub mod userns;

@@ -1,0 +1,110 @@
+//! Processes named so that a number used again is not taken for them.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+use crate::sys::process::{has_ended, send_signal, send_signal_to};
+
+/// A PID and the time of its start, which together are unique within one boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessRef {
+    pub pid: i32,
+    /// Clock ticks after the boot (proc_pid_stat(5), field 22).
+    pub start: u64,
+}
+
+impl ProcessRef {
+    /// The process that has this PID now.
+    pub fn of(pid: i32) -> Option<Self> {
+        Some(Self { pid, start: start_time(pid)? })
+    }
+
+    /// A descriptor of the process, if it still is the same one.
+    pub fn open(self) -> Option<OwnedFd> {
+        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        (start_time(self.pid) == Some(self.start)).then_some(pidfd)
+    }
+
+    pub fn is_alive(self) -> bool {
+        self.open().is_some_and(|pidfd| !has_ended(pidfd))
+    }
+
+    /// Kills the process, with its group where it leads one, and waits until it is gone.
+    pub fn kill(self, patience: Duration) {
+        use std::os::fd::AsFd;
+        let Some(pidfd) = self.open() else { return };
+        if group_of(self.pid) == Some(self.pid) {
+            let _ = send_signal(-self.pid, libc::SIGKILL);
+        }
+        let _ = send_signal_to(pidfd.as_fd(), libc::SIGKILL);
+        let until = Instant::now() + patience;
+        while !has_ended(&pidfd) && Instant::now() < until {
+            let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+            let step = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+            let _ = rustix::event::poll(&mut polled, Some(&step));
+        }
+    }
+}
+
+fn stat_field(pid: i32, number: usize) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command's name, in parentheses, may hold anything.
+    let after_name = stat.rsplit_once(')')?.1;
+    after_name.split_ascii_whitespace().nth(number - 3)?.parse().ok()
+}
+
+fn start_time(pid: i32) -> Option<u64> {
+    stat_field(pid, 22)
+}
+
+fn group_of(pid: i32) -> Option<i32> {
+    stat_field(pid, 5)?.try_into().ok()
+}
+
+/// Kills every process in the user namespace with this inode number: what is left of a container that
+/// shared the PID namespace of the host.
+pub fn kill_user_namespace(inode: u64) {
+    use std::os::unix::fs::MetadataExt;
+    // Those killed may have forked meanwhile; the rounds end when one finds nobody.
+    for _ in 0..50 {
+        let mut found = false;
+        for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let member = fs::metadata(format!("/proc/{pid}/ns/user")).is_ok_and(|meta| meta.ino() == inode);
+            if member && stat_is_alive(pid) {
+                found = true;
+                let _ = send_signal(pid, libc::SIGKILL);
+            }
+        }
+        if !found {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn stat_is_alive(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
+}
+
+/// Identifies this boot (random(4), /proc/sys/kernel/random/boot_id).
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reused_pid_is_not_taken_for_the_process() {
+        let own = ProcessRef::of(std::process::id() as i32).unwrap();
+        assert!(own.is_alive());
+        assert!(!ProcessRef { start: own.start + 1, ..own }.is_alive());
+    }
+}

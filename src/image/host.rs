@@ -1,0 +1,117 @@
+//! The built-in image `host`: an allow-list of the machine's own system directories. Homes, /tmp, /run, /srv
+//! and everything else of the host are not there.
+
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, mount, mount_bind_recursive};
+
+use crate::error::{Result, Step};
+use crate::image::Config;
+
+/// System directories, and the parts of /var that package managers, compilers and interpreters need.
+/// Those that a machine lacks are left out.
+const SYSTEM: &[&str] = &[
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc",
+    "/opt",
+    "/var/lib/dpkg",
+    "/var/lib/apt",
+    "/var/lib/pam",
+    "/var/lib/python",
+    "/var/lib/ucf",
+    "/var/lib/rpm",
+    "/var/lib/dnf",
+    "/var/lib/pacman",
+    "/var/lib/texmf",
+    "/var/lib/ghc",
+    "/var/lib/alternatives",
+    "/var/cache/debconf",
+    "/var/cache/fontconfig",
+    "/var/cache/ldconfig",
+    "/var/cache/man",
+];
+
+/// Directories that are there but empty, with their modes.
+const EMPTY: &[(&str, u32)] = &[
+    ("/boot", 0o755),
+    ("/dev", 0o755),
+    ("/home", 0o755),
+    ("/media", 0o755),
+    ("/mnt", 0o755),
+    ("/proc", 0o555),
+    ("/root", 0o700),
+    ("/run", 0o755),
+    ("/run/lock", 0o1777),
+    ("/srv", 0o755),
+    ("/sys", 0o555),
+    ("/tmp", 0o1777),
+    ("/var", 0o755),
+    ("/var/backups", 0o755),
+    ("/var/cache", 0o755),
+    ("/var/cache/apt", 0o755),
+    ("/var/cache/apt/archives", 0o755),
+    ("/var/cache/apt/archives/partial", 0o700),
+    ("/var/lib", 0o755),
+    ("/var/log", 0o755),
+    ("/var/log/apt", 0o755),
+    ("/var/mail", 0o2775),
+    ("/var/opt", 0o755),
+    ("/var/spool", 0o755),
+    ("/var/tmp", 0o1777),
+];
+
+/// A shell, as the images of distributions have it.
+pub fn config() -> Config {
+    Config { command: vec!["/bin/sh".to_owned()], ..Config::default() }
+}
+
+/// Builds the image's tree on `stage`, a directory in a mount namespace of the caller's own: a tmpfs with
+/// the system directories bound into it. Called with CAP_SYS_ADMIN in that namespace.
+pub fn stage(stage: &Path) -> Result<()> {
+    mount("sbx-host", stage, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=755")
+        .step(|| format!("cannot mount a tmpfs on `{}`", stage.display()))?;
+    for (path, mode) in EMPTY {
+        let path = below(stage, path);
+        make_directory(&path, *mode).step(|| format!("cannot make `{}`", path.display()))?;
+    }
+    for path in SYSTEM {
+        add(stage, Path::new(path)).step(|| format!("cannot bring `{path}` into the image `host`"))?;
+    }
+    for (link, target) in [("/var/run", "/run"), ("/var/lock", "/run/lock")] {
+        symlink(target, below(stage, link)).step(|| format!("cannot make the symlink `{link}`"))?;
+    }
+    Ok(())
+}
+
+fn add(stage: &Path, path: &Path) -> io::Result<()> {
+    let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
+    let target = below(stage, path);
+    if metadata.is_symlink() {
+        return symlink(std::fs::read_link(path)?, target);
+    }
+    if metadata.is_dir() {
+        std::fs::create_dir_all(&target)?;
+        // Recursive: mounts below that came from a more privileged namespace may not be uncovered.
+        mount_bind_recursive(path, &target)?;
+    }
+    Ok(())
+}
+
+fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+fn below(stage: &Path, path: impl AsRef<Path>) -> std::path::PathBuf {
+    let path = path.as_ref();
+    stage.join(path.strip_prefix("/").unwrap_or(path))
+}

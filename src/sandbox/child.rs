@@ -1,0 +1,285 @@
+//! Inside: the container's first process, from empty namespaces to the user's command.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use crate::container::directory::ContainerDirectory;
+use crate::container::spec::{Driver, MountKind, Namespace, Root, Seccomp, Spec};
+use crate::container::user::{self, ResolvedUser};
+use crate::error::{Error, Result, Step};
+use crate::layers::Upper;
+use crate::network::inside;
+use crate::sandbox::inroot::InRoot;
+use crate::sandbox::message::{FromChild, ToChild};
+use crate::sandbox::privileges::{self, Privileges};
+use crate::sandbox::{devices, init, kernel_mounts, program, root, terminal, user_mounts, userns};
+use crate::seccomp::bpf::Instruction;
+use crate::sys::channel::Channel;
+use crate::sys::process::{self, exit_now};
+
+/// /etc/passwd and /etc/group of an image are not worth more than this.
+const LONGEST_ACCOUNT_FILE: u64 = 16 << 20;
+
+/// The container's standard streams.
+pub enum Stdio {
+    Pipes { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    /// Rows and columns, where the caller has a terminal.
+    Terminal { size: Option<(u16, u16)> },
+}
+
+/// What the container's process starts with.
+pub struct Inside<'a> {
+    pub spec: &'a Spec,
+    pub directory: &'a ContainerDirectory,
+    pub channel: Channel,
+    pub stdio: Stdio,
+    pub seccomp: Option<Vec<Instruction>>,
+}
+
+impl Inside<'_> {
+    /// Becomes the container's command, or says why not and ends.
+    pub fn run(self) -> ! {
+        let error = match self.set_up() {
+            Ok(user) => self.execute(&user),
+            Err(error) => error,
+        };
+        let code = error.code();
+        let _ = self.channel.send(&FromChild::Failed(error));
+        exit_now(code.into())
+    }
+
+    fn set_up(&self) -> Result<ResolvedUser> {
+        die_with_monitor()?;
+        rustix::process::setsid().step(|| "cannot make a session for the container")?;
+        self.before_the_maps()?;
+        self.wait_for_maps()?;
+
+        let merged = self.directory.merged();
+        let upper = self.upper();
+        if let Some(device) = root::mount_root(self.spec, &upper, &merged)? {
+            use std::os::fd::AsFd;
+            self.channel.send_with(&FromChild::ServeRoot, device.as_fd()).step(lost)?;
+        }
+        let inroot = InRoot::open(&merged)?;
+        self.mount_everything(&inroot)?;
+        let user = self.user(&inroot)?;
+        self.give_volumes(&inroot, &user)?;
+        let streams = self.streams(&inroot)?;
+        self.set_sysctls(&inroot)?;
+        kernel_mounts::mask(&inroot, &self.spec.security.masked_paths)?;
+        kernel_mounts::protect(&inroot, &self.spec.security.read_only_paths)?;
+        self.working_directory(&inroot)?;
+        root::enter(&inroot)?;
+        if self.spec.read_only && self.spec.root != (Root::Host { driver: Driver::Bind }) {
+            root::make_read_only(Path::new("/"), false)?;
+        }
+        self.limits()?;
+        self.take_streams(streams)?;
+        self.channel.send(&FromChild::Ready).step(lost)?;
+        self.wait_for_go()?;
+        Ok(user)
+    }
+
+    /// What needs no IDs goes on while the helpers write the maps.
+    fn before_the_maps(&self) -> Result<()> {
+        root::detach_from_host()?;
+        if self.spec.namespaces.net == Namespace::Private {
+            inside::set_up(self.spec.identity.gid_map.largest_from_zero())?;
+        }
+        if self.spec.namespaces.uts == Namespace::Private {
+            if let Some(name) = &self.spec.hostname {
+                rustix::system::sethostname(name.as_bytes())
+                    .step(|| format!("cannot set the hostname `{name}`"))?;
+            }
+            if let Some(name) = &self.spec.domainname {
+                rustix::system::setdomainname(name.as_bytes())
+                    .step(|| format!("cannot set the domain name `{name}`"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn wait_for_maps(&self) -> Result<()> {
+        match self.channel.receive().step(lost)? {
+            Some((ToChild::Mapped, _)) => {}
+            _ => exit_now(125),
+        }
+        userns::become_root();
+        // Changing IDs clears it (prctl(2), PR_SET_PDEATHSIG).
+        die_with_monitor()
+    }
+
+    fn wait_for_go(&self) -> Result<()> {
+        match self.channel.receive().step(lost)? {
+            Some((ToChild::Go, _)) => Ok(()),
+            _ => exit_now(125),
+        }
+    }
+
+    fn upper(&self) -> Upper {
+        Upper {
+            upper: self.directory.upper(),
+            work: self.directory.work(),
+            throw_away: self.spec.remove_on_exit,
+        }
+    }
+
+    fn mount_everything(&self, inroot: &InRoot) -> Result<()> {
+        let spec = self.spec;
+        kernel_mounts::mount_proc(inroot, spec)?;
+        devices::mount_dev(inroot, spec)?;
+        kernel_mounts::mount_sys(inroot, spec)?;
+        let bare = matches!(
+            spec.root,
+            Root::Host { driver: Driver::Bind } | Root::Directories { driver: Driver::Bind, .. }
+        );
+        for (file, target) in self.directory.generated_files() {
+            if file.exists() {
+                user_mounts::bind_generated(inroot, &file, Path::new(target), bare)?;
+            }
+        }
+        user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch())
+    }
+
+    fn user(&self, inroot: &InRoot) -> Result<ResolvedUser> {
+        let process = &self.spec.process;
+        let read = |path| inroot.read(Path::new(path), LONGEST_ACCOUNT_FILE).unwrap_or_default();
+        user::resolve(
+            process.user.as_deref(),
+            &process.groups,
+            &read("/etc/passwd"),
+            &read("/etc/group"),
+            self.spec.identity.default_user,
+        )
+    }
+
+    fn give_volumes(&self, inroot: &InRoot, user: &ResolvedUser) -> Result<()> {
+        for mount in &self.spec.mounts {
+            let MountKind::Bind(bind) = &mount.kind else { continue };
+            if bind.chown {
+                let failed = || format!("cannot change the owner of `{}`", bind.source.display());
+                let place = inroot.find(&mount.target).step(failed)?;
+                let path = crate::sandbox::inroot::descriptor_path(&place);
+                // The trailing dot looks through the descriptor's link.
+                let path = if crate::sandbox::inroot::is_directory(&place) { format!("{path}/.") } else { path };
+                user_mounts::give(Path::new(&path), user.uid, user.gid).step(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn streams(&self, inroot: &InRoot) -> Result<Option<OwnedFd>> {
+        let Stdio::Terminal { size } = &self.stdio else { return Ok(None) };
+        let pair = terminal::open(inroot, *size)?;
+        use std::os::fd::AsFd;
+        self.channel.send_with(&FromChild::Terminal, pair.master.as_fd()).step(lost)?;
+        Ok(Some(pair.slave))
+    }
+
+    fn take_streams(&self, terminal: Option<OwnedFd>) -> Result<()> {
+        match (&self.stdio, terminal) {
+            (Stdio::Pipes { stdin, stdout, stderr }, _) => {
+                let failed = || "cannot connect the standard streams";
+                rustix::stdio::dup2_stdin(stdin).step(failed)?;
+                rustix::stdio::dup2_stdout(stdout).step(failed)?;
+                rustix::stdio::dup2_stderr(stderr).step(failed)
+            }
+            (Stdio::Terminal { .. }, Some(slave)) => terminal::attach(&slave),
+            (Stdio::Terminal { .. }, None) => Err(Error::new("cannot attach the terminal")),
+        }
+    }
+
+    fn set_sysctls(&self, inroot: &InRoot) -> Result<()> {
+        for (name, value) in &self.spec.sysctls {
+            let failed = || format!("cannot set the sysctl `{name}` to `{value}`");
+            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+            let place = inroot.find(&path).map_err(|error| {
+                Error::new(failed()).because(error).hint("this kernel has no such setting, or its module is not loaded")
+            })?;
+            std::fs::write(crate::sandbox::inroot::descriptor_path(&place), value).step(failed)?;
+        }
+        Ok(())
+    }
+
+    fn working_directory(&self, inroot: &InRoot) -> Result<()> {
+        let cwd = &self.spec.process.cwd;
+        inroot.ensure_directory(cwd).map(|_| ()).map_err(|error| {
+            error.while_doing(format!("cannot use `{}` as the working directory", cwd.display()))
+        })
+    }
+
+    fn limits(&self) -> Result<()> {
+        if let Some(score) = self.spec.oom_score_adj {
+            std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|error| {
+                Error::new(format!("cannot set the OOM score adjustment {score}"))
+                    .because(error)
+                    .hint("without root it can only be raised")
+            })?;
+        }
+        for limit in &self.spec.rlimits {
+            process::set_rlimit(limit.resource, limit.soft, limit.hard)
+                .step(|| format!("cannot set the resource limit number {}", limit.resource))?;
+        }
+        Ok(())
+    }
+
+    /// From here on nothing can be undone.
+    fn execute(&self, user: &ResolvedUser) -> Error {
+        let spec = self.spec;
+        let mut env = spec.process.env.clone();
+        if !env.iter().any(|entry| entry.starts_with("HOME=")) {
+            env.push(format!("HOME={}", user.home));
+        }
+        // Until the exec the process is sbx: nobody inside may look into it or reach its binary.
+        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+        if spec.security.seccomp != Seccomp::Default {
+            // The default filter refuses keyctl(2). The quota of keys is small; without a keyring of its
+            // own the container shares the caller's, as before.
+            let _ = process::join_new_session_keyring();
+        }
+        if let Some(umask) = spec.process.umask {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
+        } else {
+            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+        }
+        let entered = rustix::process::chdir(&spec.process.cwd);
+        let privileges = Privileges {
+            user,
+            keep_groups: spec.process.keep_groups,
+            capabilities: spec.security.capabilities,
+            no_new_privileges: spec.security.no_new_privileges,
+            seccomp: self.seccomp.as_deref(),
+        };
+        if let Err(error) = privileges::drop_to(&privileges, &spec.identity) {
+            return error;
+        }
+        if entered.is_err()
+            && let Err(error) = rustix::process::chdir(&spec.process.cwd)
+        {
+            return Error::new(format!("cannot enter the working directory `{}`", spec.process.cwd.display()))
+                .because(error)
+                .exit_code(crate::error::EXIT_NOT_INVOKABLE);
+        }
+        if spec.init
+            && let Err(error) = init::stay_behind(spec.process.terminal)
+        {
+            return error;
+        }
+        if let Err(error) = process::close_on_exec_from(3) {
+            return Error::new("cannot close the descriptors of sbx").because(error);
+        }
+        process::reset_signals();
+        program::execute(&spec.process.args, &env)
+    }
+}
+
+fn die_with_monitor() -> Result<()> {
+    // The parent is in another PID namespace and cannot be asked for: a monitor that is gone already shows
+    // as the end of the channel at the next message.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .step(|| "cannot bind the container to its monitor")
+}
+
+fn lost() -> &'static str {
+    "cannot talk to the monitor"
+}

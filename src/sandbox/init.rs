@@ -1,0 +1,49 @@
+//! `--init`: PID 1 reaps orphans and forwards signals to the command, which runs as its child.
+
+use std::os::fd::AsFd;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::error::{Result, Step};
+use crate::sys::process::{self, Fork, exit_now, fork, reap_any};
+use crate::sys::terminal::{next_signal, signal_descriptor};
+
+/// Forks: the child returns and executes the command; the parent stays as PID 1 and never returns.
+pub fn stay_behind(terminal: bool) -> Result<()> {
+    match fork().step(|| "cannot start the command below init")? {
+        Fork::Child => {
+            let own = rustix::process::getpid();
+            let _ = rustix::process::setpgid(Some(own), Some(own));
+            if terminal {
+                // A process outside the foreground group gets SIGTTOU for this unless it is ignored or
+                // blocked; the mask is opened again before the exec.
+                let _ = rustix::termios::tcsetpgrp(std::io::stdin(), own);
+            }
+            Ok(())
+        }
+        Fork::Parent(command) => serve(command),
+    }
+}
+
+fn serve(command: i32) -> ! {
+    let _ = rustix::thread::set_name(c"sbx-init");
+    // /proc/1/exe would otherwise hand out the sbx binary of the host.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    process::close_all_but(&mut [0, 1, 2]);
+    let every: Vec<i32> = (1..=libc::SIGRTMAX()).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)).collect();
+    let Ok(signals) = signal_descriptor(&every) else { exit_now(125) };
+    loop {
+        while let Some((pid, code)) = reap_any() {
+            if pid == command {
+                exit_now(code);
+            }
+        }
+        let mut polled = [PollFd::new(&signals, PollFlags::IN)];
+        let _ = poll(&mut polled, None);
+        while let Some(signal) = next_signal(signals.as_fd()) {
+            if ![libc::SIGCHLD, libc::SIGTTIN, libc::SIGTTOU].contains(&signal) {
+                let _ = process::send_signal(command, signal);
+            }
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! Outside: the monitor makes the container's process, has its maps written, starts what serves it, and
+//! lets it go.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sched::CloneFlags;
+
+use crate::container::directory::ContainerDirectory;
+use crate::container::spec::{Namespace, Root, Spec};
+use crate::error::{EXIT_SBX, Error, Result, Step};
+use crate::identity;
+use crate::layers::{Upper, fuse_overlayfs};
+use crate::network::{self, Helper, Target};
+use crate::sandbox::child::{Inside, Stdio};
+use crate::sandbox::message::{FromChild, FromLauncher, ToChild, ToLauncher};
+use crate::sandbox::namespaces::{Join, to_join, to_make};
+use crate::sandbox::userns::become_root;
+use crate::seccomp;
+use crate::sys::channel::Channel;
+use crate::sys::process::{Clone, Fork, clone3, exit_now, fork, send_signal, wait_for};
+
+const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A container's process and what serves it, up to the point where it waits for [`Sandbox::go`].
+pub struct Sandbox {
+    pub pid: i32,
+    pub pidfd: OwnedFd,
+    /// The canonical user namespace: the one whose IDs the files of the upper carry.
+    pub userns: File,
+    /// The master side of the container's terminal.
+    pub terminal: Option<OwnedFd>,
+    /// The server of the root.
+    pub root_server: Option<i32>,
+    pub network: Option<Helper>,
+    channel: Channel,
+}
+
+/// What [`prepare`] needs.
+pub struct Request<'a> {
+    pub spec: &'a Spec,
+    pub directory: &'a ContainerDirectory,
+    pub stdio: Stdio,
+    /// The first process of a running container, for namespaces of others.
+    pub init_of: &'a dyn Fn(&str) -> Result<i32>,
+}
+
+/// Makes the sandbox. On an error everything that was started is ended before it is returned.
+pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
+    let Request { spec, directory, stdio, init_of } = request;
+    let joins = to_join(spec, init_of)?;
+    let seccomp = seccomp::program(&spec.security.seccomp, spec.security.capabilities)?;
+    let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
+    let inside = Inside { spec, directory, channel: theirs, stdio, seccomp };
+
+    let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
+        (directly(inside, ours)?, None)
+    } else {
+        let (sandbox, launcher) = through_launcher(inside, ours, &joins)?;
+        (sandbox, Some(launcher))
+    };
+    match serve_until_ready(&mut sandbox, spec, directory, launcher) {
+        Ok(()) => Ok(sandbox),
+        Err(error) => {
+            sandbox.end();
+            Err(error)
+        }
+    }
+}
+
+impl Sandbox {
+    /// Lets the process execute the command, and returns when it has: its end of the channel is
+    /// close-on-exec.
+    pub fn go(&mut self) -> Result<()> {
+        let lost = || "cannot talk to the container's process";
+        self.channel.send(&ToChild::Go).step(lost)?;
+        match self.channel.receive().step(lost)? {
+            None => Ok(()),
+            Some((FromChild::Failed(error), _)) => Err(error),
+            Some(_) => Err(Error::new("the container's process said something unexpected")),
+        }
+    }
+
+    /// Ends everything that was started and waits for it.
+    pub fn end(&mut self) {
+        let _ = send_signal(self.pid, libc::SIGKILL);
+        let _ = wait_for(self.pid);
+        self.end_servers();
+    }
+
+    /// Ends what serves a container whose first process is gone already.
+    pub fn end_servers(&mut self) {
+        if let Some(network) = self.network.take() {
+            network.stop();
+        }
+        if let Some(server) = self.root_server.take() {
+            // The mount went with the container's namespaces and took the server with it, unless the
+            // container never got so far.
+            let _ = send_signal(-server, libc::SIGTERM);
+            let _ = send_signal(server, libc::SIGTERM);
+            let _ = wait_for(server);
+        }
+    }
+}
+
+/// The common case: the canonical maps, nothing joined.
+fn directly(inside: Inside<'_>, channel: Channel) -> Result<Sandbox> {
+    let identity = &inside.spec.identity;
+    let flags = libc::CLONE_NEWUSER | to_make(inside.spec);
+    match clone3(flags).map_err(|error| clone_failed(&error))? {
+        Clone::Child => {
+            drop(channel);
+            inside.run()
+        }
+        Clone::Parent { pid, pidfd } => {
+            let prepared = (|| {
+                let writing = identity::start_write(identity, pid)?;
+                let userns = open_userns(pid)?;
+                writing.wait()?;
+                Ok(userns)
+            })();
+            match prepared {
+                Ok(userns) => {
+                    Ok(Sandbox { pid, pidfd, userns, terminal: None, root_server: None, network: None, channel })
+                }
+                Err(error) => {
+                    let _ = send_signal(pid, libc::SIGKILL);
+                    let _ = wait_for(pid);
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+/// A process between: it enters or makes the canonical namespace and what else is joined, makes the
+/// container's process there as a child of the monitor, and stays, if need be, as the server of its root.
+struct Launcher {
+    pid: i32,
+    channel: Channel,
+}
+
+fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Result<(Sandbox, Launcher)> {
+    let identity = &inside.spec.identity;
+    let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
+    let monitor = std::process::id();
+    let launcher = match fork().step(|| "cannot start a process")? {
+        Fork::Child => {
+            drop(ours);
+            launch(inside, channel, &theirs, joins, monitor)
+        }
+        Fork::Parent(pid) => Launcher { pid, channel: ours },
+    };
+    drop(theirs);
+    drop(inside.channel);
+    let lost = || "cannot talk to the launcher";
+    let mut userns = None;
+    let launched = loop {
+        match launcher.channel.receive().step(lost)? {
+            Some((FromLauncher::Unmapped, _)) => {
+                let mapped = identity::start_write(identity, launcher.pid).and_then(identity::PendingWrite::wait);
+                if let Err(error) = mapped {
+                    break Err(error);
+                }
+                userns = Some(open_userns(launcher.pid)?);
+                launcher.channel.send(&ToLauncher::Mapped).step(lost)?;
+            }
+            Some((FromLauncher::Launched { pid }, Some(pidfd))) => break Ok((pid, pidfd)),
+            Some((FromLauncher::Failed(error), _)) => break Err(error),
+            _ => break Err(Error::new(lost())),
+        }
+    };
+    match launched {
+        Ok((pid, pidfd)) => {
+            let userns = match userns {
+                Some(userns) => userns,
+                None => open_userns(pid)?,
+            };
+            let sandbox =
+                Sandbox { pid, pidfd, userns, terminal: None, root_server: None, network: None, channel };
+            Ok((sandbox, launcher))
+        }
+        Err(error) => {
+            let _ = send_signal(launcher.pid, libc::SIGKILL);
+            let _ = wait_for(launcher.pid);
+            Err(error)
+        }
+    }
+}
+
+/// The launcher's life.
+fn launch(inside: Inside<'_>, channel: Channel, monitor_channel: &Channel, joins: &[Join], monitor: u32) -> ! {
+    let (spec, directory) = (inside.spec, inside.directory);
+    let _ = crate::sys::process::die_with_parent(monitor);
+    match launch_child(inside, channel, monitor_channel, joins) {
+        Ok((pid, pidfd)) => {
+            if monitor_channel.send_with(&FromLauncher::Launched { pid }, pidfd.as_fd()).is_err() {
+                exit_now(125);
+            }
+        }
+        Err(error) => {
+            let _ = monitor_channel.send(&FromLauncher::Failed(error));
+            exit_now(125);
+        }
+    }
+    match monitor_channel.receive() {
+        Ok(Some((ToLauncher::ServeRoot, Some(device)))) => {
+            let Ok(program) = fuse_overlayfs::available() else { exit_now(125) };
+            fuse_overlayfs::Server {
+                program: &program,
+                device,
+                userns: None,
+                root: &spec.root,
+                upper: &upper(spec, directory),
+                stage: &directory.merged(),
+                log: &directory.root_server_log(),
+            }
+            .become_server(monitor)
+        }
+        _ => exit_now(0),
+    }
+}
+
+fn launch_child(
+    inside: Inside<'_>,
+    channel: Channel,
+    monitor_channel: &Channel,
+    joins: &[Join],
+) -> Result<(i32, OwnedFd)> {
+    let identity = &inside.spec.identity;
+    let mut flags = libc::CLONE_PARENT | to_make(inside.spec);
+    if identity.join.is_some() {
+        // The user namespace comes first in the list.
+        joins.iter().try_for_each(Join::enter)?;
+        become_root();
+    } else if let Some(_nested) = &identity.nested {
+        nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| {
+            crate::host::userns::explain_clone_failure(errno as i32)
+        })?;
+        monitor_channel.send(&FromLauncher::Unmapped).step(|| "cannot talk to the monitor")?;
+        monitor_channel.receive::<ToLauncher>().step(|| "cannot talk to the monitor")?;
+        become_root();
+        joins.iter().try_for_each(Join::enter)?;
+        flags |= libc::CLONE_NEWUSER;
+    } else {
+        joins.iter().try_for_each(Join::enter)?;
+        flags |= libc::CLONE_NEWUSER;
+    }
+    match clone3(flags).map_err(|error| clone_failed(&error))? {
+        Clone::Child => {
+            drop(channel);
+            inside.run()
+        }
+        Clone::Parent { pid, pidfd } => {
+            if flags & libc::CLONE_NEWUSER != 0 {
+                let written = match &identity.nested {
+                    Some(nested) => identity::write_nested(nested, pid),
+                    None => identity::start_write(identity, pid).and_then(identity::PendingWrite::wait),
+                };
+                if let Err(error) = written {
+                    let _ = send_signal(pid, libc::SIGKILL);
+                    return Err(error);
+                }
+            }
+            Ok((pid, pidfd))
+        }
+    }
+}
+
+/// Starts the servers beside the child's own work, and answers it until it is ready.
+fn serve_until_ready(
+    sandbox: &mut Sandbox,
+    spec: &Spec,
+    directory: &ContainerDirectory,
+    mut launcher: Option<Launcher>,
+) -> Result<()> {
+    let lost = || "cannot talk to the container's process";
+    sandbox.channel.send(&ToChild::Mapped).step(lost)?;
+    if spec.namespaces.net == Namespace::Private {
+        sandbox.network = network::start(&spec.network, &Target { pid: sandbox.pid, directory: directory.path() })?;
+    }
+    loop {
+        match sandbox.channel.receive().step(lost)? {
+            Some((FromChild::ServeRoot, Some(device))) => {
+                sandbox.root_server = Some(serve_root(sandbox, spec, directory, device, launcher.take())?);
+            }
+            Some((FromChild::Terminal, Some(master))) => sandbox.terminal = Some(master),
+            Some((FromChild::Ready, _)) => break,
+            Some((FromChild::Failed(error), _)) => return Err(with_server_log(error, directory)),
+            None | Some(_) => return Err(with_server_log(ended_early(sandbox.pid), directory)),
+        }
+    }
+    if let Some(launcher) = launcher {
+        launcher.channel.send(&ToLauncher::Done).step(lost)?;
+        let _ = wait_for(launcher.pid);
+    }
+    match &mut sandbox.network {
+        Some(helper) => helper.wait_ready(HELPER_TIMEOUT),
+        None => Ok(()),
+    }
+}
+
+fn serve_root(
+    sandbox: &Sandbox,
+    spec: &Spec,
+    directory: &ContainerDirectory,
+    device: OwnedFd,
+    launcher: Option<Launcher>,
+) -> Result<i32> {
+    if let Some(launcher) = launcher
+        && spec.identity.nested.is_some()
+    {
+        launcher
+            .channel
+            .send_with(&ToLauncher::ServeRoot, device.as_fd())
+            .step(|| "cannot talk to the launcher")?;
+        return Ok(launcher.pid);
+    }
+    let program = fuse_overlayfs::available()?;
+    fuse_overlayfs::Server {
+        program: &program,
+        device,
+        userns: Some(&sandbox.userns),
+        root: &spec.root,
+        upper: &upper(spec, directory),
+        stage: &directory.merged(),
+        log: &directory.root_server_log(),
+    }
+    .start()
+}
+
+fn upper(spec: &Spec, directory: &ContainerDirectory) -> Upper {
+    let throw_away = spec.remove_on_exit || matches!(spec.root, Root::WritableDirectory { .. });
+    Upper { upper: directory.upper(), work: directory.work(), throw_away }
+}
+
+fn open_userns(pid: i32) -> Result<File> {
+    File::open(format!("/proc/{pid}/ns/user")).step(|| "cannot open the container's user namespace")
+}
+
+fn clone_failed(error: &std::io::Error) -> Error {
+    crate::host::userns::explain_clone_failure(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+fn ended_early(pid: i32) -> Error {
+    let failed = Error::new("the container's process ended before it was set up").exit_code(EXIT_SBX);
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(stat) if stat.contains(") Z ") => failed.because("it was killed"),
+        _ => failed,
+    }
+}
+
+/// An input or output error of the root is explained by what its server last said.
+fn with_server_log(error: Error, directory: &ContainerDirectory) -> Error {
+    let log = std::fs::read_to_string(directory.root_server_log()).unwrap_or_default();
+    // Some versions warn of every option that they do not know.
+    match log.lines().rev().find(|line| !line.contains("unknown argument ignored")) {
+        Some(last) => error.because(format!("fuse-overlayfs said: {last}")),
+        None => error,
+    }
+}

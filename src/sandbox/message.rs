@@ -1,0 +1,48 @@
+//! What the monitor, the container's first process and the launcher between them say to each other.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// From the container's process to the monitor.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromChild {
+    /// Carries the FUSE descriptor of the mounted root: something has to serve it.
+    ServeRoot,
+    /// Carries the master side of the container's terminal.
+    Terminal,
+    /// Everything but the last steps is done: waiting for [`ToChild::Go`].
+    Ready,
+    /// The last message: why the command was not executed.
+    Failed(Error),
+}
+
+/// From the monitor to the container's process.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToChild {
+    /// The ID maps are written.
+    Mapped,
+    /// Execute the command.
+    Go,
+}
+
+/// From the launcher to the monitor.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum FromLauncher {
+    /// The canonical user namespace exists and wants its maps.
+    Unmapped,
+    /// The container's process exists; carries its pidfd.
+    Launched { pid: i32 },
+    Failed(Error),
+}
+
+/// From the monitor to the launcher.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum ToLauncher {
+    /// The canonical maps are written.
+    Mapped,
+    /// Carries the FUSE descriptor: become the server of the root.
+    ServeRoot,
+    /// Nothing more to do.
+    Done,
+}

@@ -1,0 +1,93 @@
+//! The last steps before the exec: user, groups, capabilities, seccomp.
+
+use rustix::fs::{Gid, Uid};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use crate::container::capabilities::CapSet;
+use crate::container::user::ResolvedUser;
+use crate::error::{Error, Result, Step};
+use crate::identity::Identity;
+use crate::seccomp::bpf::Instruction;
+
+/// Everything that is given up, in one value.
+pub struct Privileges<'a> {
+    pub user: &'a ResolvedUser,
+    pub keep_groups: bool,
+    pub capabilities: CapSet,
+    pub no_new_privileges: bool,
+    pub seccomp: Option<&'a [Instruction]>,
+}
+
+/// Drops everything in the order in which each step is still allowed.
+///
+/// The filter comes last where no_new_privs makes that possible, so that it need not allow the steps here;
+/// without no_new_privs loading it takes CAP_SYS_ADMIN, which the steps here give away (seccomp(2)).
+pub fn drop_to(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
+    if !privileges.no_new_privileges {
+        install(privileges.seccomp)?;
+    }
+    limit_bounding_set(privileges.capabilities)?;
+    rustix::thread::set_keep_capabilities(true).step(|| "cannot keep capabilities over the change of user")?;
+    switch_user(privileges, identity)?;
+    rustix::thread::set_keep_capabilities(false).step(|| "cannot drop capabilities")?;
+    let set = CapabilitySet::from_bits_retain(privileges.capabilities.0);
+    // A user other than root has none in effect until it executes something that gives it some.
+    let effective = if privileges.user.uid == 0 { set } else { CapabilitySet::empty() };
+    let sets = CapabilitySets { effective, permitted: effective, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).step(|| "cannot set the capabilities")?;
+    if privileges.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).step(|| "cannot set no_new_privs")?;
+        install(privileges.seccomp)?;
+    }
+    Ok(())
+}
+
+fn install(program: Option<&[Instruction]>) -> Result<()> {
+    let Some(program) = program else { return Ok(()) };
+    crate::sys::seccomp::install(program).map_err(|error| {
+        Error::new("cannot install the seccomp filter")
+            .because(error)
+            .hint("the kernel may lack CONFIG_SECCOMP_FILTER; `--security-opt seccomp=unconfined` goes without")
+    })
+}
+
+fn limit_bounding_set(keep: CapSet) -> Result<()> {
+    for number in 0..64 {
+        let bit = CapabilitySet::from_bits_retain(1 << number);
+        if keep.0 & bit.bits() != 0 {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(bit) {
+            Ok(()) => {}
+            // Past the last one that this kernel knows.
+            Err(rustix::io::Errno::INVAL) => break,
+            Err(error) => return Err(error).step(|| "cannot limit the capabilities"),
+        }
+    }
+    Ok(())
+}
+
+fn switch_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
+    let user = privileges.user;
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    if !privileges.keep_groups && !identity.deny_setgroups {
+        let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+        rustix::thread::set_thread_groups(&groups).map_err(|error| {
+            Error::new("cannot set the supplementary groups")
+                .because(error)
+                .hint("every group of the user has to be in the gid map")
+        })?;
+    }
+    let unmapped = |what: &str, id: u32, error: rustix::io::Errno| {
+        let failed = Error::new(format!("cannot run as {what} {id}")).because(error);
+        match error {
+            rustix::io::Errno::INVAL => failed.hint(format!(
+                "{what} {id} is not mapped into the container (`sbx info` shows the map); a subordinate range, or \
+                 `--userns keep-id:{what}={id}`, would map it"
+            )),
+            _ => failed,
+        }
+    };
+    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|error| unmapped("gid", user.gid, error))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|error| unmapped("uid", user.uid, error))
+}

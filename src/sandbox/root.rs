@@ -1,0 +1,86 @@
+//! The root file system, mounted by the container's process in its own mount namespace.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind_recursive};
+
+use crate::container::spec::{Driver, Root, Spec};
+use crate::error::{Error, Result, Step};
+use crate::image::host;
+use crate::layers::{Upper, fuse_overlayfs, overlay};
+use crate::sandbox::inroot::InRoot;
+use crate::sys;
+
+/// What is mounted under a read-only image `host`, where programs expect to write.
+const HOST_TMPFS: &[(&str, &std::ffi::CStr)] =
+    &[("/tmp", c"mode=1777"), ("/run", c"mode=755"), ("/var/tmp", c"mode=1777"), ("/root", c"mode=700")];
+
+/// Cuts the mount namespace off from the host's: what is mounted here stays here, while mounts of the host
+/// may still come in below sources of `-v ...:rslave`.
+pub fn detach_from_host() -> Result<()> {
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .step(|| "cannot make the mounts of the host private to the container")
+}
+
+/// Mounts the root on `target`, an empty directory. With fuse-overlayfs the result is the descriptor that
+/// a server has to answer on before anything in the root can be touched.
+pub fn mount_root(spec: &Spec, upper: &Upper, target: &Path) -> Result<Option<OwnedFd>> {
+    match &spec.root {
+        Root::Host { driver: Driver::FuseOverlayfs }
+        | Root::Directories { driver: Driver::FuseOverlayfs, .. } => fuse_overlayfs::mount(target).map(Some),
+        Root::Host { .. } => {
+            host::stage(target)?;
+            let root = InRoot::open(target)?;
+            make_read_only(target, true)?;
+            for (path, options) in HOST_TMPFS {
+                let place = root.find(Path::new(path)).step(|| format!("cannot open `{path}`"))?;
+                let flags = MountFlags::NOSUID | MountFlags::NODEV;
+                mount("tmpfs", crate::sandbox::inroot::descriptor_path(&place), "tmpfs", flags, *options)
+                    .step(|| format!("cannot mount a tmpfs on `{path}`"))?;
+            }
+            Ok(None)
+        }
+        Root::Directories { lowers, driver: Driver::Overlay } => {
+            overlay::mount(lowers, upper, target).map(|()| None)
+        }
+        Root::Directories { lowers, driver: Driver::Bind } => {
+            let lower = lowers.first().ok_or_else(|| Error::new("cannot mount a root file system of no layers"))?;
+            bind(lower, target).map(|()| None)
+        }
+        Root::WritableDirectory { path } => bind(path, target).map(|()| None),
+    }
+}
+
+fn bind(source: &Path, target: &Path) -> Result<()> {
+    let failed = || format!("cannot bind `{}` as the root file system", source.display());
+    mount_bind_recursive(source, target).step(failed)?;
+    rustix::mount::mount_change(target, MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .step(failed)
+}
+
+/// Makes the mount at `path` read-only, with `recursive` all below it, too. Attributes that a more
+/// privileged namespace locked (nosuid, nodev, …) are kept.
+pub fn make_read_only(path: &Path, recursive: bool) -> Result<()> {
+    let failed = || format!("cannot make `{}` read-only", path.display());
+    let directory = rustix::fs::open(
+        path,
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .step(failed)?;
+    use std::os::fd::AsFd;
+    sys::mount::add_attributes(directory.as_fd(), c"", sys::mount::ATTR_RDONLY, recursive).step(failed)
+}
+
+/// Makes `root` the root of the mount namespace and lets go of everything that was there before.
+///
+/// pivot_root(".", ".") puts the old root on top of the new one, from where it is detached: no directory in
+/// the new root is needed for it (pivot_root(2), NOTES).
+pub fn enter(root: &InRoot) -> Result<()> {
+    let failed = || "cannot enter the root file system";
+    rustix::process::fchdir(root.directory()).step(failed)?;
+    rustix::process::pivot_root(".", ".").step(failed)?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).step(failed)?;
+    rustix::process::chdir("/").step(failed)
+}

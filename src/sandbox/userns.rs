@@ -1,0 +1,68 @@
+//! The canonical user namespace alone, for work on files that belong to its IDs.
+
+use nix::sched::CloneFlags;
+
+use crate::error::{Error, Result, Step};
+use crate::identity::{self, Identity};
+use crate::sandbox::message::ToLauncher;
+use crate::sys::channel::Channel;
+use crate::sys::process::{Fork, exit_now, fork, send_signal, wait_for};
+
+/// Runs `work` as root of a new canonical user namespace, in a child process, and gives what it returns as
+/// the exit code. The terminal and the streams are the caller's.
+///
+/// # Errors
+/// Where user namespaces are refused, or the maps cannot be written.
+pub fn run_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
+    let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
+    match fork().step(|| "cannot start a process")? {
+        Fork::Child => {
+            drop(ours);
+            exit_now(match enter(&theirs) {
+                Ok(()) => {
+                    drop(theirs);
+                    work()
+                }
+                Err(_) => 125,
+            })
+        }
+        Fork::Parent(pid) => {
+            drop(theirs);
+            let mapped = map(identity, pid, &ours);
+            if mapped.is_err() {
+                let _ = send_signal(pid, libc::SIGKILL);
+            }
+            let code = wait_for(pid).step(|| "cannot wait for a process")?;
+            mapped.map(|()| code)
+        }
+    }
+}
+
+fn map(identity: &Identity, pid: i32, channel: &Channel) -> Result<()> {
+    let unshared: Option<(Option<i32>, _)> = channel.receive().step(|| "cannot talk to a process")?;
+    if let Some((Some(errno), _)) = unshared {
+        return Err(crate::host::userns::explain_clone_failure(errno));
+    }
+    if unshared.is_none() {
+        return Err(Error::new("cannot make a user namespace").because("the process that should ended"));
+    }
+    identity::start_write(identity, pid)?.wait()?;
+    channel.send(&ToLauncher::Mapped).step(|| "cannot talk to a process")
+}
+
+/// In the child: makes the namespace, says so, waits for the maps and becomes root.
+fn enter(channel: &Channel) -> Result<()> {
+    let unshared = nix::sched::unshare(CloneFlags::CLONE_NEWUSER).err().map(|errno| errno as i32);
+    channel.send(&unshared).step(|| "cannot talk to the parent")?;
+    channel.receive::<ToLauncher>().step(|| "cannot talk to the parent")?;
+    become_root();
+    Ok(())
+}
+
+/// Takes the namespace's own root IDs; in the canonical maps these are the caller's, so nothing changes but
+/// under maps where the caller is someone else or nobody.
+pub fn become_root() {
+    use rustix::fs::{Gid, Uid};
+    let _ = rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT);
+    let _ = rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT);
+}
