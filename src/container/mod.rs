@@ -1,4 +1,8 @@
 //! What a container is: its immutable spec, its directory and lock in the store, its names.
 
-pub mod spec;
 pub mod capabilities;
+pub mod device;
+pub mod duration;
+pub mod signal;
+pub mod size;
+pub mod spec;
