@@ -6,3 +6,4 @@ pub mod duration;
 pub mod signal;
 pub mod size;
 pub mod spec;
+pub mod volume;
