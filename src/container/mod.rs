@@ -3,7 +3,10 @@
 pub mod capabilities;
 pub mod device;
 pub mod duration;
+pub mod env;
+pub mod rlimit;
 pub mod signal;
 pub mod size;
 pub mod spec;
+pub mod sysctl;
 pub mod volume;
