@@ -8,8 +8,8 @@ use crate::error::{Error, Result, Step};
 /// What is searched when the image says nothing (docker's and podman's default).
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Bytes of one `--env-file`; the kernel would not take a larger environment either (execve(2)).
-const MAX_FILE: u64 = 4 << 20;
+/// Bytes of one `--env-file`; few kernels take a larger environment (execve(2), ARG_MAX).
+const MAX_FILE: u64 = 1 << 20;
 
 /// What sbx itself sets where nobody else does.
 #[derive(Debug, Clone, Copy, Default)]
@@ -88,13 +88,13 @@ pub fn of_caller() -> Vec<(String, String)> {
 /// Reads one `--env-file`, which may be a pipe.
 ///
 /// # Errors
-/// The file cannot be read, or is larger than 4 MiB.
+/// The file cannot be read, or is larger than 1 MiB.
 pub fn read_file(path: &str) -> Result<(String, Vec<u8>)> {
     let what = || format!("read the environment file `{path}`");
     let mut text = Vec::new();
     std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut text)).step(what)?;
     if text.len() as u64 > MAX_FILE {
-        return Err(Error::new(what()).because("it is larger than 4 MiB"));
+        return Err(Error::new(what()).because("it is larger than 1 MiB"));
     }
     Ok((path.to_owned(), text))
 }
@@ -273,7 +273,7 @@ mod tests {
         let path = file.path().to_str().unwrap();
         assert_eq!(read_file(path).unwrap(), (path.to_owned(), b"A=1".to_vec()));
         std::fs::write(file.path(), vec![b'\n'; MAX_FILE as usize + 1]).unwrap();
-        assert!(read_file(path).unwrap_err().causes()[0].contains("4 MiB"));
+        assert!(read_file(path).unwrap_err().causes()[0].contains("1 MiB"));
         let error = read_file("/no/such/file").unwrap_err();
         assert!(error.message().contains("/no/such/file") && error.causes()[0].contains("No such file"));
     }
