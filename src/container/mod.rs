@@ -1,9 +1,20 @@
-//! What a container is: its immutable spec, its directory and lock in the store, its names.
+//! What a container is: its immutable spec, its directory and lock in the store, its names; and the words
+//! of the command line made into the values of the spec.
 
 pub mod capabilities;
+pub mod device;
 pub mod directory;
+pub mod duration;
+pub mod env;
+pub mod name;
 pub mod process;
+pub mod rlimit;
+pub mod signal;
+pub mod size;
 pub mod spec;
 pub mod state;
 pub mod store;
 pub mod sweep;
+pub mod sysctl;
+pub mod user;
+pub mod volume;
