@@ -1,1 +1,40 @@
-//! seccomp
+//! Seccomp filters: the default one, those of `--security-opt seccomp=FILE`, and the programs made of them.
+//!
+//! The default is a table of our own ([`default`]), a file is parsed ([`profile`]); either becomes a policy,
+//! a verdict for each call of each architecture ([`policy`]), and that a program of classic BPF ([`bpf`]),
+//! which [`crate::sys::seccomp::install`] hands to the kernel.
+
+pub mod arch;
+pub mod bpf;
+pub mod default;
+mod errno;
+#[cfg(test)]
+mod interpreter;
+pub mod policy;
+pub mod profile;
+mod resolve;
+mod table;
+
+use crate::container::capabilities::CapSet;
+use crate::container::spec::Seccomp;
+use crate::error::{Error, Result};
+
+pub use bpf::Instruction;
+
+/// The program for a container with these capabilities on a kernel of this version (major, minor); none
+/// where it is to run unconfined.
+pub fn program(choice: &Seccomp, caps: CapSet, kernel: (u32, u32)) -> Result<Option<Vec<Instruction>>> {
+    let native = arch::Arch::native().ok_or_else(|| {
+        Error::new("sbx makes no seccomp filter for this architecture")
+            .hint("run without one: `--security-opt seccomp=unconfined`")
+    });
+    let policy = match choice {
+        Seccomp::Unconfined => return Ok(None),
+        Seccomp::Default => default::policy(native?, caps, kernel),
+        Seccomp::Profile(json) => profile::parse(json.as_bytes())?.resolve(native?, caps, kernel),
+    };
+    bpf::emit(&policy).map(Some)
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,3 +6,4 @@ pub mod mount;
 pub mod process;
 pub mod terminal;
 pub mod time;
+pub mod seccomp;
