@@ -1,1 +1,6 @@
-//! output
+//! What people and programs read: tables, `--format`, and the one way to standard output.
+
+pub mod print;
+pub mod table;
+pub mod template;
+pub mod width;

@@ -1,0 +1,150 @@
+//! `-v`, `--mount` and `--tmpfs`: the mounts that the user asked for. Everything is decided here from the
+//! words alone; whether a source exists is asked by [`check_source`].
+
+mod csv;
+mod long;
+mod options;
+mod short;
+mod tmpfs;
+
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+
+pub use long::parse as parse_mount;
+pub use short::parse as parse_volume;
+pub use tmpfs::parse as parse_tmpfs;
+
+use super::spec::{Mount, MountKind};
+use crate::error::{Error, Result, Step};
+
+/// What a flag's meaning depends on beside its text.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// Relative sources start here.
+    pub cwd: &'a Path,
+    /// Where selinuxfs is mounted, if at all: `/sys/fs/selinux`. Looked at only when `z` or `Z` is asked for.
+    pub selinuxfs: &'a Path,
+}
+
+/// Reads every `-v`, `--mount` and `--tmpfs`, and sorts them so that a mount comes after the mounts above it.
+///
+/// # Errors
+/// The first flag that is wrong, or two flags with the same target.
+pub fn parse_all(
+    volumes: &[String],
+    mounts: &[String],
+    tmpfs: &[String],
+    context: Context<'_>,
+) -> Result<Vec<Mount>> {
+    let mut all = Vec::with_capacity(volumes.len() + mounts.len() + tmpfs.len());
+    for text in volumes {
+        all.push((parse_volume(text, context)?, format!("--volume {text}")));
+    }
+    for text in mounts {
+        all.push((parse_mount(text, context)?, format!("--mount {text}")));
+    }
+    for text in tmpfs {
+        all.push((parse_tmpfs(text)?, format!("--tmpfs {text}")));
+    }
+    let mut targets = HashMap::with_capacity(all.len());
+    for (mount, flag) in &all {
+        if let Some(first) = targets.insert(collapse(&mount.target), flag) {
+            return Err(Error::new(format!("cannot mount twice on `{}`", mount.target.display()))
+                .because(format!("`{first}` and `{flag}` have the same target"))
+                .hint("leave one of them out, or give it another path in the container"));
+        }
+    }
+    let mut mounts: Vec<Mount> = all.into_iter().map(|(mount, _)| mount).collect();
+    mounts.sort_by_cached_key(|mount| collapse(&mount.target).components().count());
+    Ok(mounts)
+}
+
+/// Looks at the source of a bind mount on the host; other kinds have none.
+///
+/// # Errors
+/// The source is missing or cannot be reached, or it is no directory where an overlay needs one.
+pub fn check_source(mount: &Mount) -> Result<()> {
+    let MountKind::Bind(bind) = &mount.kind else { return Ok(()) };
+    let source = bind.source.display();
+    let what = || format!("cannot mount `{source}` on `{}`", mount.target.display());
+    let hint = |error: &std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!("make it first: `mkdir -p '{source}'`"),
+        std::io::ErrorKind::PermissionDenied => {
+            format!("see who may enter each directory: `namei -l '{source}'`")
+        }
+        _ => format!("look at it with `stat '{source}'`"),
+    };
+    let found = std::fs::metadata(&bind.source);
+    let advice = found.as_ref().err().map(hint);
+    let found = found.step(what).map_err(|error| match advice {
+        Some(advice) => error.hint(advice),
+        None => error,
+    })?;
+    if bind.overlay && !found.is_dir() {
+        return Err(Error::new(what()).because("`O` needs a directory, and the source is none"));
+    }
+    Ok(())
+}
+
+/// A mount's target: absolute, below the root, short enough for the kernel.
+fn target(text: &str) -> std::result::Result<PathBuf, String> {
+    check_text(text, "the target")?;
+    if !text.starts_with('/') {
+        return Err(format!("the target `{text}` is not an absolute path"));
+    }
+    let path: PathBuf = Path::new(text).components().collect();
+    if collapse(&path) == Path::new("/") {
+        return Err(format!("the target `{text}` is the container's root"));
+    }
+    Ok(path)
+}
+
+/// A bind mount's source, made absolute.
+fn source(text: &str, cwd: &Path) -> std::result::Result<PathBuf, String> {
+    check_text(text, "the source")?;
+    if text.starts_with('~') {
+        return Err(format!(
+            "the source `{text}` begins with `~`, which a shell replaces only where a word begins: write `$HOME`"
+        ));
+    }
+    if text.starts_with('/') || text.starts_with('.') {
+        // `..` stays: only the kernel knows where it leads behind a symlink.
+        return Ok(cwd.join(text).components().collect());
+    }
+    if text.contains('/') {
+        return Err(format!("the source `{text}` is relative: write `./{text}`"));
+    }
+    Err(format!("`{text}` is the name of a volume, and named volumes are not there yet"))
+}
+
+fn check_text(text: &str, what: &str) -> std::result::Result<(), String> {
+    if text.is_empty() {
+        return Err(format!("{what} is empty"));
+    }
+    if text.contains('\0') {
+        return Err(format!("{what} contains a NUL byte"));
+    }
+    // PATH_MAX counts the NUL at the end.
+    if text.len() >= libc::PATH_MAX as usize {
+        return Err(format!("{what} is longer than 4095 bytes"));
+    }
+    Ok(())
+}
+
+/// Resolves `..` by the text alone; good enough to compare targets, not to open them.
+fn collapse(path: &Path) -> PathBuf {
+    let mut collapsed = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                collapsed.pop();
+            }
+            Component::Normal(name) => collapsed.push(name),
+            _ => {}
+        }
+    }
+    collapsed
+}
+
+#[cfg(test)]
+mod tests;

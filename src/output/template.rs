@@ -1,0 +1,151 @@
+//! `--format`: `json`, a Go template, or `table` and a Go template.
+
+mod functions;
+mod pieces;
+
+use gotmpl::{MissingKey, TemplateError, Value as GoValue};
+use serde_json::Value;
+
+use super::table::Table;
+use crate::error::{Error, Result, Step};
+use pieces::Piece;
+
+/// Longer templates are no one-liners any more.
+const MAX_LENGTH: usize = 64 << 10;
+
+/// A column's title where it is not the field's name in capitals: (`ID`, `CONTAINER ID`).
+pub type Titles<'a> = &'a [(&'a str, &'a str)];
+
+/// A `--format` that was read and is sound.
+pub struct Format {
+    text: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Json,
+    Lines(gotmpl::Template),
+    Table(gotmpl::Template, Vec<Piece>),
+}
+
+impl Format {
+    /// Reads the flag's text. Outside of `{{ }}` the escapes `\t`, `\n` and `\\` are interpreted.
+    ///
+    /// # Errors
+    /// The template is unsound; the message has its place.
+    pub fn parse(text: &str) -> Result<Self> {
+        let kind = match text.trim() {
+            "json" => Kind::Json,
+            "table" => {
+                return Err(wrong(text).because("a template is missing after `table`").hint(
+                    "write `--format 'table {{.ID}}\\t{{.Name}}'`, or leave the flag out for the usual table",
+                ));
+            }
+            trimmed => match trimmed.strip_prefix("table ") {
+                Some(columns) => {
+                    let pieces = pieces::split(columns.trim_start());
+                    Kind::Table(compile(text, &pieces)?, pieces)
+                }
+                None => Kind::Lines(compile(text, &pieces::split(text))?),
+            },
+        };
+        Ok(Self { text: text.to_owned(), kind })
+    }
+
+    /// Writes a list, a line for each row; `json` is one array of all.
+    ///
+    /// # Errors
+    /// A row lacks a field that the template names.
+    pub fn list(&self, rows: &[Value], titles: Titles<'_>) -> Result<String> {
+        match &self.kind {
+            Kind::Json => self.json(&rows),
+            Kind::Lines(template) => rows.iter().map(|row| Ok(self.execute(template, row)? + "\n")).collect(),
+            Kind::Table(template, pieces) => {
+                let mut table = Table::new(pieces::titles(pieces, titles));
+                for row in rows {
+                    for line in self.execute(template, row)?.lines() {
+                        table.push(line.split('\t'));
+                    }
+                }
+                Ok(table.render())
+            }
+        }
+    }
+
+    /// Writes one object, as `info` and `version` do.
+    ///
+    /// # Errors
+    /// The object lacks a field that the template names.
+    pub fn object(&self, object: &Value) -> Result<String> {
+        match &self.kind {
+            Kind::Json => self.json(object),
+            _ => self.list(std::slice::from_ref(object), &[]),
+        }
+    }
+
+    fn json(&self, value: &impl serde::Serialize) -> Result<String> {
+        let text = serde_json::to_string_pretty(value)
+            .step(|| format!("cannot print with `--format {}`", self.text))?;
+        Ok(text + "\n")
+    }
+
+    fn execute(&self, template: &gotmpl::Template, row: &Value) -> Result<String> {
+        template.execute_to_string(&functions::from_json(row)).map_err(|error| match error {
+            TemplateError::MissingKey { key } => {
+                let error = wrong(&self.text).because(format!("there is no field `{key}`"));
+                match row.as_object() {
+                    Some(fields) => {
+                        let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+                        error.hint(format!("the fields are {}", names.join(", ")))
+                    }
+                    None => error,
+                }
+            }
+            error => wrong(&self.text).because(error),
+        })
+    }
+}
+
+fn wrong(text: &str) -> Error {
+    Error::new(format!("cannot print with `--format {text}`"))
+}
+
+fn compile(text: &str, pieces: &[Piece]) -> Result<gotmpl::Template> {
+    if text.len() > MAX_LENGTH {
+        return Err(
+            Error::new("cannot print with the template of `--format`").because("it is longer than 64 KiB")
+        );
+    }
+    pieces::check_depth(text).map_err(|cause| wrong(text).because(cause))?;
+    pieces::check_ends(pieces).map_err(|cause| wrong(text).because(cause))?;
+    let source: String = pieces.iter().map(Piece::text).collect();
+    gotmpl::Template::new("")
+        .missing_key(MissingKey::Error)
+        .max_range_iters(1_000_000)
+        .funcs(functions::all())
+        .parse(&source)
+        .map_err(|error| {
+            wrong(text)
+                .because(error.to_string().trim_start_matches("template: "))
+                .hint("write a Go template such as `{{.ID}}` or `{{json .}}`, or `json`")
+        })
+}
+
+/// A gotmpl value as JSON: what `{{json .X}}` prints.
+fn to_json(value: &GoValue) -> Value {
+    match value {
+        GoValue::Bool(truth) => Value::from(*truth),
+        GoValue::Int(number) => Value::from(*number),
+        GoValue::Uint(number) => Value::from(*number),
+        GoValue::Float(number) => Value::from(*number),
+        GoValue::String(text) => Value::from(text.as_ref()),
+        GoValue::List(items) => items.iter().map(to_json).collect(),
+        GoValue::Map(fields) => {
+            Value::Object(fields.iter().map(|(name, value)| (name.to_string(), to_json(value))).collect())
+        }
+        _ => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests;
