@@ -129,6 +129,7 @@ mod tests {
             nodev: false,
             noexec: false,
             size: 1 << 40,
+            free: 1 << 39,
             available: 1 << 39,
         }
     }

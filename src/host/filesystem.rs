@@ -18,7 +18,8 @@ pub struct FileSystem {
     pub noexec: bool,
     /// Bytes.
     pub size: u64,
-    /// Bytes that the caller may still write.
+    pub free: u64,
+    /// Bytes of those that the caller may write: some are reserved for root.
     pub available: u64,
 }
 
@@ -79,6 +80,7 @@ pub fn of(path: &Path) -> io::Result<FileSystem> {
         nodev: flags.bits() & libc::ST_NODEV != 0,
         noexec: flags.bits() & libc::ST_NOEXEC != 0,
         size: space.f_blocks.saturating_mul(space.f_frsize),
+        free: space.f_bfree.saturating_mul(space.f_frsize),
         available: space.f_bavail.saturating_mul(space.f_frsize),
     })
 }
