@@ -1,6 +1,157 @@
-//! cli
-use crate::Result;
+//! Words become requests: one verb, one file, one function. No logic but parsing, calling and printing.
 
+pub mod completion;
+pub mod container_options;
+pub mod doctor;
+pub mod info;
+pub mod man;
+mod report;
+pub mod run;
+pub mod unshare;
+mod unsupported;
+pub mod version;
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::error::{EXIT_SBX, Error, Result};
+
+/// Containers for people without root: a command in a world of its own, with one binary and no daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sbx",
+    version,
+    disable_version_flag = true,
+    propagate_version = false,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  \
+        sbx run --rm host sh -c 'id; hostname; ps ax'\n  \
+        sbx run --rm -v .:/src -w /src host make test\n  \
+        sbx run --rm -it --rootfs ./debian bash\n  \
+        sbx doctor\n\n\
+        `sbx COMMAND --help` shows the options and examples of a command."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    /// Print the version.
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// Keep containers in this directory instead of `$XDG_DATA_HOME/sbx` (environment: SBX_ROOT).
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
+    pub root: Option<PathBuf>,
+    /// What is told on standard error: error, warn, info, debug or trace.
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn", help_heading = "Global options")]
+    pub log_level: log::LevelFilter,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(Box<run::RunArgs>),
+    Unshare(unshare::UnshareArgs),
+    Doctor(doctor::DoctorArgs),
+    Info(info::InfoArgs),
+    Version(version::VersionArgs),
+    Completion(completion::CompletionArgs),
+    #[command(hide = true)]
+    Man(man::ManArgs),
+}
+
+/// The whole program: parse, run.
+///
+/// # Errors
+/// What is shown on standard error, with the exit code that goes with it.
 pub fn main() -> Result<u8> {
-    Ok(0)
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    start_log(cli.global.log_level);
+    match cli.verb {
+        Verb::Run(args) => run::execute(*args, &cli.global),
+        Verb::Unshare(args) => unshare::execute(args, &cli.global),
+        Verb::Doctor(args) => doctor::execute(args, &cli.global),
+        Verb::Info(args) => info::execute(args, &cli.global),
+        Verb::Version(args) => version::execute(args, &cli.global),
+        Verb::Completion(args) => completion::execute(&args),
+        Verb::Man(args) => man::execute(&args),
+    }
+}
+
+/// The command line as a value, for completions and man pages.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Help and version are answers; everything else is an error of the caller's words.
+fn usage(error: &clap::Error) -> Result<u8> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            Ok(0)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Help was not asked for, but is what somebody needs who types `sbx` alone.
+            let _ = error.print();
+            Ok(if std::env::args_os().len() <= 1 { 0 } else { EXIT_SBX })
+        }
+        ErrorKind::UnknownArgument => Err(unsupported::explain(error).unwrap_or_else(|| rephrase(error))),
+        _ => Err(rephrase(error)),
+    }
+}
+
+/// clap's text in the shape of all other errors.
+fn rephrase(error: &clap::Error) -> Error {
+    let text = error.render().to_string();
+    let mut parts = text.trim_start_matches("error: ").split("\n\n");
+    let message = parts.next().unwrap_or("cannot understand the command line").trim().replace('\n', " ");
+    let mut rephrased = Error::new(message);
+    for part in parts {
+        let part = part.trim();
+        if let Some(tip) = part.strip_prefix("tip: ") {
+            rephrased = rephrased.hint(tip.split_whitespace().collect::<Vec<_>>().join(" "));
+        } else if let Some(usage) = part.strip_prefix("Usage: ") {
+            rephrased = rephrased.hint(format!("usage: `{usage}`; more with `--help`"));
+        }
+    }
+    rephrased
+}
+
+fn start_log(level: log::LevelFilter) {
+    use std::io::Write;
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Off)
+        .filter_module("sbx", level)
+        .format(|line, record| {
+            let word = match record.level() {
+                log::Level::Error => "Error",
+                log::Level::Warn => "Warning",
+                log::Level::Info => "Info",
+                log::Level::Debug => "Debug",
+                log::Level::Trace => "Trace",
+            };
+            let text = record.args().to_string();
+            let stop = if text.ends_with(['.', '!', '?', ':']) { "" } else { "." };
+            writeln!(line, "{word}: {text}{stop}")
+        })
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
 }

@@ -29,11 +29,35 @@ pub struct Config {
     pub stop_signal: Option<String>,
 }
 
+/// The source of the root, what it says of its command, and the words of the command.
+///
+/// # Errors
+/// No image and no root, or an image that is not to be had.
+pub fn source(
+    rootfs: &[PathBuf],
+    writable: Option<&PathBuf>,
+    mut words: Vec<String>,
+) -> Result<(Source, Config, Vec<String>)> {
+    if let Some(path) = writable {
+        return Ok((Source::WritableDirectory(path.clone()), Config::default(), words));
+    }
+    if !rootfs.is_empty() {
+        return Ok((Source::Directories(rootfs.to_vec()), Config::default(), words));
+    }
+    if words.is_empty() {
+        return Err(Error::new("cannot run a container without an image")
+            .hint("`sbx run host COMMAND` takes the system of this machine, `--rootfs DIR` a directory"));
+    }
+    let name = words.remove(0);
+    let (source, config) = resolve(&name)?;
+    Ok((source, config, words))
+}
+
 /// Resolves an image name.
 ///
 /// # Errors
 /// Every name but `host`: there is no image store yet.
-pub fn resolve(name: &str) -> Result<(Source, Config)> {
+fn resolve(name: &str) -> Result<(Source, Config)> {
     if name == "host" {
         return Ok((Source::Host, host::config()));
     }

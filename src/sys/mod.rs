@@ -3,7 +3,8 @@
 
 pub mod channel;
 pub mod mount;
+pub mod probe;
 pub mod process;
+pub mod seccomp;
 pub mod terminal;
 pub mod time;
-pub mod seccomp;

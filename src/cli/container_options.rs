@@ -1,0 +1,190 @@
+//! The options that describe a container.
+
+use crate::identity::{MapArg, Tier, Userns};
+use crate::layers;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogDriver {
+    K8sFile,
+    None,
+    Passthrough,
+}
+
+/// Options of a container, as typed.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ContainerOptions {
+    /// Name the container; default: a random one.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Write the container's ID to a file, which may not exist.
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<std::path::PathBuf>,
+    /// Remove the container when it ends.
+    #[arg(long)]
+    pub rm: bool,
+    /// Set a label.
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub label: Vec<String>,
+    /// Set an annotation.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub annotation: Vec<String>,
+
+    /// Take this directory as the root, below a layer that takes all changes. Given again, the later
+    /// directory lies above.
+    #[arg(long, value_name = "DIR", help_heading = "Root file system")]
+    pub rootfs: Vec<std::path::PathBuf>,
+    /// Take this directory as the root, and change it.
+    #[arg(long, value_name = "DIR", conflicts_with = "rootfs", help_heading = "Root file system")]
+    pub rootfs_rw: Option<std::path::PathBuf>,
+    /// Refuse writes to the root; /run, /tmp and /var/tmp become tmpfs.
+    #[arg(long, help_heading = "Root file system")]
+    pub read_only: bool,
+    /// With `--read-only`: whether /run, /tmp and /var/tmp become tmpfs.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Root file system")]
+    pub read_only_tmpfs: bool,
+    /// How the layers are stacked.
+    #[arg(long, value_name = "DRIVER", value_enum, default_value_t, help_heading = "Root file system")]
+    pub storage_driver: layers::Choice,
+
+    /// Bind a directory or file of the host: `SOURCE:TARGET[:OPTIONS]`, with ro, rw, U, O, idmap, exec, suid,
+    /// dev and their no-forms, rbind, bind, [r]private, [r]slave, [r]shared, [r]unbindable, z, Z.
+    #[arg(short, long, value_name = "SOURCE:TARGET", help_heading = "Mounts and devices")]
+    pub volume: Vec<String>,
+    /// Mount: `type=bind|tmpfs|devpts|mqueue,source=…,target=…,…`.
+    #[arg(long, value_name = "OPTIONS", help_heading = "Mounts and devices")]
+    pub mount: Vec<String>,
+    /// Mount a tmpfs: `TARGET[:OPTIONS]`, with size=, mode=, ro and the like.
+    #[arg(long, value_name = "TARGET", help_heading = "Mounts and devices")]
+    pub tmpfs: Vec<String>,
+    /// Bring in a device: `HOST[:CONTAINER[:rwm]]`.
+    #[arg(long, value_name = "DEVICE", help_heading = "Mounts and devices")]
+    pub device: Vec<String>,
+    /// Size of /dev/shm.
+    #[arg(long, value_name = "SIZE", default_value = "64m", help_heading = "Mounts and devices")]
+    pub shm_size: String,
+
+    /// User that runs the command: `NAME|UID[:GROUP|GID]`.
+    #[arg(short, long, value_name = "USER", help_heading = "Identity")]
+    pub user: Option<String>,
+    /// Add a supplementary group; `keep-groups` keeps those of the caller.
+    #[arg(long, value_name = "GROUP", help_heading = "Identity")]
+    pub group_add: Vec<String>,
+    /// User namespace: host, keep-id[:uid=,gid=], auto[:size=], nomap, image-user, container:ID, ns:PATH.
+    #[arg(long, value_name = "MODE", help_heading = "Identity")]
+    pub userns: Option<Userns>,
+    /// Map user IDs: `CONTAINER:FROM[:AMOUNT]`.
+    #[arg(long, value_name = "MAP", help_heading = "Identity")]
+    pub uidmap: Vec<MapArg>,
+    /// Map group IDs: `CONTAINER:FROM[:AMOUNT]`.
+    #[arg(long, value_name = "MAP", help_heading = "Identity")]
+    pub gidmap: Vec<MapArg>,
+    /// Where the IDs come from: range, root or single; default: the best there is.
+    #[arg(long, value_name = "TIER", help_heading = "Identity")]
+    pub id_tier: Option<Tier>,
+
+    /// PID namespace: private, host, container:ID, ns:PATH.
+    #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
+    pub pid: Option<String>,
+    /// IPC namespace: private, shareable, host, container:ID, ns:PATH.
+    #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
+    pub ipc: Option<String>,
+    /// UTS namespace: private, host, container:ID, ns:PATH.
+    #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
+    pub uts: Option<String>,
+    /// Cgroup namespace: private, host, container:ID, ns:PATH.
+    #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
+    pub cgroupns: Option<String>,
+    /// Time namespace: host, private.
+    #[arg(long, value_name = "MODE", help_heading = "Namespaces")]
+    pub timens: Option<String>,
+    /// Hostname in the container; default: the first twelve digits of its ID.
+    #[arg(short = 'h', long, value_name = "NAME", help_heading = "Namespaces")]
+    pub hostname: Option<String>,
+    /// NIS domain name in the container.
+    #[arg(long, value_name = "NAME", help_heading = "Namespaces")]
+    pub domainname: Option<String>,
+
+    /// Network: none, host, slirp4netns[:OPTIONS], pasta[:OPTIONS], private, container:ID, ns:PATH.
+    #[arg(long, visible_alias = "net", value_name = "MODE", help_heading = "Network")]
+    pub network: Vec<String>,
+    /// Publish a port: `[IP:][HOST:]CONTAINER[/tcp|/udp]`, ranges too; without HOST a random one.
+    #[arg(short, long, value_name = "PORT", help_heading = "Network")]
+    pub publish: Vec<String>,
+    /// DNS server.
+    #[arg(long, value_name = "IP", help_heading = "Network")]
+    pub dns: Vec<String>,
+    /// DNS search domain.
+    #[arg(long, value_name = "DOMAIN", help_heading = "Network")]
+    pub dns_search: Vec<String>,
+    /// DNS option of resolv.conf.
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION", help_heading = "Network")]
+    pub dns_option: Vec<String>,
+    /// Add a line to /etc/hosts: `NAME:IP`, or `NAME:host-gateway`.
+    #[arg(long, value_name = "NAME:IP", help_heading = "Network")]
+    pub add_host: Vec<String>,
+    /// Leave /etc/hosts as the image has it.
+    #[arg(long, conflicts_with = "add_host", help_heading = "Network")]
+    pub no_hosts: bool,
+    /// MAC address of the container's interface.
+    #[arg(long, value_name = "MAC", help_heading = "Network")]
+    pub mac_address: Option<String>,
+
+    /// Add a capability.
+    #[arg(long, value_name = "CAP", value_delimiter = ',', help_heading = "Privileges")]
+    pub cap_add: Vec<String>,
+    /// Drop a capability.
+    #[arg(long, value_name = "CAP", value_delimiter = ',', help_heading = "Privileges")]
+    pub cap_drop: Vec<String>,
+    /// All capabilities of the user namespace, all devices that the caller may open, nothing masked, no filter.
+    #[arg(long, help_heading = "Privileges")]
+    pub privileged: bool,
+    /// seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=ALL|PATHS, systempaths=unconfined.
+    #[arg(long, value_name = "OPTION", help_heading = "Privileges")]
+    pub security_opt: Vec<String>,
+    /// Resource limit: `NAME=SOFT[:HARD]`, or `host` for those of the caller.
+    #[arg(long, value_name = "LIMIT", help_heading = "Privileges")]
+    pub ulimit: Vec<String>,
+    /// Kernel setting of the container's namespaces: `NAME=VALUE`.
+    #[arg(long, value_name = "SETTING", help_heading = "Privileges")]
+    pub sysctl: Vec<String>,
+    /// How likely the kernel is to kill the container when memory runs out, -1000 to 1000.
+    #[arg(long, value_name = "SCORE", allow_hyphen_values = true, value_parser = clap::value_parser!(i32).range(-1000..=1000), help_heading = "Privileges")]
+    pub oom_score_adj: Option<i32>,
+
+    /// Set an environment variable: `NAME=VALUE`, or `NAME` to pass the caller's on.
+    #[arg(short, long, value_name = "NAME=VALUE", help_heading = "Command")]
+    pub env: Vec<String>,
+    /// Read environment variables from a file.
+    #[arg(long, value_name = "FILE", help_heading = "Command")]
+    pub env_file: Vec<String>,
+    /// Working directory, made where it is missing.
+    #[arg(short, long, visible_alias = "cwd", value_name = "DIR", help_heading = "Command")]
+    pub workdir: Option<String>,
+    /// Replace the entry point of the image: a command, or a JSON array of words.
+    #[arg(long, value_name = "COMMAND", help_heading = "Command")]
+    pub entrypoint: Option<String>,
+    /// File mode mask of the command, in octal digits; default: 0022.
+    #[arg(long, value_name = "MASK", help_heading = "Command")]
+    pub umask: Option<String>,
+    /// Run a small init as PID 1 that reaps orphans and forwards signals.
+    #[arg(long, help_heading = "Command")]
+    pub init: bool,
+    /// Signal that asks the command to end.
+    #[arg(long, value_name = "SIGNAL", help_heading = "Command")]
+    pub stop_signal: Option<String>,
+    /// Seconds between the stop signal and SIGKILL.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, help_heading = "Command")]
+    pub stop_timeout: u64,
+    /// Kill the container after this many seconds; 0: never.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, help_heading = "Command")]
+    pub timeout: u64,
+    /// Keep standard input open.
+    #[arg(short, long, help_heading = "Command")]
+    pub interactive: bool,
+    /// Give the container a terminal.
+    #[arg(short, long, help_heading = "Command")]
+    pub tty: bool,
+    /// Where the output is kept: k8s-file; none; passthrough (the caller's own streams).
+    #[arg(long, value_name = "DRIVER", value_enum, default_value = "k8s-file", help_heading = "Command")]
+    pub log_driver: LogDriver,
+}

@@ -1,0 +1,296 @@
+//! `sbx info`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::Global;
+use super::report::{Wanted, go_view};
+use crate::Result;
+use crate::doctor::ids::Ids;
+use crate::doctor::layers::Drivers;
+use crate::doctor::{self, Situation, Status};
+use crate::host::cgroup::{self, Version};
+use crate::host::helpers::Helper;
+use crate::host::{filesystem, helpers, paths, proc_mask, security, system};
+use crate::identity::MapLine;
+use crate::output::print;
+
+/// Show the host, the store, and what was chosen for them
+///
+/// Nothing is changed or made, and no state is needed. JSON has podman's names; templates take those
+/// (`.Host.Security.Rootless`, or `.host.security.rootless`) and docker's (`.SecurityOptions`, `.Driver`).
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  sbx info
+  sbx info --format json
+  sbx info --format '{{.Store.GraphDriverName}}'
+  sbx info --format '{{.SecurityOptions}}'")]
+pub struct InfoArgs {
+    /// Print `json`, or what a Go template makes of it
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+pub fn execute(args: InfoArgs, global: &Global) -> Result<u8> {
+    let InfoArgs { format } = args;
+    let wanted = Wanted::parse(format.as_deref())?;
+    let report = report(&Situation::current(global.root.clone()))?;
+    print::text(&match wanted {
+        None => text(&report),
+        Some(wanted) => wanted.object(&report, template_view)?,
+    })?;
+    Ok(0)
+}
+
+/// The report in podman's shape: `host`, `store`, `version`, and `degraded`: every step down from the best.
+fn report(situation: &Situation) -> Result<Value> {
+    let degraded: Vec<String> = doctor::examine(situation)
+        .into_iter()
+        .filter(|check| check.status != Status::Ok)
+        .map(|check| format!("{}: {}", check.title, check.found))
+        .collect();
+    Ok(json!({
+        "host": host(),
+        "store": store(situation)?,
+        "version": super::version::program(),
+        "degraded": degraded,
+    }))
+}
+
+fn host() -> Value {
+    let system = system::read();
+    let cgroup = cgroup::read();
+    let manager = cgroup.manager();
+    let modules = security::read();
+    let ids = Ids::read();
+    let (tier, why_not_higher) = ids.tier();
+    let (uid_map, gid_map) = ids.maps();
+    let mut host = json!({
+        "os": "linux",
+        "kernel": system.kernel,
+        "arch": system.arch,
+        "cpus": system.cpus,
+        "hostname": system.hostname,
+        "memTotal": system.memory_total,
+        "memFree": system.memory_free,
+        "swapTotal": system.swap_total,
+        "swapFree": system.swap_free,
+        "uptime": system.uptime,
+        "distribution": {
+            "distribution": system.distribution.id,
+            "version": system.distribution.version,
+            "codename": system.distribution.codename,
+            "name": system.distribution.pretty_name,
+        },
+        "cgroupVersion": cgroup_version(cgroup.version),
+        "cgroupManager": manager,
+        "cgroupControllers": if cgroup.delegated.is_some() { cgroup.controllers } else { Vec::new() },
+        "security": {
+            "rootless": ids.uid != 0,
+            "seccompEnabled": modules.seccomp,
+            "apparmorEnabled": modules.apparmor,
+            "selinuxEnabled": modules.selinux,
+        },
+        "idMappings": { "uidmap": mappings(&uid_map), "gidmap": mappings(&gid_map) },
+        "identity": { "tier": tier, "whyNotHigher": why_not_higher },
+        "outerContainer": proc_mask::outer_container(),
+        "libc": crate::sys::probe::libc_version(),
+    });
+    for helper in helpers::with_versions() {
+        host[key_of(helper.name)] = describe(&helper);
+    }
+    host
+}
+
+fn key_of(helper: &str) -> &str {
+    if helper == "fuse-overlayfs" { "fuseOverlayfs" } else { helper }
+}
+
+fn describe(helper: &Helper) -> Value {
+    json!({ "executable": helper.path, "version": helper.version })
+}
+
+fn cgroup_version(version: Version) -> &'static str {
+    match version {
+        Version::None => "none",
+        // Podman and docker call a hybrid host v1, too: that is where the controllers are.
+        Version::V1 | Version::Hybrid => "v1",
+        Version::V2 => "v2",
+    }
+}
+
+fn mappings(map: &[MapLine]) -> Vec<Value> {
+    map.iter()
+        .map(|line| json!({ "container_id": line.inside, "host_id": line.outside, "size": line.count }))
+        .collect()
+}
+
+fn store(situation: &Situation) -> Result<Value> {
+    let store = paths::store(situation.root.as_deref(), &situation.surroundings)?;
+    let runtime = paths::runtime(&situation.surroundings).map(|runtime| runtime.path);
+    let (driver, reason) = Drivers::read(&store).chosen();
+    let lies_on = filesystem::of(paths::nearest_existing(&store)).ok();
+    let backing = lies_on.as_ref().map(|found| found.name.as_str());
+    Ok(json!({
+        "graphRoot": display(&store),
+        "runRoot": runtime.as_deref().map_or(Value::Null, display),
+        "volumePath": display(&store.join("volumes")),
+        "graphDriverName": driver,
+        "graphDriverReason": reason,
+        "graphStatus": { "Backing Filesystem": backing },
+        "graphRootAllocated": lies_on.as_ref().map(|found| found.size),
+        "graphRootUsed": lies_on.as_ref().map(|found| found.size.saturating_sub(found.free)),
+    }))
+}
+
+fn display(path: &Path) -> Value {
+    Value::String(path.display().to_string())
+}
+
+/// What templates see: docker's names at the top, and the report under Go's names.
+fn template_view(report: &Value) -> Value {
+    let mut view = go_view(report);
+    let (host, store) = (&report["host"], &report["store"]);
+    let docker = json!({
+        "Name": host["hostname"],
+        "ServerVersion": report["version"]["Version"],
+        "OSType": host["os"],
+        "OperatingSystem": host["distribution"]["name"],
+        "OSVersion": host["distribution"]["version"],
+        "KernelVersion": host["kernel"],
+        "Architecture": std::env::consts::ARCH,
+        "NCPU": host["cpus"],
+        "MemTotal": host["memTotal"],
+        "CgroupDriver": host["cgroupManager"],
+        "CgroupVersion": host["cgroupVersion"].as_str().map(|version| version.trim_start_matches('v')),
+        "Driver": store["graphDriverName"],
+        "DriverStatus": [["Backing Filesystem", store["graphStatus"]["Backing Filesystem"]]],
+        "DockerRootDir": store["graphRoot"],
+        "SecurityOptions": security_options(host),
+        // Asked for by name to find GPUs: there is none, which docker prints as `<no value>`.
+        "Runtimes": { "nvidia": null },
+        "Warnings": report["degraded"],
+    });
+    if let (Value::Object(view), Value::Object(docker)) = (&mut view, docker) {
+        view.extend(docker);
+    }
+    view
+}
+
+/// In docker's words. Every container is in a user and a cgroup namespace of its own.
+fn security_options(host: &Value) -> Vec<&'static str> {
+    let mut options = Vec::new();
+    if host["security"]["seccompEnabled"] == true {
+        options.push("name=seccomp,profile=builtin");
+    }
+    if host["security"]["rootless"] == true {
+        options.push("name=rootless");
+    }
+    options.extend(["name=userns", "name=cgroupns"]);
+    options
+}
+
+/// The report as indented `key: value` lines, which is YAML.
+fn text(report: &Value) -> String {
+    let mut text = String::new();
+    for part in ["host", "store", "version", "degraded"] {
+        write_entry(&mut text, 0, part, &report[part]);
+    }
+    text
+}
+
+fn write_entry(text: &mut String, depth: usize, key: &str, value: &Value) {
+    let _ = write!(text, "{:1$}{key}:", "", depth * 2);
+    match value {
+        Value::Object(fields) => {
+            text.push('\n');
+            for (key, value) in fields {
+                write_entry(text, depth + 1, key, value);
+            }
+        }
+        Value::Array(items) if items.is_empty() => text.push_str(" []\n"),
+        Value::Array(items) => {
+            text.push('\n');
+            for item in items {
+                let _ = writeln!(text, "{:1$}- {2}", "", depth * 2, inline(item));
+            }
+        }
+        scalar => {
+            let _ = writeln!(text, " {}", inline(scalar));
+        }
+    }
+}
+
+/// One line: strings that YAML would read as something else are quoted as JSON has them.
+fn inline(value: &Value) -> String {
+    match value {
+        Value::String(text) => {
+            let plain = !text.is_empty()
+                && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '/')
+                && !text.contains(": ")
+                && !text.contains(" #")
+                && !text.ends_with(':')
+                && !text.contains(char::is_control)
+                && text.parse::<f64>().is_err();
+            if plain { text.clone() } else { value.to_string() }
+        }
+        Value::Object(fields) => {
+            let fields: Vec<_> =
+                fields.iter().map(|(key, value)| format!("{key}: {}", inline(value))).collect();
+            format!("{{{}}}", fields.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_find_podmans_and_dockers_names() {
+        let report = json!({
+            "host": {
+                "os": "linux", "cpus": 2, "cgroupVersion": "v2",
+                "security": { "selinuxEnabled": false, "seccompEnabled": true, "rootless": true },
+                "idMappings": { "uidmap": [{ "container_id": 0, "host_id": 1000, "size": 1 }] },
+            },
+            "store": { "graphDriverName": "overlay", "graphStatus": { "Backing Filesystem": "ext4" } },
+            "version": { "Version": "1" }, "degraded": [],
+        });
+        let view = template_view(&report);
+        assert_eq!(view["Host"]["Security"]["SELinuxEnabled"], false);
+        assert_eq!(view["Host"]["OS"], "linux");
+        assert_eq!(view["Host"]["IDMappings"]["UIDMap"][0]["HostID"], 1000);
+        assert_eq!(view["Store"]["GraphDriverName"], "overlay");
+        assert_eq!(view["SecurityOptions"][0], "name=seccomp,profile=builtin");
+        assert_eq!((&view["NCPU"], &view["CgroupVersion"]), (&json!(2), &json!("2")));
+        assert_eq!(view["Driver"], "overlay");
+    }
+
+    #[test]
+    fn the_text_is_indented_and_quotes_what_yaml_would_misread() {
+        let report = json!({
+            "host": { "a": "x", "b": { "c": 1 }, "d": [{ "e": 1 }] },
+            "store": { "n": "6.1", "path": "/x" }, "version": {}, "degraded": ["t: f"],
+        });
+        assert_eq!(
+            text(&report),
+            "host:\n  a: x\n  b:\n    c: 1\n  d:\n  - {e: 1}\nstore:\n  n: \"6.1\"\n  path: /x\nversion:\n\
+             degraded:\n- \"t: f\"\n"
+        );
+    }
+
+    #[test]
+    fn every_key_of_this_hosts_report_can_be_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let situation = Situation::current(Some(dir.path().join("store")));
+        let report = report(&situation).unwrap();
+        assert_eq!(report["store"]["graphRoot"], dir.path().join("store").display().to_string());
+        assert!(report["host"]["memTotal"].as_u64().unwrap() > 0);
+        assert_eq!(report["host"]["idMappings"]["uidmap"][0]["container_id"], 0);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "info leaves nothing");
+    }
+}

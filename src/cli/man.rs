@@ -1,0 +1,33 @@
+//! `sbx man`: the manual pages, for packagers and `scripts/`.
+
+use std::path::PathBuf;
+
+use crate::error::{Result, Step};
+use crate::output::print;
+
+/// Write the manual pages into a directory, or print the one of `sbx`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    sbx man | man -l -\n  \
+    sbx man ~/.local/share/man/man1")]
+pub struct ManArgs {
+    #[arg(value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+pub fn execute(args: &ManArgs) -> Result<u8> {
+    let command = super::command();
+    match &args.directory {
+        Some(directory) => {
+            std::fs::create_dir_all(directory).step(|| format!("cannot make `{}`", directory.display()))?;
+            clap_mangen::generate_to(command, directory)
+                .step(|| format!("cannot write manual pages into `{}`", directory.display()))?;
+        }
+        None => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(command).render(&mut page).step(|| "cannot write the manual page")?;
+            print::bytes(&page)?;
+        }
+    }
+    Ok(0)
+}

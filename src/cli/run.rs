@@ -1,0 +1,101 @@
+//! `sbx run`
+
+use std::io::Write;
+
+use crate::cli::Global;
+use crate::cli::container_options::ContainerOptions;
+use crate::client;
+use crate::container::plan::{self, Place};
+use crate::container::store::Store;
+use crate::container::sweep;
+use crate::error::{Error, Result, Step};
+use crate::host::paths;
+use crate::image;
+use crate::monitor;
+
+/// Run a command in a new container.
+///
+/// IMAGE is `host`, the machine's own system below a throw-away layer; with `--rootfs` or `--rootfs-rw` there
+/// is no IMAGE, and the words are the command.
+#[derive(Debug, clap::Args)]
+#[command(
+    disable_help_flag = true,
+    override_usage = "sbx run [OPTIONS] IMAGE [COMMAND [ARG...]]\n       sbx run [OPTIONS] --rootfs DIR [COMMAND [ARG...]]",
+    after_help = "Examples:\n  \
+        sbx run --rm host sh -c 'id; hostname; ps ax'\n  \
+        sbx run --rm -v .:/src -w /src host make test\n  \
+        sbx run --rm -it --rootfs ./debian bash\n  \
+        sbx run --rm --net none --read-only --rootfs ./debian ./untrusted\n  \
+        sbx run --rm -p 8080:80 --rootfs ./web nginx -g 'daemon off;'\n\n\
+        The exit code is the command's own; 125: sbx failed, 126: the command cannot be invoked, 127: it was \
+        not found, 128+N: signal N ended it."
+)]
+pub struct RunArgs {
+    #[command(flatten)]
+    options: ContainerOptions,
+    /// Forward signals to the command.
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, help_heading = "Command")]
+    sig_proxy: bool,
+    /// Tell nothing but errors.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Print help.
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// The image, the command and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "IMAGE COMMAND")]
+    words: Vec<String>,
+}
+
+pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
+    if args.quiet {
+        log::set_max_level(log::LevelFilter::Error);
+    }
+    let options = args.options;
+    let (source, config, command) = image::source(&options.rootfs, options.rootfs_rw.as_ref(), args.words)?;
+    let surroundings = paths::Surroundings::current();
+    let store = Store::new(paths::store(global.root.as_deref(), &surroundings)?);
+    let place = Place { store: &store, runtime: &paths::runtime(&surroundings)? };
+    let spec = plan::container(&options, source, &config, command, &place)?;
+    for notice in &spec.degraded {
+        log::warn!("{notice}");
+    }
+    let serving = client::Options {
+        stdin: spec.process.stdin,
+        terminal: spec.process.terminal,
+        signal_proxy: args.sig_proxy,
+    };
+    let cidfile = options.cidfile.as_ref().map(|path| write_cidfile(path, &spec.id)).transpose()?;
+    let started = store.create(&spec).or_else(|error| {
+        // The name may be that of a container whose monitor was killed.
+        sweep::sweep(&store);
+        store.create(&spec).map_err(|_| error)
+    });
+    let (claim, directory) = started.inspect_err(|_| remove_cidfile(cidfile))?;
+    let connection = monitor::start(&store, &spec, &directory, claim, client::caller_size())
+        .inspect_err(|_| remove_cidfile(cidfile))?;
+    // Beside the monitor's work, and before this process has threads.
+    sweep::sweep(&store);
+    client::serve(connection, &serving)
+}
+
+fn write_cidfile<'a>(path: &'a std::path::Path, id: &str) -> Result<&'a std::path::Path> {
+    let failed = || format!("cannot write the container's ID to `{}`", path.display());
+    let mut file = std::fs::File::create_new(path).map_err(|error| {
+        let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
+        let failed = Error::new(failed()).because(error);
+        if exists {
+            failed.hint("make sure that the container that it names does not run, and remove the file")
+        } else {
+            failed
+        }
+    })?;
+    file.write_all(id.as_bytes()).step(failed)?;
+    Ok(path)
+}
+
+fn remove_cidfile(path: Option<&std::path::Path>) {
+    if let Some(path) = path {
+        let _ = std::fs::remove_file(path);
+    }
+}

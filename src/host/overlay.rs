@@ -1,0 +1,169 @@
+//! Whether the kernel mounts an overlay in a user namespace (Linux 5.11 and later) with its upper layer on the
+//! store's file system. Asked by trying: versions, file systems (NFS, another overlay, a tmpfs without user
+//! xattrs before Linux 6.6) and security modules all have a say.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::sys::probe::{self, Trial, TrialError, TrialStep};
+
+/// What a success was seen with. The kernel's release and the device stand for the kernel and the file
+/// system; the user namespace tells a store that is reached from inside another container, whose rules may
+/// be stricter. Nothing else changes while these stay, and where something does, the mount's own error says so.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Seen {
+    kernel: String,
+    device: u64,
+    user_namespace: u64,
+}
+
+/// Asks for the store at `store`, which exists: a success is remembered in `cache/overlay.json` and costs a
+/// few system calls from then on. A failure is tried again each time, so that a mend shows at once.
+///
+/// # Errors
+/// The reason why the kernel's overlay can't be used.
+pub fn overlay_supported(store: &Path) -> Result<(), String> {
+    let seen = seen(store).map_err(|error| plain(store, &error))?;
+    let cache = store.join("cache/overlay.json");
+    if is_cached(&cache, &seen) {
+        return Ok(());
+    }
+    try_in(store)?;
+    // A cache that can't be written costs the next command a millisecond, which is no reason to fail.
+    if let Err(error) = remember(&cache, &seen) {
+        log::debug!("cannot write `{}`: {error}", cache.display());
+    }
+    Ok(())
+}
+
+/// Tries it in a private directory below `directory`, which is removed again; nothing is remembered.
+///
+/// # Errors
+/// The reason why the kernel's overlay can't be used.
+pub fn try_in(directory: &Path) -> Result<(), String> {
+    let ground = Ground::make(directory).map_err(|error| plain(directory, &error))?;
+    probe::attempt(Trial::Overlay(&ground.0)).map_err(|error| explain(&error, directory))
+}
+
+fn explain(error: &TrialError, directory: &Path) -> String {
+    let (step, error) = match error {
+        TrialError::NotTried(error) => return format!("it could not be tried: {error}"),
+        TrialError::Refused(step, error) => (step, error),
+    };
+    let file_system =
+        super::filesystem::of(directory).map_or_else(|_| "unknown".to_owned(), |found| found.name);
+    let because = match (step, error.raw_os_error()) {
+        (TrialStep::MountOverlay, Some(libc::ENODEV)) => "the kernel has no overlay file system".to_owned(),
+        (TrialStep::MountOverlay, Some(libc::EPERM)) => {
+            "the kernel or a security module refuses it in a user namespace (Linux 5.11 and later allow it)"
+                .to_owned()
+        }
+        (TrialStep::MountOverlay | TrialStep::Whiteout | TrialStep::OpaqueDirectory, _) => {
+            format!("{file_system} can't hold its upper layer")
+        }
+        _ => String::new(),
+    };
+    let reason = format!("cannot {}: {}", step.describe(), words(error));
+    if because.is_empty() { reason } else { format!("{reason}: {because}") }
+}
+
+fn plain(path: &Path, error: &io::Error) -> String {
+    format!("it can't be tried in `{}`: {}", path.display(), words(error))
+}
+
+/// The error without Rust's number at its end.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
+fn seen(store: &Path) -> io::Result<Seen> {
+    Ok(Seen {
+        kernel: super::system::kernel_release(),
+        device: super::filesystem::device(store)?,
+        user_namespace: fs::metadata("/proc/self/ns/user")?.ino(),
+    })
+}
+
+fn is_cached(cache: &Path, seen: &Seen) -> bool {
+    let text = fs::read(cache).unwrap_or_default();
+    serde_json::from_slice::<Seen>(&text).is_ok_and(|cached| cached == *seen)
+}
+
+fn remember(cache: &Path, seen: &Seen) -> io::Result<()> {
+    let directory = cache.parent().unwrap_or(Path::new("/"));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let fresh = directory.join(format!("overlay.json.{}", std::process::id()));
+    fs::write(&fresh, serde_json::to_vec(seen)?)?;
+    fs::rename(&fresh, cache)
+}
+
+/// The directories of a trial, removed when dropped.
+struct Ground(PathBuf);
+
+impl Ground {
+    fn make(directory: &Path) -> io::Result<Self> {
+        let mut random = [0_u8; 8];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let path = directory.join(format!(".sbx-probe-{:016x}", u64::from_ne_bytes(random)));
+        let private = |path: PathBuf| fs::DirBuilder::new().mode(0o700).create(path);
+        private(path.clone())?;
+        let ground = Self(path);
+        for name in ["lower", "lower/d", "upper", "work", "merged"] {
+            private(ground.0.join(name))?;
+        }
+        Ok(ground)
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        // The kernel leaves work/work without any permission.
+        let _ = fs::set_permissions(self.0.join("work/work"), fs::Permissions::from_mode(0o700));
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            log::warn!("cannot remove `{}`: {error}", self.0.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_overlay_on_an_overlay_or_in_proc_is_refused_with_a_reason() {
+        let reason = try_in(Path::new("/proc")).unwrap_err();
+        assert!(reason.starts_with("it can't be tried in `/proc`"), "{reason}");
+        let refused =
+            TrialError::Refused(TrialStep::MountOverlay, io::Error::from_raw_os_error(libc::EINVAL));
+        let reason = explain(&refused, Path::new("/proc"));
+        assert!(reason.contains("Invalid argument: unknown (0x9fa0) can't hold its upper layer"), "{reason}");
+    }
+
+    #[test]
+    fn a_trial_leaves_nothing_whatever_its_outcome() {
+        let dir = tempfile::tempdir().unwrap();
+        try_in(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_a_success_of_this_kernel_and_file_system_is_taken_from_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        overlay_supported(dir.path()).unwrap();
+        let cache = dir.path().join("cache/overlay.json");
+        let mut seen = seen(dir.path()).unwrap();
+        assert!(is_cached(&cache, &seen));
+        seen.kernel.push_str("-other");
+        assert!(!is_cached(&cache, &seen));
+        fs::write(&cache, "{broken").unwrap();
+        overlay_supported(dir.path()).unwrap();
+        assert!(fs::read_to_string(&cache).unwrap().contains("kernel"));
+        assert!(overlay_supported(&dir.path().join("none")).is_err());
+    }
+}
