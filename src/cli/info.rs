@@ -149,7 +149,7 @@ fn display(path: &Path) -> Value {
     Value::String(path.display().to_string())
 }
 
-/// What templates see: docker's names at the top, and the report under Go's names.
+/// What templates see: docker's names at the top, and the report under Go's names and its own.
 fn template_view(report: &Value) -> Value {
     let mut view = go_view(report);
     let (host, store) = (&report["host"], &report["store"]);
@@ -173,8 +173,9 @@ fn template_view(report: &Value) -> Value {
         "Runtimes": { "nvidia": null },
         "Warnings": report["degraded"],
     });
-    if let (Value::Object(view), Value::Object(docker)) = (&mut view, docker) {
+    if let (Value::Object(view), Value::Object(docker), Value::Object(report)) = (&mut view, docker, report) {
         view.extend(docker);
+        view.extend(report.clone());
     }
     view
 }
@@ -268,6 +269,7 @@ mod tests {
         assert_eq!(view["SecurityOptions"][0], "name=seccomp,profile=builtin");
         assert_eq!((&view["NCPU"], &view["CgroupVersion"]), (&json!(2), &json!("2")));
         assert_eq!(view["Driver"], "overlay");
+        assert_eq!(view["host"]["os"], "linux");
     }
 
     #[test]
