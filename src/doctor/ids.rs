@@ -192,9 +192,7 @@ mod tests {
         let obstacle = Obstacle::new("no_new_privs is set").mend("start it without");
         let checks = judge(&ids(Tier::Single, 0, Err(vec![obstacle])), PackageManager::Apt);
         assert!(checks.iter().all(|check| check.status == Status::Warning), "{checks:?}");
-        assert!(
-            checks[0].mend.as_deref().unwrap().starts_with("sudo usermod --add-subuids 100000-165535 ada")
-        );
+        assert!(checks[0].mend.as_deref().unwrap().starts_with("sudo usermod --add-subuids "));
         assert!(checks[1].mend.as_deref().unwrap().contains("--add-subgids"));
         assert_eq!(checks[2].found, "no_new_privs is set");
     }
