@@ -14,7 +14,7 @@ use crate::doctor::{self, Situation, Status};
 use crate::host::cgroup::{self, Version};
 use crate::host::helpers::Helper;
 use crate::host::{filesystem, helpers, paths, proc_mask, security, system};
-use crate::identity::MapLine;
+use crate::identity::IdMap;
 use crate::output::print;
 
 /// Show the host, the store, and what was chosen for them
@@ -52,21 +52,24 @@ fn report(situation: &Situation) -> Result<Value> {
         .map(|check| format!("{}: {}", check.title, check.found))
         .collect();
     Ok(json!({
-        "host": host(),
+        "host": host()?,
         "store": store(situation)?,
         "version": super::version::program(),
         "degraded": degraded,
     }))
 }
 
-fn host() -> Value {
+fn host() -> Result<Value> {
     let system = system::read();
     let cgroup = cgroup::read();
     let manager = cgroup.manager();
     let modules = security::read();
-    let ids = Ids::read();
-    let (tier, why_not_higher) = ids.tier();
-    let (uid_map, gid_map) = ids.maps();
+    let ids = Ids::read()?;
+    let identity = ids.identity.as_ref();
+    let maps = identity.map_or(
+        Value::Null,
+        |chosen| json!({ "uidmap": mappings(&chosen.uid_map), "gidmap": mappings(&chosen.gid_map) }),
+    );
     let mut host = json!({
         "os": "linux",
         "kernel": system.kernel,
@@ -93,15 +96,18 @@ fn host() -> Value {
             "apparmorEnabled": modules.apparmor,
             "selinuxEnabled": modules.selinux,
         },
-        "idMappings": { "uidmap": mappings(&uid_map), "gidmap": mappings(&gid_map) },
-        "identity": { "tier": tier, "whyNotHigher": why_not_higher },
+        "idMappings": maps,
+        "identity": {
+            "tier": identity.ok().map(|chosen| chosen.tier),
+            "notes": identity.map_or_else(|error| vec![error.to_string()], |chosen| chosen.notes.clone()),
+        },
         "outerContainer": proc_mask::outer_container(),
         "libc": crate::sys::probe::libc_version(),
     });
     for helper in helpers::with_versions() {
         host[key_of(helper.name)] = describe(&helper);
     }
-    host
+    Ok(host)
 }
 
 fn key_of(helper: &str) -> &str {
@@ -121,8 +127,9 @@ fn cgroup_version(version: Version) -> &'static str {
     }
 }
 
-fn mappings(map: &[MapLine]) -> Vec<Value> {
-    map.iter()
+fn mappings(map: &IdMap) -> Vec<Value> {
+    map.0
+        .iter()
         .map(|line| json!({ "container_id": line.inside, "host_id": line.outside, "size": line.count }))
         .collect()
 }
@@ -149,7 +156,7 @@ fn display(path: &Path) -> Value {
     Value::String(path.display().to_string())
 }
 
-/// What templates see: docker's names at the top, and the report under Go's names.
+/// What templates see: docker's names at the top, and the report under Go's names and its own.
 fn template_view(report: &Value) -> Value {
     let mut view = go_view(report);
     let (host, store) = (&report["host"], &report["store"]);
@@ -173,8 +180,9 @@ fn template_view(report: &Value) -> Value {
         "Runtimes": { "nvidia": null },
         "Warnings": report["degraded"],
     });
-    if let (Value::Object(view), Value::Object(docker)) = (&mut view, docker) {
+    if let (Value::Object(view), Value::Object(docker), Value::Object(report)) = (&mut view, docker, report) {
         view.extend(docker);
+        view.extend(report.clone());
     }
     view
 }
@@ -268,6 +276,7 @@ mod tests {
         assert_eq!(view["SecurityOptions"][0], "name=seccomp,profile=builtin");
         assert_eq!((&view["NCPU"], &view["CgroupVersion"]), (&json!(2), &json!("2")));
         assert_eq!(view["Driver"], "overlay");
+        assert_eq!(view["host"]["os"], "linux");
     }
 
     #[test]

@@ -38,15 +38,15 @@ impl Drivers {
     }
 }
 
-pub(super) fn checks(situation: &Situation) -> Vec<Check> {
+pub(super) fn checks(situation: &Situation, blocker: Option<&str>) -> Vec<Check> {
     let Ok(store) = paths::store(situation.root.as_deref(), &situation.surroundings) else {
         return Vec::new();
     };
-    judge(&Drivers::read(&store), situation)
+    judge(&Drivers::read(&store), situation, blocker)
 }
 
-fn judge(drivers: &Drivers, situation: &Situation) -> Vec<Check> {
-    vec![kernel_overlay(drivers), fuse_overlayfs(drivers, situation), fuse_device(drivers)]
+fn judge(drivers: &Drivers, situation: &Situation, blocker: Option<&str>) -> Vec<Check> {
+    vec![kernel_overlay(drivers, blocker), fuse_overlayfs(drivers, situation), fuse_device(drivers)]
 }
 
 /// What is lost with fuse-overlayfs, which depends on whether the kernel's overlay is there.
@@ -58,13 +58,16 @@ fn lost(drivers: &Drivers) -> &'static str {
     }
 }
 
-fn kernel_overlay(drivers: &Drivers) -> Check {
+fn kernel_overlay(drivers: &Drivers, blocker: Option<&str>) -> Check {
     let check = |found: &str| Check::ok("overlay", "kernel overlay", found);
     match &drivers.overlay {
         Ok(()) => check("mounts in a user namespace on the store's file system"),
         Err(reason) => check(reason).warn(
             "speed: layers are stacked by fuse-overlayfs, which is slower",
-            "keep the store on a local ext4, xfs or btrfs (`--root DIR` or SBX_ROOT), with Linux 5.11 or later",
+            blocker.map_or_else(
+                || "keep the store on a local ext4, xfs or btrfs (`--root DIR` or SBX_ROOT), with Linux 5.11 or later".to_owned(),
+                super::mend_first,
+            ),
         ),
     }
 }
@@ -127,19 +130,28 @@ mod tests {
 
     #[test]
     fn without_fuse_the_package_or_the_device_is_the_mend() {
-        let checks = judge(&drivers(true, Some(libc::EACCES), false), &situation());
+        let checks = judge(&drivers(true, Some(libc::EACCES), false), &situation(), None);
         assert_eq!(exit_code(&checks), 0);
         assert_eq!(checks[1].mend.as_deref(), Some("sudo apt-get install fuse-overlayfs"));
         assert_eq!(checks[2].mend.as_deref(), Some("sudo chmod 0666 /dev/fuse"));
-        let checks = judge(&drivers(true, Some(libc::ENOENT), true), &situation());
+        let checks = judge(&drivers(true, Some(libc::ENOENT), true), &situation(), None);
         assert_eq!((checks[1].status, checks[2].status), (Status::Ok, Status::Warning));
         assert!(checks[2].mend.as_deref().unwrap().contains("modprobe fuse"));
     }
 
     #[test]
+    fn what_keeps_the_trial_from_being_made_is_mended_first() {
+        let mend =
+            |blocker| judge(&drivers(false, None, true), &situation(), blocker)[0].mend.clone().unwrap();
+        assert!(mend(None).contains("SBX_ROOT"));
+        assert_eq!(mend(Some("store")), "mend the check `store` first");
+    }
+
+    #[test]
     fn what_stops_working_depends_on_the_other_driver() {
-        let stops =
-            |overlay| judge(&drivers(overlay, None, false), &situation())[1].stops_working.clone().unwrap();
+        let stops = |overlay| {
+            judge(&drivers(overlay, None, false), &situation(), None)[1].stops_working.clone().unwrap()
+        };
         assert!(stops(true).contains("images use the kernel's overlay"));
         assert!(stops(false).contains("no other driver"));
     }

@@ -86,11 +86,30 @@ pub fn examine(situation: &Situation) -> Vec<Check> {
     checks.extend(user_namespaces::checks(situation));
     checks.extend(ids::checks(situation));
     checks.extend(places::checks(situation));
-    checks.extend(layers::checks(situation));
+    let blocker = blocker(&checks);
+    checks.extend(layers::checks(situation, blocker));
     checks.extend(network::checks(situation));
     checks.extend(cgroups::checks(situation));
-    checks.extend(nesting::checks());
+    checks.extend(nesting::checks(blocker));
+    if situation.privileged {
+        checks
+            .iter_mut()
+            .filter_map(|check| check.mend.as_mut())
+            .for_each(|mend| *mend = mend.replace("sudo ", ""));
+    }
     checks
+}
+
+/// The failed check that others need: they can't be made, and mending it may mend them.
+fn blocker(checks: &[Check]) -> Option<&'static str> {
+    let needed = |check: &&Check| ["user-namespaces", "store", "store-file-system"].contains(&check.id);
+    let failed = checks.iter().filter(needed).find(|check| check.status == Status::Missing);
+    failed.map(|check| check.title)
+}
+
+/// The mend of a check that needs another one.
+fn mend_first(blocker: &str) -> String {
+    format!("mend the check `{blocker}` first")
 }
 
 /// 0: `sbx run` has all it needs; 1: it hasn't.
@@ -108,6 +127,21 @@ mod tests {
         let warning = ok.clone().warn("x", "y");
         assert_eq!(exit_code(&[ok.clone(), warning.clone()]), 0);
         assert_eq!(exit_code(&[ok.clone(), warning, ok.missing("x", "y")]), 1);
+    }
+
+    #[test]
+    fn a_failed_check_blocks_those_that_need_it() {
+        let ok = Check::ok("store", "store", "found");
+        assert_eq!(blocker(std::slice::from_ref(&ok)), None);
+        assert_eq!(blocker(&[ok.missing("x", "y")]), Some("store"));
+        assert_eq!(blocker(&[Check::ok("a", "A", "found").missing("x", "y")]), None);
+    }
+
+    #[test]
+    fn root_is_not_told_to_use_sudo() {
+        let root = Situation { privileged: true, ..Situation::current(None) };
+        let mends: Vec<_> = examine(&root).into_iter().filter_map(|check| check.mend).collect();
+        assert!(mends.iter().all(|mend| !mend.contains("sudo")), "{mends:?}");
     }
 
     #[test]

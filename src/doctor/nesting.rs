@@ -4,9 +4,12 @@ use super::Check;
 use crate::host::{proc_mask, userns};
 use crate::sys::probe::{self, Trial, TrialError};
 
-pub(super) fn checks() -> Vec<Check> {
+pub(super) fn checks(blocker: Option<&str>) -> Vec<Check> {
     let tried = probe::attempt(Trial::Proc);
-    vec![outer(proc_mask::outer_container(), userns::read().nested), procfs(&proc_mask::masked(), tried)]
+    vec![
+        outer(proc_mask::outer_container(), userns::read().nested),
+        procfs(&proc_mask::masked(), tried, blocker),
+    ]
 }
 
 fn outer(engine: Option<String>, nested: bool) -> Check {
@@ -18,7 +21,7 @@ fn outer(engine: Option<String>, nested: bool) -> Check {
     }
 }
 
-fn procfs(masked: &[String], tried: Result<(), TrialError>) -> Check {
+fn procfs(masked: &[String], tried: Result<(), TrialError>, blocker: Option<&str>) -> Check {
     let check = |found: String| Check::ok("procfs", "new /proc", found);
     let Err(error) = tried else {
         return check("can be mounted".to_owned());
@@ -28,7 +31,13 @@ fn procfs(masked: &[String], tried: Result<(), TrialError>) -> Check {
         TrialError::NotTried(error) | TrialError::Refused(_, error) => error,
     };
     if masked.is_empty() {
-        let mend = "mend the check of user namespaces first; then look at `dmesg` for a denial";
+        let mend = blocker.map_or_else(
+            || {
+                "look for what denies it: `dmesg | tail`, and the outer container's security options"
+                    .to_owned()
+            },
+            super::mend_first,
+        );
         return check(format!("refused: {}", error.kind())).warn(stops, mend);
     }
     let mend = "start the outer container with `--security-opt systempaths=unconfined` (docker), \
@@ -48,11 +57,11 @@ mod tests {
     fn a_masked_proc_is_told_with_what_masks_it() {
         let refused =
             || Err(TrialError::Refused(TrialStep::MountProc, io::Error::from_raw_os_error(libc::EPERM)));
-        let check = procfs(&["/proc/kcore".to_owned()], refused());
+        let check = procfs(&["/proc/kcore".to_owned()], refused(), None);
         assert_eq!(check.status, Status::Warning);
         assert!(check.found.ends_with("masked: /proc/kcore"), "{}", check.found);
-        assert!(procfs(&[], refused()).mend.unwrap().contains("user namespaces"));
-        assert_eq!(procfs(&["/proc/kcore".to_owned()], Ok(())).status, Status::Ok);
+        assert!(procfs(&[], refused(), Some("store")).mend.unwrap().contains("`store` first"));
+        assert_eq!(procfs(&["/proc/kcore".to_owned()], Ok(()), None).status, Status::Ok);
     }
 
     #[test]

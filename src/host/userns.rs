@@ -102,8 +102,7 @@ impl Obstacle {
                     "echo '{name} = {wanted}' | sudo tee /etc/sysctl.d/99-sbx.conf && sudo sysctl --system"
                 )
             }
-            Self::Chroot => "start sbx outside of the chroot, or enter it with pivot_root (unshare --root, \
-                             systemd-nspawn)"
+            Self::Chroot => "start sbx outside of the chroot, or enter it with a program that uses pivot_root (bwrap, systemd-nspawn)"
                 .to_owned(),
             Self::AppArmor => super::apparmor::install_command(&super::apparmor::own_binary()),
         }

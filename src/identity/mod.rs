@@ -1,6 +1,30 @@
 //! Who the container's users are on the host: subordinate ranges, the map as a value, its writing.
+//!
+//! [`plan`] decides everything before the first side effect; [`start_write`] and [`write_nested`] carry it out.
+
+pub mod caller;
+pub mod helpers;
+pub mod host;
+pub mod map;
+pub mod nested;
+pub mod plan;
+pub mod subid;
+mod tier;
+pub mod userns;
+pub mod write;
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+pub use caller::Caller;
+pub use host::Host;
+pub use map::{IdMap, IdRange, MapLine};
+pub use plan::{Request, plan, plan_on};
+pub use userns::{Auto, MapArg, Userns};
+pub use write::{PendingWrite, start_write, write_nested};
 
 /// Where the IDs come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,17 +38,15 @@ pub enum Tier {
     Single,
 }
 
-/// One line of uid_map or gid_map (user_namespaces(7)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MapLine {
-    pub inside: u32,
-    pub outside: u32,
-    pub count: u32,
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Range => "range",
+            Self::Root => "root",
+            Self::Single => "single",
+        })
+    }
 }
-
-/// A checked map: one to five lines, no overlap on either side.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdMap(pub Vec<MapLine>);
 
 /// The user namespace of a container, decided.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -47,10 +69,55 @@ pub struct Identity {
     pub notes: Vec<String>,
 }
 
+impl Identity {
+    /// The container's user IDs on the host: the canonical map, or the nested one put onto it.
+    pub fn host_uid_map(&self) -> IdMap {
+        match &self.nested {
+            Some(nested) => nested.uid_map.over(&self.uid_map),
+            None => self.uid_map.clone(),
+        }
+    }
+
+    /// The container's group IDs on the host.
+    pub fn host_gid_map(&self) -> IdMap {
+        match &self.nested {
+            Some(nested) => nested.gid_map.over(&self.gid_map),
+            None => self.gid_map.clone(),
+        }
+    }
+
+    /// The map of groups that stands in the container's own namespace.
+    pub fn inner_gid_map(&self) -> &IdMap {
+        self.nested.as_ref().map_or(&self.gid_map, |nested| &nested.gid_map)
+    }
+
+    /// Why a process with container IDs `uid` and `gid` may not do what it tried on a file of the host.
+    pub fn explain(&self, uid: u32, gid: u32) -> String {
+        let user = self.host_uid_map().explain_inside(uid);
+        let group = self.host_gid_map().explain_inside(gid);
+        format!("user: {user}; group: {group}")
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NestedMaps {
     pub uid_map: IdMap,
     pub gid_map: IdMap,
+}
+
+impl NestedMaps {
+    /// The canonical IDs that the maps take, but for 0, the caller: what `auto` keeps from other containers.
+    pub fn blocks(&self) -> Vec<(u32, u32)> {
+        let lines = self.uid_map.0.iter().chain(&self.gid_map.0);
+        let ranges: Vec<IdRange> = lines.map(|line| line.outside_range()).collect();
+        let mut blocks: Vec<(u32, u32)> = map::subtract(&ranges, &[IdRange::new(0, 1)])
+            .into_iter()
+            .map(|range| (range.start, range.count))
+            .collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        blocks
+    }
 }
 
 /// Who writes the canonical maps.
@@ -63,4 +130,39 @@ pub enum MapWriter {
     TwoHelpers { newuidmap: std::path::PathBuf, newgidmap: std::path::PathBuf },
     /// newuidmap-shim, which writes both maps in one start.
     Shim(std::path::PathBuf),
+}
+
+/// Something that keeps a tier from being taken, recognised before the attempt, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Obstacle {
+    pub reason: String,
+    pub mend: Option<String>,
+}
+
+impl Obstacle {
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), mend: None }
+    }
+
+    #[must_use]
+    pub fn mend(mut self, mend: impl Into<String>) -> Self {
+        self.mend = Some(mend.into());
+        self
+    }
+
+    /// Adds all of the obstacles to an error: one cause, and a hint for each mend.
+    pub(crate) fn explain(obstacles: &[Self], error: Error) -> Error {
+        if obstacles.is_empty() {
+            return error;
+        }
+        let reasons: Vec<&str> = obstacles.iter().map(|obstacle| obstacle.reason.as_str()).collect();
+        let mends = obstacles.iter().filter_map(|obstacle| obstacle.mend.as_ref());
+        mends.fold(error.because(reasons.join("; ")), |error, mend| error.hint(mend))
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
 }

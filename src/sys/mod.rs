@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 pub mod channel;
+pub mod ids;
 pub mod mount;
 pub mod probe;
 pub mod process;
