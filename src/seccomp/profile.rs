@@ -211,7 +211,8 @@ impl RawArgument {
             "SCMP_CMP_LE" => (Op::Le, u64::MAX, self.value),
             "SCMP_CMP_GT" => (Op::Gt, u64::MAX, self.value),
             "SCMP_CMP_GE" => (Op::Ge, u64::MAX, self.value),
-            "SCMP_CMP_MASKED_EQ" => (Op::Eq, self.value, self.value_two.unwrap_or(0)),
+            // As with libseccomp, bits outside the mask count on neither side.
+            "SCMP_CMP_MASKED_EQ" => (Op::Eq, self.value, self.value_two.unwrap_or(0) & self.value),
             other => {
                 return Err(Error::new(format!("unknown comparison `{other}`"))
                     .hint("they are SCMP_CMP_EQ, NE, LT, LE, GT, GE and MASKED_EQ"));

@@ -274,7 +274,7 @@ fn holds((index, op, value, second): (u8, &str, u64, u64), arguments: &[u64; 6])
         "LE" => argument <= value,
         "GT" => argument > value,
         "GE" => argument >= value,
-        _ => argument & value == second,
+        _ => argument & value == second & value,
     }
 }
 
