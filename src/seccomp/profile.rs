@@ -190,7 +190,7 @@ impl RawRule {
 
     fn content(&self, names: &[String]) -> Result<Rule> {
         Ok(Rule {
-            rows: names.iter().filter_map(|name| row(name)).collect(),
+            rows: rows(names),
             action: action(&self.action, self.errno_ret, self.errno.as_deref())?,
             conditions: self.args.iter().flatten().map(RawArgument::check).collect::<Result<_>>()?,
             includes: self.includes.as_ref().map_or_else(|| Ok(Filter::default()), RawFilter::check)?,
@@ -236,6 +236,14 @@ impl RawFilter {
         let min_kernel = self.min_kernel.as_deref().filter(|text| !text.is_empty());
         Ok(Filter { capabilities, architectures, min_kernel: min_kernel.map(kernel).transpose()? })
     }
+}
+
+/// A call named twice is one call; an unknown one none.
+fn rows(names: &[String]) -> Vec<Row> {
+    let mut rows: Vec<Row> = names.iter().filter_map(|name| row(name)).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    rows
 }
 
 fn kernel(text: &str) -> Result<(u32, u32)> {
@@ -360,7 +368,10 @@ mod tests {
                  "flags": [], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO", "errnoRet": 2}]}"#,
         )
         .unwrap();
-        assert_eq!(profile.resolve(X86_64, CapSet::DEFAULT, (6, 1)).architectures, [Arch::X86_64, Arch::X32]);
+        assert_eq!(
+            profile.resolve(X86_64, CapSet::DEFAULT, (6, 1)).unwrap().architectures,
+            [Arch::X86_64, Arch::X32]
+        );
         assert_eq!(profile.rules[0].action, Action::Errno(2));
     }
 
@@ -447,6 +458,20 @@ mod tests {
         ] {
             assert!(report.contains(named), "{named} is not in: {report}");
         }
+    }
+
+    #[test]
+    fn a_small_file_does_not_take_all_memory() {
+        let names = super::super::table::NAMES.join(r#"",""#);
+        let condition = r#"{"index":0,"value":1,"op":"SCMP_CMP_EQ"}"#;
+        let rule = format!(
+            r#"{{"names":["{names}"],"action":"SCMP_ACT_ALLOW","args":[{}]}}"#,
+            vec![condition; 20_000].join(",")
+        );
+        let json = format!(r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{rule}]}}"#);
+        let profile = parse(json.as_bytes()).unwrap();
+        let error = profile.resolve(X86_64, CapSet::DEFAULT, (6, 1)).unwrap_err();
+        assert!(error.report().contains("too many rules"), "{}", error.report());
     }
 
     #[test]

@@ -340,7 +340,7 @@ fn programs_decide_as_random_profiles_say() {
         let (native, architectures) = random.pick(&families);
         let text = json(&rules, &default_json, architectures);
         let parsed = profile::parse(text.as_bytes()).unwrap_or_else(|e| panic!("{}\n{text}", e.report()));
-        let Ok(program) = bpf::emit(&parsed.resolve(native, CapSet::DEFAULT, NOW)) else {
+        let Ok(program) = bpf::emit(&parsed.resolve(native, CapSet::DEFAULT, NOW).unwrap()) else {
             too_long += 1;
             continue;
         };
