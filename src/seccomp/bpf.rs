@@ -131,7 +131,7 @@ impl Program<'_> {
         self.load(ARCHITECTURE, next)
     }
 
-    /// Writes a load in front of what was written last, which must be `next`.
+    /// Loads a word, then goes on at `next`.
     fn load(&mut self, offset: u32, next: Label) -> Label {
         if self.distance(next) > 0 {
             self.push(JUMP, self.distance(next) as u32, 0, 0);

@@ -206,6 +206,20 @@ fn default_lists_name_each_call_once() {
     }
 }
 
+#[test]
+fn kernel_versions_are_read_from_the_release() {
+    for (release, version) in [
+        ("6.18.44-fc", (6, 18)),
+        ("6.1.0-13-amd64", (6, 1)),
+        ("5.15-rc1", (5, 15)),
+        ("7", (7, 0)),
+        ("", (0, 0)),
+    ] {
+        assert_eq!(super::release_version(release), version, "{release}");
+    }
+    assert!(super::running_kernel() >= (4, 0));
+}
+
 /// A rule of a random profile, and what it means.
 struct Random {
     names: Vec<&'static str>,
