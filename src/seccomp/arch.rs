@@ -80,7 +80,7 @@ impl Arch {
     }
 
     /// Every architecture whose programs the kernel runs beside the native one's.
-    pub(super) fn family(self) -> &'static [Self] {
+    pub fn family(self) -> &'static [Self] {
         match self {
             Self::X86_64 | Self::X32 | Self::X86 => &[Self::X86_64, Self::X86, Self::X32],
             Self::Aarch64 | Self::Arm => &[Self::Aarch64, Self::Arm],
@@ -89,7 +89,7 @@ impl Arch {
     }
 
     /// AUDIT_ARCH_* of linux/audit.h, as seccomp_data carries it.
-    pub(super) fn token(self) -> u32 {
+    pub fn token(self) -> u32 {
         const LITTLE_ENDIAN: u32 = 0x4000_0000;
         const BITS_64: u32 = 0x8000_0000;
         match self {

@@ -131,7 +131,7 @@ impl Program<'_> {
         self.load(ARCHITECTURE, next)
     }
 
-    /// Writes a load in front of what was written last, which must be `next`.
+    /// Loads a word, then goes on at `next`.
     fn load(&mut self, offset: u32, next: Label) -> Label {
         if self.distance(next) > 0 {
             self.push(JUMP, self.distance(next) as u32, 0, 0);
@@ -196,41 +196,35 @@ impl Program<'_> {
         next
     }
 
-    /// Words are compared one after the other, the high one first.
+    /// The upper words are compared first; the lower ones count where those are equal.
     fn condition(&mut self, condition: &Condition, yes: Label, no: Label) -> Label {
-        let (yes, no) = match condition.op {
-            Op::Ne | Op::Lt | Op::Le => (no, yes),
-            Op::Eq | Op::Gt | Op::Ge => (yes, no),
+        // Three comparisons are the others with their outcomes exchanged.
+        let (code, yes, no) = match condition.op {
+            Op::Eq => (JUMP_EQ, yes, no),
+            Op::Ne => (JUMP_EQ, no, yes),
+            Op::Ge => (JUMP_GE, yes, no),
+            Op::Lt => (JUMP_GE, no, yes),
+            Op::Gt => (JUMP_GT, yes, no),
+            Op::Le => (JUMP_GT, no, yes),
         };
-        let low = Word::low(condition);
-        let high = Word::high(condition);
-        let low_code = match condition.op {
-            Op::Eq | Op::Ne => JUMP_EQ,
-            Op::Ge | Op::Lt => JUMP_GE,
-            Op::Gt | Op::Le => JUMP_GT,
-        };
-        let low = self.compare(&low, low_code, yes, no);
-        let high_is_greater = match condition.op {
-            Op::Eq | Op::Ne => no,
-            _ => yes,
-        };
-        if high.mask == 0 {
-            // The masked word is zero: nothing to look at.
-            return if high.value == 0 { low } else { no };
+        let (low, high) = (Word::low(condition), Word::high(condition));
+        if high.mask == 0 && high.value != 0 {
+            return no;
         }
-        let equal = self.branch(JUMP_EQ, high.value, low, no);
-        let differs = match high_is_greater == no {
-            true => equal,
-            false => self.branch(JUMP_GT, high.value, yes, equal),
+        let compared = self.branch(code, low.value, yes, no);
+        let lower = self.fetch(&low, compared);
+        if high.mask == 0 {
+            return lower;
+        }
+        let equal = self.branch(JUMP_EQ, high.value, lower, no);
+        let compared = match code {
+            JUMP_EQ => equal,
+            _ => self.branch(JUMP_GT, high.value, yes, equal),
         };
-        self.fetch(&high, differs)
+        self.fetch(&high, compared)
     }
 
-    fn compare(&mut self, word: &Word, code: u16, yes: Label, no: Label) -> Label {
-        let compared = self.branch(code, word.value, yes, no);
-        self.fetch(word, compared)
-    }
-
+    /// Writes the load of a word in front of the comparison that was written last.
     fn fetch(&mut self, word: &Word, next: Label) -> Label {
         debug_assert_eq!(self.distance(next), 0);
         if word.mask != u32::MAX {

@@ -31,9 +31,19 @@ pub fn program(choice: &Seccomp, caps: CapSet, kernel: (u32, u32)) -> Result<Opt
     let policy = match choice {
         Seccomp::Unconfined => return Ok(None),
         Seccomp::Default => default::policy(native?, caps, kernel),
-        Seccomp::Profile(json) => profile::parse(json.as_bytes())?.resolve(native?, caps, kernel),
+        Seccomp::Profile(json) => profile::parse(json.as_bytes())?.resolve(native?, caps, kernel)?,
     };
     bpf::emit(&policy).map(Some)
+}
+
+/// The version (major, minor) of the running kernel, from uname(2); zeros where it does not say.
+pub fn running_kernel() -> (u32, u32) {
+    release_version(&rustix::system::uname().release().to_string_lossy())
+}
+
+fn release_version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ pub fn parse(json: &[u8]) -> Result<Profile> {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct RawProfile {
     default_action: String,
     default_errno_ret: Option<u32>,
@@ -88,14 +88,14 @@ struct RawProfile {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct RawArchMap {
     architecture: String,
     sub_architectures: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct RawRule {
     name: Option<String>,
     names: Option<Vec<String>>,
@@ -110,7 +110,7 @@ struct RawRule {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct RawArgument {
     index: u32,
     value: u64,
@@ -119,7 +119,7 @@ struct RawArgument {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, expecting = "an object")]
 struct RawFilter {
     caps: Option<Vec<String>>,
     arches: Option<Vec<String>>,
@@ -190,7 +190,7 @@ impl RawRule {
 
     fn content(&self, names: &[String]) -> Result<Rule> {
         Ok(Rule {
-            rows: names.iter().filter_map(|name| row(name)).collect(),
+            rows: rows(names),
             action: action(&self.action, self.errno_ret, self.errno.as_deref())?,
             conditions: self.args.iter().flatten().map(RawArgument::check).collect::<Result<_>>()?,
             includes: self.includes.as_ref().map_or_else(|| Ok(Filter::default()), RawFilter::check)?,
@@ -211,7 +211,8 @@ impl RawArgument {
             "SCMP_CMP_LE" => (Op::Le, u64::MAX, self.value),
             "SCMP_CMP_GT" => (Op::Gt, u64::MAX, self.value),
             "SCMP_CMP_GE" => (Op::Ge, u64::MAX, self.value),
-            "SCMP_CMP_MASKED_EQ" => (Op::Eq, self.value, self.value_two.unwrap_or(0)),
+            // As with libseccomp, bits outside the mask count on neither side.
+            "SCMP_CMP_MASKED_EQ" => (Op::Eq, self.value, self.value_two.unwrap_or(0) & self.value),
             other => {
                 return Err(Error::new(format!("unknown comparison `{other}`"))
                     .hint("they are SCMP_CMP_EQ, NE, LT, LE, GT, GE and MASKED_EQ"));
@@ -235,6 +236,14 @@ impl RawFilter {
         let min_kernel = self.min_kernel.as_deref().filter(|text| !text.is_empty());
         Ok(Filter { capabilities, architectures, min_kernel: min_kernel.map(kernel).transpose()? })
     }
+}
+
+/// A call named twice is one call; an unknown one none.
+fn rows(names: &[String]) -> Vec<Row> {
+    let mut rows: Vec<Row> = names.iter().filter_map(|name| row(name)).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    rows
 }
 
 fn kernel(text: &str) -> Result<(u32, u32)> {
@@ -286,5 +295,196 @@ fn action(word: &str, errno_ret: Option<u32>, name: Option<&str>) -> Result<Acti
     match errno {
         Some(errno) => Err(Error::new(format!("`{word}` takes no errno, and {errno} is given"))),
         None => Ok(action),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const X86_64: Arch = Arch::X86_64;
+
+    fn refused(json: &str) -> String {
+        parse(json.as_bytes()).map(|profile| format!("{profile:?}")).unwrap_err().report()
+    }
+
+    fn rule(json: &str) -> Rule {
+        let json = format!(r#"{{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{json}]}}"#);
+        parse(json.as_bytes()).unwrap_or_else(|error| panic!("{}", error.report())).rules.remove(0)
+    }
+
+    #[test]
+    fn every_field_of_dockers_format_is_read() {
+        let profile = parse(
+            br#"{
+                "defaultAction": "SCMP_ACT_ERRNO",
+                "defaultErrnoRet": 38,
+                "defaultErrno": "ENOSYS",
+                "archMap": [
+                    {"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"]},
+                    {"architecture": "SCMP_ARCH_S390X", "subArchitectures": ["SCMP_ARCH_S390"]},
+                    {"architecture": "SCMP_ARCH_RISCV64", "subArchitectures": null}
+                ],
+                "syscalls": [
+                    {
+                        "names": ["mount", "no_such_call", "read"],
+                        "action": "SCMP_ACT_TRACE",
+                        "errnoRet": 7,
+                        "comment": "why",
+                        "args": [
+                            {"index": 5, "value": 18446744073709551615, "op": "SCMP_CMP_GE"},
+                            {"index": 0, "value": 240, "valueTwo": 16, "op": "SCMP_CMP_MASKED_EQ"}
+                        ],
+                        "includes": {"caps": ["CAP_SYS_ADMIN"], "arches": ["amd64", "ppc64le"], "minKernel": "4.8"},
+                        "excludes": {}
+                    },
+                    {"name": "write", "action": "SCMP_ACT_KILL", "args": null}
+                ]
+            }"#,
+        )
+        .unwrap();
+        assert_eq!(profile.default, Action::Errno(38));
+        let Architectures::Map(map) = &profile.architectures else { panic!("{profile:?}") };
+        assert_eq!(*map, [(Arch::X86_64, vec![Arch::X86]), (Arch::Riscv64, vec![])]);
+        let [mount, write] = profile.rules.as_slice() else { panic!("{profile:?}") };
+        assert_eq!(mount.rows, [row("mount").unwrap(), row("read").unwrap()]);
+        assert_eq!(mount.action, Action::Trace(7));
+        assert_eq!(
+            mount.conditions,
+            [
+                Condition { argument: 5, mask: u64::MAX, op: Op::Ge, value: u64::MAX },
+                Condition { argument: 0, mask: 240, op: Op::Eq, value: 16 },
+            ]
+        );
+        assert_eq!(mount.includes.capabilities.names(), ["CAP_SYS_ADMIN"]);
+        assert_eq!(mount.includes.min_kernel, Some((4, 8)));
+        assert_eq!((write.rows.as_slice(), write.action), (&[row("write").unwrap()][..], Action::KillThread));
+    }
+
+    #[test]
+    fn the_specifications_form_is_read() {
+        let profile = parse(
+            br#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X32"],
+                 "flags": [], "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO", "errnoRet": 2}]}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            profile.resolve(X86_64, CapSet::DEFAULT, (6, 1)).unwrap().architectures,
+            [Arch::X86_64, Arch::X32]
+        );
+        assert_eq!(profile.rules[0].action, Action::Errno(2));
+    }
+
+    #[test]
+    fn rules_apply_by_capability_architecture_and_kernel() {
+        let applies = |filter: &str, caps, kernel| {
+            rule(&format!(r#"{{"names": ["mount"], "action": "SCMP_ACT_ALLOW", {filter}}}"#))
+                .applies(X86_64, caps, kernel)
+        };
+        let (some, none) = (CapSet::DEFAULT, CapSet::EMPTY);
+        assert!(applies(r#""includes": {"caps": ["KILL", "CAP_CHOWN"]}"#, some, (6, 1)));
+        assert!(!applies(r#""includes": {"caps": ["KILL", "SYS_ADMIN"]}"#, some, (6, 1)));
+        assert!(!applies(r#""excludes": {"caps": ["KILL", "SYS_ADMIN"]}"#, some, (6, 1)));
+        assert!(applies(r#""excludes": {"caps": ["KILL", "SYS_ADMIN"]}"#, none, (6, 1)));
+        assert!(applies(r#""includes": {"arches": ["arm", "amd64"]}"#, none, (6, 1)));
+        assert!(!applies(r#""includes": {"arches": ["arm", "x86"]}"#, none, (6, 1)));
+        assert!(!applies(r#""excludes": {"arches": ["amd64"]}"#, none, (6, 1)));
+        for (kernel, reached) in [((4, 7), false), ((4, 8), true), ((4, 10), true), ((5, 0), true)] {
+            assert_eq!(applies(r#""includes": {"minKernel": "4.8"}"#, none, kernel), reached, "{kernel:?}");
+            assert_eq!(applies(r#""excludes": {"minKernel": "4.8"}"#, none, kernel), !reached, "{kernel:?}");
+        }
+    }
+
+    #[test]
+    fn an_errno_without_number_is_eperm_and_may_be_a_name() {
+        let action = |json: &str| rule(&format!(r#"{{"names": ["mount"], {json}}}"#)).action;
+        assert_eq!(action(r#""action": "SCMP_ACT_ERRNO""#), Action::Errno(1));
+        assert_eq!(action(r#""action": "SCMP_ACT_ERRNO", "errnoRet": 0"#), Action::Errno(0));
+        assert_eq!(action(r#""action": "SCMP_ACT_ERRNO", "errno": "EINVAL""#), Action::Errno(22));
+        assert_eq!(
+            action(r#""action": "SCMP_ACT_ERRNO", "errnoRet": 1, "errno": "EPERM""#),
+            Action::Errno(1)
+        );
+        assert_eq!(action(r#""action": "SCMP_ACT_KILL_PROCESS""#), Action::KillProcess);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        let in_rule =
+            |json: &str| refused(&format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{json}]}}"#));
+        let with =
+            |json: &str| in_rule(&format!(r#"{{"names":["mount"],"action":"SCMP_ACT_ERRNO",{json}}}"#));
+        for (report, named) in [
+            (refused(""), "EOF"),
+            (refused("[]"), "expected an object"),
+            (refused("{}"), "defaultAction"),
+            (refused(&"[".repeat(100_000)), "cannot read"),
+            (refused(&" ".repeat(MAX_LENGTH + 1)), "longer than 1 MiB"),
+            (refused(r#"{"defaultAction": "SCMP_ACT_ALOW"}"#), "unknown action `SCMP_ACT_ALOW`"),
+            (refused(r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#), "notifications"),
+            (refused(r#"{"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}"#), "takes no errno"),
+            (refused(r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 4096}"#), "4095"),
+            (
+                refused(r#"{"defaultAction": "SCMP_ACT_ERRNO", "defaultErrno": "EWHAT"}"#),
+                "unknown errno `EWHAT`",
+            ),
+            (refused(r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscals": []}"#), "unknown field `syscals`"),
+            (
+                refused(r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"]}"#),
+                "FLAG_LOG",
+            ),
+            (refused(r#"{"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"}"#), "listenerPath"),
+            (refused(r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["amd64"]}"#), "`amd64`"),
+            (
+                refused(r#"{"defaultAction": "SCMP_ACT_ALLOW", "architectures": [], "archMap": []}"#),
+                "exclude each other",
+            ),
+            (in_rule(r#"{"action": "SCMP_ACT_LOG"}"#), "rule 1: no system call"),
+            (in_rule(r#"{"names": [], "action": "SCMP_ACT_LOG"}"#), "rule 1: no system call"),
+            (in_rule(r#"{"name": "a", "names": ["b"], "action": "SCMP_ACT_LOG"}"#), "exclude each other"),
+            (
+                in_rule(r#"{"names": ["mount"], "action": "ALLOW"}"#),
+                "rule 1 (`mount`): unknown action `ALLOW`",
+            ),
+            (with(r#""arg": []"#), "unknown field `arg`"),
+            (with(r#""args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]"#), "argument 6"),
+            (with(r#""args": [{"index": 0, "value": -1, "op": "SCMP_CMP_EQ"}]"#), "`-1`"),
+            (with(r#""args": [{"index": 0, "value": 0, "op": "EQ"}]"#), "unknown comparison `EQ`"),
+            (with(r#""includes": {"caps": ["CAP_SYS_ADMIM"]}"#), "did you mean `CAP_SYS_ADMIN`"),
+            (with(r#""excludes": {"arches": ["amd46"]}"#), "`amd46`"),
+            (with(r#""excludes": {"minKernel": "4"}"#), "`minKernel` is `4`"),
+            (with(r#""excludes": {"minKernel": "+4.+8"}"#), "minKernel"),
+            (with(r#""errnoRet": 1, "errno": "ENOSYS""#), "`ENOSYS` is 38"),
+        ] {
+            assert!(report.contains(named), "{named} is not in: {report}");
+        }
+    }
+
+    #[test]
+    fn a_small_file_does_not_take_all_memory() {
+        let names = super::super::table::NAMES.join(r#"",""#);
+        let condition = r#"{"index":0,"value":1,"op":"SCMP_CMP_EQ"}"#;
+        let rule = format!(
+            r#"{{"names":["{names}"],"action":"SCMP_ACT_ALLOW","args":[{}]}}"#,
+            vec![condition; 20_000].join(",")
+        );
+        let json = format!(r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{rule}]}}"#);
+        let profile = parse(json.as_bytes()).unwrap();
+        let error = profile.resolve(X86_64, CapSet::DEFAULT, (6, 1)).unwrap_err();
+        assert!(error.report().contains("too many rules"), "{}", error.report());
+    }
+
+    #[test]
+    fn a_program_too_long_for_the_kernel_is_refused() {
+        let condition = |value| format!(r#"{{"index": 0, "value": {value}, "op": "SCMP_CMP_EQ"}}"#);
+        let rules: Vec<String> = (0..5000)
+            .map(|value| {
+                format!(r#"{{"names":["mount"],"action":"SCMP_ACT_ALLOW","args":[{}]}}"#, condition(value))
+            })
+            .collect();
+        let json = format!(r#"{{"defaultAction":"SCMP_ACT_ERRNO","syscalls":[{}]}}"#, rules.join(","));
+        let choice = crate::container::spec::Seccomp::Profile(json);
+        let error = super::super::program(&choice, CapSet::DEFAULT, (6, 1)).unwrap_err();
+        assert!(error.report().contains("the kernel takes 4096"), "{}", error.report());
     }
 }

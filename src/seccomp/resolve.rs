@@ -5,18 +5,27 @@
 //! several without arguments the first counts. Of several with arguments the first that holds counts.
 
 use crate::container::capabilities::CapSet;
+use crate::error::{Error, Result};
 
 use super::arch::Arch;
 use super::policy::{Action, Case, Policy, Verdict};
 use super::profile::{Architectures, Profile, Rule};
 use super::table::NAMES;
 
+/// Far more than fit into the longest program; so that a small file does not take all memory.
+const MAX_CASES: usize = 1 << 17;
+
 impl Profile {
-    pub fn resolve(&self, native: Arch, capabilities: CapSet, kernel: (u32, u32)) -> Policy {
+    pub fn resolve(&self, native: Arch, capabilities: CapSet, kernel: (u32, u32)) -> Result<Policy> {
+        let mut total = 0;
         let mut pending: Vec<Option<Pending>> = vec![None; NAMES.len()];
         for rule in self.rules.iter().filter(|rule| rule.applies(native, capabilities, kernel)) {
             let says_default = rule.action == self.default;
             let cases = if says_default { Vec::new() } else { cases(rule) };
+            total += cases.len() * rule.rows.len();
+            if total > MAX_CASES {
+                return Err(Error::new("the seccomp profile has too many rules with arguments"));
+            }
             for row in &rule.rows {
                 let call = pending[usize::from(*row)].get_or_insert_default();
                 if !says_default && rule.conditions.is_empty() {
@@ -30,7 +39,7 @@ impl Profile {
         for (verdict, pending) in policy.verdicts.iter_mut().zip(pending) {
             *verdict = pending.map(|pending| pending.verdict(self.default));
         }
-        policy
+        Ok(policy)
     }
 
     /// The native architecture, and what the profile lets run beside it.

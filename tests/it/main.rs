@@ -1,1 +1,3 @@
 //! One binary for every end-to-end test: each module states the behaviour of one subject.
+mod seccomp_kernel;
+mod seccomp_oracle;
