@@ -16,7 +16,8 @@ use nix::unistd::Pid;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::programs::{self, Program};
-use super::{Mode, Network, PortMapping, pasta, slirp4netns};
+use super::relay::Relay;
+use super::{Mode, Network, PortMapping, Protocol, pasta, slirp4netns};
 use crate::error::{Error, Result, Step};
 use crate::sys;
 
@@ -50,6 +51,8 @@ pub struct Helper {
     _exit: Option<OwnedFd>,
     /// To be forwarded through the API socket once it is ready.
     forwards: Vec<PortMapping>,
+    /// Serves the UDP ports that the helper can't.
+    relay: Option<Relay>,
     runtime_dir: PathBuf,
     ended: bool,
 }
@@ -72,6 +75,7 @@ fn program(name: &str, cache: &Path) -> Result<Program> {
 
 fn start_slirp4netns(network: &Network, options: &[String], target: &Target<'_>) -> Result<Helper> {
     let program = program("slirp4netns", target.cache)?;
+    let (network, relay) = relayed(network, target)?;
     let options = slirp4netns::Options::parse(options)?;
     let step = || "make pipes for slirp4netns";
     let (ready, ready_end) = pipe_with(PipeFlags::CLOEXEC).step(step)?;
@@ -79,7 +83,7 @@ fn start_slirp4netns(network: &Network, options: &[String], target: &Target<'_>)
     let fds = slirp4netns::Descriptors { ready: ready_end.as_raw_fd(), exit: exit_end.as_raw_fd() };
     let host = slirp4netns::HostFacts::read();
     let mut command = Command::new(&program.path);
-    command.args(slirp4netns::arguments(network, &options, &program, &host, &fds, target.pid)?);
+    command.args(slirp4netns::arguments(&network, &options, &program, &host, &fds, target.pid)?);
     // The API socket is given by its name, because a path of any length must do.
     command.current_dir(target.runtime_dir).stdin(Stdio::null()).stdout(Stdio::null());
     sys::net::inherit(&mut command, vec![fds.ready, fds.exit]);
@@ -90,7 +94,8 @@ fn start_slirp4netns(network: &Network, options: &[String], target: &Target<'_>)
         ready,
         log,
         _exit: Some(exit),
-        forwards: network.ports.clone(),
+        forwards: network.ports,
+        relay,
         runtime_dir: target.runtime_dir.to_owned(),
         ended: false,
     })
@@ -98,10 +103,15 @@ fn start_slirp4netns(network: &Network, options: &[String], target: &Target<'_>)
 
 fn start_pasta(network: &Network, options: &[String], target: &Target<'_>) -> Result<Helper> {
     let program = program("pasta", target.cache)?;
+    // The option came with the release after the one that mended its UDP forwarding.
+    let (network, relay) = match program.has("--map-host-loopback") {
+        true => (network.clone(), None),
+        false => relayed(network, target)?,
+    };
     let (ready, ready_end) = pipe_with(PipeFlags::CLOEXEC).step(|| "make a pipe for pasta")?;
     let root = rustix::process::geteuid().is_root();
     let mut command = Command::new(&program.path);
-    command.args(pasta::arguments(network, options, &program, root, target.pid));
+    command.args(pasta::arguments(&network, options, &program, root, target.pid));
     command.current_dir("/").stdin(Stdio::null()).stdout(ready_end);
     let (child, log) = spawn(&mut command, &program)?;
     Ok(Helper {
@@ -111,9 +121,18 @@ fn start_pasta(network: &Network, options: &[String], target: &Target<'_>) -> Re
         log,
         _exit: None,
         forwards: Vec::new(),
+        relay,
         runtime_dir: target.runtime_dir.to_owned(),
         ended: false,
     })
+}
+
+/// Starts the relay of the UDP ports, if there are any; the rest of the network is the helper's.
+fn relayed(network: &Network, target: &Target<'_>) -> Result<(Network, Option<Relay>)> {
+    let (udp, rest): (Vec<_>, Vec<_>) =
+        network.ports.iter().cloned().partition(|m| m.protocol == Protocol::Udp);
+    let relay = if udp.is_empty() { None } else { Some(Relay::start(&udp, target.pid)?) };
+    Ok((Network { ports: rest, ..network.clone() }, relay))
 }
 
 /// Starts the program with its standard error in a pipe; the command's own copies of descriptors close with it.
@@ -131,6 +150,11 @@ impl Helper {
     /// The helper's process, the leader of its group.
     pub fn pid(&self) -> i32 {
         self.child.id().cast_signed()
+    }
+
+    /// The process that relays published UDP ports, if there is one; in a group of its own, too.
+    pub fn relay_pid(&self) -> Option<i32> {
+        self.relay.as_ref().map(Relay::pid)
     }
 
     /// For a poll loop: when it is readable, [`Helper::wait_ready`] returns without waiting.
@@ -152,7 +176,7 @@ impl Helper {
         for mapping in std::mem::take(&mut self.forwards) {
             slirp4netns::forward(&self.runtime_dir, &mapping, API_TIMEOUT)?;
         }
-        Ok(())
+        self.relay.as_ref().map_or(Ok(()), Relay::check)
     }
 
     fn wait_readable(&self, timeout: Duration) -> Result<()> {

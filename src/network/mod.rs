@@ -12,6 +12,7 @@ pub mod pasta;
 mod plan;
 pub mod ports;
 pub mod programs;
+mod relay;
 pub mod resolv;
 pub mod slirp4netns;
 

@@ -197,7 +197,7 @@ fn unreachable_host(mode: &Mode) -> Error {
 
 /// The host's address on its default route: that of a datagram socket connected to an address beyond it (RFC 5737
 /// and RFC 3849 ones; nothing is sent).
-fn outgoing(any: IpAddr) -> Option<IpAddr> {
+pub(super) fn outgoing(any: IpAddr) -> Option<IpAddr> {
     let beyond: IpAddr = match any {
         IpAddr::V4(_) => Ipv4Addr::new(198, 51, 100, 1).into(),
         IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
