@@ -244,6 +244,15 @@ impl Helper {
         self.ended = true;
     }
 
+    /// Kills the helper with everything that it started, and does not wait. The kernel takes some 15 ms to remove
+    /// the tap interface: time for other cleaning up before [`Helper::stop`].
+    pub fn kill(&mut self) {
+        if !self.ended {
+            // ESRCH: all of the group are gone. Nothing else can be done about a failure.
+            let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
+        }
+    }
+
     /// Ends the helper with everything that it started, and reaps it. Its ports are free when this returns.
     pub fn stop(self) {
         drop(self);
@@ -252,9 +261,9 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
+        self.kill();
         if !self.ended {
-            // ESRCH: all of the group are gone. Nothing else can be done about a failure.
-            let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
+            // ECHILD: somebody has reaped it.
             let _ = self.child.wait();
         }
         match std::fs::remove_file(self.runtime_dir.join(slirp4netns::API_SOCKET)) {

@@ -3,6 +3,7 @@
 //! [`plan`] makes a decided [`Network`] of the words of the command line; [`resolv`] and [`hosts`] make its files;
 //! [`start`] starts the helper from outside, beside the rest of the set-up; [`inside`] is the child's own part.
 
+mod files;
 mod free_ports;
 mod helper;
 pub mod hosts;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use files::{Files, files};
 pub use helper::{Helper, Target, start};
 pub use plan::{Plan, Request, gateway, own_addresses, plan};
 

@@ -41,7 +41,7 @@ impl HostFiles {
     }
 }
 
-fn read(path: &Path) -> String {
+pub(super) fn read(path: &Path) -> String {
     let mut bytes = Vec::new();
     match File::open(path).and_then(|file| file.take(LONGEST_FILE).read_to_end(&mut bytes)) {
         Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
