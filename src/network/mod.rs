@@ -1,9 +1,31 @@
 //! How the container's network namespace reaches the world.
+//!
+//! [`plan`] makes a decided [`Network`] of the words of the command line; [`resolv`] and [`hosts`] make its files;
+//! [`start`] starts the helper from outside, beside the rest of the set-up; [`inside`] is the child's own part.
 
+mod files;
+mod free_ports;
+mod helper;
+pub mod hosts;
+pub mod inside;
+pub mod mode;
+pub mod pasta;
+mod plan;
+pub mod ports;
+pub mod programs;
+mod relay;
+pub mod resolv;
+pub mod slirp4netns;
+
+use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use files::{Files, files};
+pub use helper::{Helper, Target, start};
+pub use plan::{Plan, Request, gateway, own_addresses, plan};
 
 /// The network of one container, decided and checked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -45,4 +67,47 @@ pub struct PortMapping {
     pub host_port: u16,
     pub container_port: u16,
     pub protocol: Protocol,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let with = |name: &str, options: &[String]| match options {
+            [] => name.to_owned(),
+            options => format!("{name}:{}", options.join(",")),
+        };
+        f.write_str(&match self {
+            Self::None => "none".to_owned(),
+            Self::Host => "host".to_owned(),
+            Self::Slirp4netns(options) => with("slirp4netns", options),
+            Self::Pasta(options) => with("pasta", options),
+            Self::Path(path) => format!("ns:{}", path.display()),
+            Self::Container(id) => format!("container:{id}"),
+        })
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+#[cfg(test)]
+impl Network {
+    /// A network for tests: slirp4netns as it comes.
+    pub fn private_slirp4netns() -> Self {
+        Self {
+            mode: Mode::Slirp4netns(Vec::new()),
+            ports: Vec::new(),
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            hosts: Vec::new(),
+            mac_address: None,
+            no_hosts: false,
+        }
+    }
 }

@@ -4,6 +4,7 @@
 pub mod channel;
 pub mod ids;
 pub mod mount;
+pub mod net;
 pub mod probe;
 pub mod process;
 pub mod seccomp;

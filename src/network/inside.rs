@@ -1,0 +1,78 @@
+//! What the container's own child does in its new network namespace, before it gives up its capabilities.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::sys;
+
+/// A sysctl that the kernel did not let us set; the container runs without it.
+#[derive(Debug)]
+pub struct Skipped {
+    pub sysctl: &'static str,
+    pub cause: io::Error,
+}
+
+/// Brings the loopback interface up, opens ports below 1024 and unprivileged ping for the groups 0 to
+/// `ping_groups` (the last group of the map's first contiguous piece), and turns duplicate address detection off
+/// for interfaces yet to come: on a tap that we alone serve it would only hold IPv6 back for a second.
+///
+/// `proc` is a directory of procfs (any instance: its `sys/net` is that of the caller's namespace). To be called as
+/// soon as the ID maps are written, so that it comes before the helper's interface. Starts nothing, and allocates
+/// for sysctls that failed alone.
+///
+/// # Errors
+/// The loopback interface can't be brought up (EPERM: no CAP_NET_ADMIN).
+pub fn set_up(proc: BorrowedFd<'_>, ping_groups: u32) -> io::Result<Vec<Skipped>> {
+    let mut skipped = Vec::new();
+    let mut set = |sysctl: &'static str, value: &[u8]| match write(proc, sysctl, value) {
+        Ok(()) => {}
+        // A kernel without IPv6.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound && sysctl.contains("ipv6") => {}
+        Err(cause) => skipped.push(Skipped { sysctl, cause }),
+    };
+    set("sys/net/ipv6/conf/default/accept_dad", b"0");
+    set("sys/net/ipv4/ip_unprivileged_port_start", b"0");
+    let mut range = [0; 12];
+    set("sys/net/ipv4/ping_group_range", ping_range(ping_groups, &mut range));
+    sys::net::loopback_up()?;
+    Ok(skipped)
+}
+
+fn write(proc: BorrowedFd<'_>, path: &str, value: &[u8]) -> io::Result<()> {
+    let file = rustix::fs::openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::io::write(&file, value)?;
+    Ok(())
+}
+
+/// `0 LAST`, written without the heap.
+fn ping_range(last: u32, buffer: &mut [u8; 12]) -> &[u8] {
+    // 4294967295 is no group (the kernel's INVALID_GID).
+    let mut rest = last.min(u32::MAX - 1);
+    let mut at = buffer.len();
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    buffer[at - 1] = b' ';
+    buffer[at - 2] = b'0';
+    &buffer[at - 2..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_range_of_ping_is_written_in_decimals() {
+        let mut buffer = [0; 12];
+        assert_eq!(ping_range(0, &mut buffer), b"0 0");
+        assert_eq!(ping_range(65536, &mut buffer), b"0 65536");
+        assert_eq!(ping_range(u32::MAX, &mut buffer), b"0 4294967294");
+    }
+}

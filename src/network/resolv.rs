@@ -1,0 +1,233 @@
+//! The container's resolv.conf (resolv.conf(5)), made of the host's and of `--dns`, `--dns-search`, `--dns-option`.
+//!
+//! As podman does: the helper's own forwarder comes first, the host's servers follow (without those of the loopback
+//! interface, which is another one inside), and what was asked for replaces its part of the host's file.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::{Mode, Network, pasta, slirp4netns};
+
+/// The host's file may be anything; of what lies behind this many bytes nothing is read.
+const LONGEST_FILE: u64 = 64 * 1024;
+/// Where systemd-resolved lists the servers that its stub asks (systemd-resolved.service(8)).
+const BEHIND_THE_STUB: &str = "/run/systemd/resolve/resolv.conf";
+const HOST_FILE: &str = "/etc/resolv.conf";
+
+/// The host's files, as far as they could be read.
+#[derive(Debug, Clone, Default)]
+pub struct HostFiles {
+    /// /etc/resolv.conf.
+    pub resolv_conf: String,
+    /// The servers behind the stub of systemd-resolved, if /etc/resolv.conf names that alone.
+    pub behind_the_stub: Option<String>,
+}
+
+impl HostFiles {
+    pub fn read() -> Self {
+        let resolv_conf = read(Path::new(HOST_FILE));
+        let settings = Settings::read(&resolv_conf);
+        let stub = !settings.servers.is_empty()
+            && settings.servers.iter().all(|s| s == "127.0.0.53" || s == "127.0.0.54");
+        let behind_the_stub = stub.then(|| read(Path::new(BEHIND_THE_STUB))).filter(|text| !text.is_empty());
+        Self { resolv_conf, behind_the_stub }
+    }
+
+    /// Whether /etc/resolv.conf names a server beyond the loopback interface.
+    pub fn has_outer_server(&self) -> bool {
+        Settings::read(&self.resolv_conf).servers.iter().any(|server| !is_local(server))
+    }
+}
+
+pub(super) fn read(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    match File::open(path).and_then(|file| file.take(LONGEST_FILE).read_to_end(&mut bytes)) {
+        Ok(_) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(_) => String::new(),
+    }
+}
+
+/// Makes the text of the container's /etc/resolv.conf. `pasta_forwards` says whether pasta's forwarder works on
+/// this host ([`pasta::forwards_dns`]). For [`Mode::Container`] the other container's file is shared instead.
+pub fn compose(network: &Network, host: &HostFiles, pasta_forwards: bool) -> String {
+    let asked = !(network.dns.is_empty() && network.dns_search.is_empty() && network.dns_options.is_empty());
+    if network.mode == Mode::Host && !asked {
+        return host.resolv_conf.clone();
+    }
+    let settings = Settings::read(&host.resolv_conf);
+    let mut servers: Vec<String> = Vec::new();
+    if !network.dns.is_empty() {
+        servers.extend(network.dns.iter().map(IpAddr::to_string));
+    } else if network.mode == Mode::Host {
+        servers = settings.servers;
+    } else {
+        let forwarder = match &network.mode {
+            Mode::Slirp4netns(options) => slirp4netns::Options::parse(options).ok().and_then(|o| o.dns()),
+            Mode::Pasta(options) if pasta_forwards => pasta::dns_forwarder(options),
+            _ => None,
+        };
+        servers.extend(forwarder.map(|ip| ip.to_string()));
+        let outer =
+            host.behind_the_stub.as_deref().map_or(settings.servers.clone(), |t| Settings::read(t).servers);
+        servers.extend(outer.into_iter().filter(|server| !is_local(server)));
+        if servers.is_empty() {
+            // A namespace of the user's own may run its resolver there; nothing else is known.
+            servers = settings.servers;
+        }
+    }
+    let search = match network.dns_search.as_slice() {
+        [] => settings.search,
+        [dot] if dot == "." => Vec::new(),
+        asked => asked.to_vec(),
+    };
+    let options = if network.dns_options.is_empty() { settings.options } else { network.dns_options.clone() };
+
+    let mut text = String::new();
+    let mut seen = Vec::new();
+    for server in servers {
+        if !seen.contains(&server) {
+            text.push_str(&format!("nameserver {server}\n"));
+            seen.push(server);
+        }
+    }
+    for (keyword, words) in [("search", search), ("options", options)] {
+        if !words.is_empty() {
+            text.push_str(&format!("{keyword} {}\n", words.join(" ")));
+        }
+    }
+    text
+}
+
+/// What a resolv.conf says; the last of `search` and `domain` wins, as in the C library.
+#[derive(Default)]
+struct Settings {
+    servers: Vec<String>,
+    search: Vec<String>,
+    options: Vec<String>,
+}
+
+impl Settings {
+    fn read(text: &str) -> Self {
+        let mut settings = Self::default();
+        for line in text.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let keyword = words.next().unwrap_or_default();
+            let words = words.take_while(|word| !word.starts_with(['#', ';'])).map(str::to_owned);
+            match keyword {
+                "nameserver" => settings.servers.extend(words.take(1).filter(|word| address(word).is_some())),
+                "search" => settings.search = words.collect(),
+                "domain" => settings.search = words.take(1).collect(),
+                "options" => settings.options.extend(words),
+                _ => {}
+            }
+        }
+        settings
+    }
+}
+
+/// The address of a server, without its zone (`fe80::1%eth0`).
+fn address(server: &str) -> Option<IpAddr> {
+    server.split('%').next()?.parse().ok()
+}
+
+/// Whether a server is reached in the host's network namespace only: loopback, or an address of one link.
+fn is_local(server: &str) -> bool {
+    match address(server) {
+        Some(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_unspecified(),
+        Some(IpAddr::V6(ip)) => {
+            ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_unicast_link_local()
+                || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback())
+        }
+        None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "# made by hand\ndomain old.example\nnameserver 127.0.0.1\nnameserver 192.0.2.53 # ours\n\
+        nameserver fe80::1%eth0\nnameserver 2001:db8::53\nsearch a.example b.example\noptions ndots:2 rotate\n";
+
+    fn network(mode: Mode) -> Network {
+        Network { mode, ..Network::private_slirp4netns() }
+    }
+
+    fn compose_with(network: &Network, text: &str) -> String {
+        compose(network, &HostFiles { resolv_conf: text.to_owned(), behind_the_stub: None }, true)
+    }
+
+    #[test]
+    fn the_forwarder_comes_first_and_loopback_goes() {
+        let rest = "nameserver 192.0.2.53\nnameserver 2001:db8::53\nsearch a.example b.example\noptions ndots:2 rotate\n";
+        let slirp = compose_with(&network(Mode::Slirp4netns(vec![])), HOST);
+        assert_eq!(slirp, format!("nameserver 10.0.2.3\n{rest}"));
+        let other = compose_with(&network(Mode::Slirp4netns(vec!["cidr=10.9.0.0/16".into()])), HOST);
+        assert!(other.starts_with("nameserver 10.9.0.3\n"), "{other}");
+        let pasta = compose_with(&network(Mode::Pasta(vec![])), HOST);
+        assert_eq!(pasta, format!("nameserver 169.254.1.1\n{rest}"));
+        let own = compose_with(&network(Mode::Pasta(vec!["--dns-forward".into(), "192.0.2.9".into()])), HOST);
+        assert!(own.starts_with("nameserver 192.0.2.9\n"), "{own}");
+        assert_eq!(compose_with(&network(Mode::None), HOST), rest);
+    }
+
+    #[test]
+    fn the_host_network_keeps_the_hosts_text() {
+        assert_eq!(compose_with(&network(Mode::Host), HOST), HOST);
+        let asked = Network { dns_search: vec!["c.example".into()], ..network(Mode::Host) };
+        let text = compose_with(&asked, HOST);
+        assert!(text.starts_with("nameserver 127.0.0.1\n") && text.contains("search c.example\n"), "{text}");
+    }
+
+    #[test]
+    fn what_was_asked_for_replaces_its_part() {
+        let asked = Network {
+            dns: vec!["192.0.2.1".parse().expect("ip"), "::1".parse().expect("ip")],
+            dns_options: vec!["timeout:1".into()],
+            ..network(Mode::Slirp4netns(vec![]))
+        };
+        assert_eq!(
+            compose_with(&asked, HOST),
+            "nameserver 192.0.2.1\nnameserver ::1\nsearch a.example b.example\noptions timeout:1\n"
+        );
+        let no_search = Network { dns_search: vec![".".into()], ..network(Mode::None) };
+        assert!(!compose_with(&no_search, HOST).contains("search"));
+    }
+
+    #[test]
+    fn servers_behind_the_stub_are_taken() {
+        let host = HostFiles {
+            resolv_conf: "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch lan\n".into(),
+            behind_the_stub: Some("nameserver 192.0.2.7\nsearch other\n".into()),
+        };
+        assert!(!host.has_outer_server());
+        let text = compose(&network(Mode::Pasta(vec![])), &host, false);
+        assert_eq!(text, "nameserver 192.0.2.7\nsearch lan\noptions edns0 trust-ad\n");
+    }
+
+    #[test]
+    fn odd_host_files_do_no_harm() {
+        for text in [
+            "",
+            "nameserver",
+            "nameserver \u{fffd}\u{0}",
+            "nameserver 1.2.3",
+            "search",
+            "options # none",
+            "\r\n\r\n",
+        ] {
+            assert_eq!(compose_with(&network(Mode::None), text), "", "{text:?}");
+        }
+        assert_eq!(compose_with(&network(Mode::None), "nameserver 127.0.0.1\r\n"), "nameserver 127.0.0.1\n");
+        assert_eq!(
+            compose_with(&network(Mode::None), "nameserver 192.0.2.1\nnameserver 192.0.2.1"),
+            "nameserver 192.0.2.1\n"
+        );
+        assert_eq!(read(Path::new("/")), "");
+        assert_eq!(read(Path::new("/dev/zero")).len() as u64, LONGEST_FILE);
+    }
+}

@@ -1,0 +1,114 @@
+//! Interfaces, and descriptors that a started program keeps.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Brings the loopback interface up (netdevice(7), SIOCSIFFLAGS); the kernel then gives it 127.0.0.1 and ::1.
+///
+/// # Errors
+/// EPERM without CAP_NET_ADMIN over the network namespace.
+pub fn loopback_up() -> io::Result<()> {
+    // SAFETY: the call takes no pointers.
+    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and has no other owner.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    // SAFETY: ifreq is plain data, for which all zeros are valid.
+    let mut request: libc::ifreq = unsafe { mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the request outlives the call and its name ends in a zero byte.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Lets the program of `command` inherit descriptors under their own numbers, which must stay open until it is
+/// started. Nothing changes in the calling process, so that no other child gets them.
+pub fn inherit(command: &mut Command, fds: Vec<RawFd>) -> &mut Command {
+    // SAFETY: the closure runs between fork and exec and makes async-signal-safe system calls only.
+    unsafe {
+        command.pre_exec(move || {
+            for &fd in &fds {
+                if libc::fcntl(fd, libc::F_SETFD, 0) != 0 {
+                    return Err(io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Forks a process that serves a container's network from inside: in the user and network namespace of the process
+/// `target` (setns(2) with a pidfd, Linux 5.8), with the standard streams, the descriptors `keep` and no other, in
+/// a process group of its own. The return value of `body` is its exit code.
+///
+/// # Errors
+/// That of fork(2). A process that can't enter the namespaces ends with 99.
+pub fn fork_into(target: i32, keep: &[RawFd], body: impl FnOnce() -> i32) -> io::Result<i32> {
+    // SAFETY: the caller is single-threaded, or a test; the child ends with _exit.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let code = match enter(target, keep) {
+                Ok(()) => std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(98),
+                Err(_) => 99,
+            };
+            // SAFETY: ends the child without running the parent's exit handlers.
+            unsafe { libc::_exit(code) }
+        }
+        child => Ok(child),
+    }
+}
+
+fn enter(target: i32, keep: &[RawFd]) -> io::Result<()> {
+    let ok = |result: libc::c_long| if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) };
+    // SAFETY: plain system calls without pointers; the pidfd is used before it is closed with the rest.
+    unsafe {
+        ok(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into())?;
+        ok(libc::setpgid(0, 0).into())?;
+        let pidfd = ok(libc::syscall(libc::SYS_pidfd_open, target, 0))?;
+        ok(libc::setns(pidfd as RawFd, libc::CLONE_NEWUSER | libc::CLONE_NEWNET).into())?;
+    }
+    close_all_but(keep)
+}
+
+/// For a forked process that has entered where it serves: its standard streams become /dev/null, and it loses every
+/// capability (capset(2)) and the way to new privileges.
+pub fn seclude() -> io::Result<()> {
+    let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+    let header: [u32; 2] = [0x2008_0522, 0]; // _LINUX_CAPABILITY_VERSION_3, this process
+    let none = [0_u32; 6];
+    // SAFETY: no pointers but the two arrays, which have the layout and size that version 3 asks for.
+    let done = unsafe {
+        (0..3).all(|stream| libc::dup2(null.as_raw_fd(), stream) == stream)
+            && libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) == 0
+            && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+    };
+    if done { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Closes every descriptor above standard error that is not in `keep` (close_range(2), Linux 5.9).
+fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut keep = keep.to_vec();
+    keep.sort_unstable();
+    let mut first: u32 = 3;
+    for fd in keep.into_iter().filter_map(|fd| u32::try_from(fd).ok()).filter(|fd| *fd >= 3).chain([u32::MAX])
+    {
+        if fd > first {
+            // SAFETY: the process is a child that goes on with the kept descriptors alone.
+            if unsafe { libc::syscall(libc::SYS_close_range, first, fd - 1, 0) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        first = fd.saturating_add(1);
+    }
+    Ok(())
+}
