@@ -55,7 +55,9 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     let (source, config, command) = image::source(&options.rootfs, options.rootfs_rw.as_ref(), args.words)?;
     let surroundings = paths::Surroundings::current();
     let store = Store::new(paths::store(global.root.as_deref(), &surroundings)?);
-    let place = Place { store: &store, runtime: &paths::runtime(&surroundings)? };
+    paths::create_store(store.root())?;
+    let runtime = paths::runtime(&surroundings)?;
+    let place = Place { store: &store, runtime: &runtime };
     let spec = plan::container(&options, source, &config, command, &place)?;
     for notice in &spec.degraded {
         log::warn!("{notice}");
@@ -72,7 +74,7 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
         store.create(&spec).map_err(|_| error)
     });
     let (claim, directory) = started.inspect_err(|_| remove_cidfile(cidfile))?;
-    let connection = monitor::start(&store, &spec, &directory, claim, client::caller_size())
+    let connection = monitor::start(&store, &runtime.path, &spec, &directory, claim, client::caller_size())
         .inspect_err(|_| remove_cidfile(cidfile))?;
     // Beside the monitor's work, and before this process has threads.
     sweep::sweep(&store);

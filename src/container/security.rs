@@ -60,7 +60,7 @@ fn apply(option: &str, chosen: &mut Chosen) -> Result<()> {
         ("no-new-privileges", "false") => chosen.no_new_privileges = false,
         ("seccomp", "unconfined") => chosen.seccomp = Seccomp::Unconfined,
         ("seccomp", "default" | "builtin") => chosen.seccomp = Seccomp::Default,
-        ("seccomp", path) if !path.is_empty() => chosen.seccomp = Seccomp::Profile(read_profile(path)?),
+        ("seccomp", path) if !path.is_empty() => chosen.seccomp = read_profile(path)?,
         ("systempaths", "unconfined") | ("unmask", "ALL") => {
             chosen.masked_paths.clear();
             chosen.read_only_paths.clear();

@@ -24,7 +24,7 @@ pub use host::Host;
 pub use map::{IdMap, IdRange, MapLine};
 pub use plan::{Request, plan, plan_on};
 pub use userns::{Auto, MapArg, Userns};
-pub use write::{PendingWrite, start_write, write_nested};
+pub use write::{PendingWrite, open_process, start_write, write_nested};
 
 /// Where the IDs come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,8 +16,7 @@ const LONGEST_OPTIONS: usize = 4000;
 
 /// Whether a user namespace may mount an overlay with its upper in `store`; otherwise why not.
 pub fn supported(store: &Path) -> Result<(), String> {
-    let _ = store;
-    Ok(())
+    crate::host::overlay::overlay_supported(store)
 }
 
 /// Mounts the lowers (lowest first) and the upper on `target`, in the caller's user and mount namespace.

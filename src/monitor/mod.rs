@@ -5,6 +5,7 @@
 //! the client's own process, so that the terminal's job control works as for any program; what the two
 //! exchange besides are the [`message`]s.
 
+mod files;
 pub mod guard;
 pub mod log;
 pub mod message;
@@ -12,6 +13,7 @@ pub mod output;
 mod run;
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{LogDriver, Spec};
@@ -35,6 +37,7 @@ pub struct Connection {
 /// The monitor's side.
 struct Job<'a> {
     store: &'a Store,
+    runtime: &'a Path,
     spec: &'a Spec,
     directory: &'a ContainerDirectory,
     claim: Claim,
@@ -53,6 +56,7 @@ struct Job<'a> {
 /// Where no process or pipe is to be had.
 pub fn start(
     store: &Store,
+    runtime: &Path,
     spec: &Spec,
     directory: &ContainerDirectory,
     claim: Claim,
@@ -73,6 +77,7 @@ pub fn start(
             let _ = rustix::thread::set_name(c"sbx-monitor");
             let job = Job {
                 store,
+                runtime,
                 spec,
                 directory,
                 claim,

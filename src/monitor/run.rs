@@ -13,7 +13,7 @@ use crate::container::store::Running;
 use crate::container::sweep;
 use crate::error::{Error, Result, Step};
 use crate::monitor::message::{ToClient, ToMonitor};
-use crate::monitor::{Job, guard, log, output};
+use crate::monitor::{Job, files, guard, log, output};
 use crate::sandbox::launch::{self, Sandbox};
 use crate::sys::process::{reap_any, send_signal, wait_for};
 use crate::sys::terminal::{next_signal, signal_descriptor};
@@ -21,14 +21,14 @@ use crate::sys::time::Utc;
 
 /// Runs the container to its end, and tells the client.
 pub(super) fn run(job: Job<'_>) {
-    let Job { store, spec, directory, claim, control, stdio, streams, terminal_client } = job;
+    let Job { store, runtime, spec, directory, claim, control, stdio, streams, terminal_client } = job;
     let init_of = |id: &str| {
         let record = store.running_record(id)?;
         record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
     };
-    let request = launch::Request { spec, directory, stdio, init_of: &init_of };
+    let request = launch::Request { spec, directory, runtime, stdio, init_of: &init_of };
     let started = leave_the_callers_world()
-        .and_then(|()| crate::network::files::write(spec, directory))
+        .and_then(|()| files::write(store, spec, directory, runtime))
         .and_then(|()| launch::prepare(request))
         .and_then(|sandbox| {
             let mut watch = Watch {
@@ -53,6 +53,7 @@ pub(super) fn run(job: Job<'_>) {
     let mut watch = match started {
         Ok(watch) => watch,
         Err(error) => {
+            let _ = std::fs::remove_dir_all(runtime.join(&spec.id));
             let _ = sweep::erase(store, spec, None);
             claim.release();
             let _ = control.send(&ToClient::Failed(error));
@@ -62,6 +63,7 @@ pub(super) fn run(job: Job<'_>) {
     let started_at = Utc::now().seconds();
     let code = watch.until_the_end();
     watch.finish();
+    let _ = std::fs::remove_dir_all(runtime.join(&spec.id));
     let recorded = if spec.remove_on_exit {
         sweep::erase(store, spec, Some(&watch.sandbox.userns))
     } else {

@@ -69,6 +69,11 @@ pub struct PortMapping {
     pub protocol: Protocol,
 }
 
+/// The file that keeps what the helpers of this host can do.
+pub fn cache(runtime: &std::path::Path) -> PathBuf {
+    runtime.join("helpers.json")
+}
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let with = |name: &str, options: &[String]| match options {

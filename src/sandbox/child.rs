@@ -53,6 +53,7 @@ impl Inside<'_> {
         rustix::process::setsid().step(|| "cannot make a session for the container")?;
         self.before_the_maps()?;
         self.wait_for_maps()?;
+        self.open_network()?;
 
         let merged = self.directory.merged();
         let upper = self.upper();
@@ -83,9 +84,6 @@ impl Inside<'_> {
     /// What needs no IDs goes on while the helpers write the maps.
     fn before_the_maps(&self) -> Result<()> {
         root::detach_from_host()?;
-        if self.spec.namespaces.net == Namespace::Private {
-            inside::set_up(self.spec.identity.gid_map.largest_from_zero())?;
-        }
         if self.spec.namespaces.uts == Namespace::Private {
             if let Some(name) = &self.spec.hostname {
                 rustix::system::sethostname(name.as_bytes())
@@ -96,6 +94,19 @@ impl Inside<'_> {
                     .step(|| format!("cannot set the domain name `{name}`"))?;
             }
         }
+        Ok(())
+    }
+
+    /// Comes before the helper's interface, and needs the group map for what it opens to pings.
+    fn open_network(&self) -> Result<()> {
+        if self.spec.namespaces.net != Namespace::Private {
+            return Ok(());
+        }
+        use std::os::fd::AsFd;
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+        let proc = rustix::fs::open("/proc", flags, rustix::fs::Mode::empty()).step(|| "cannot open /proc")?;
+        let groups = self.spec.identity.inner_gid_map().last_contiguous_from_zero().unwrap_or(0);
+        inside::set_up(proc.as_fd(), groups).step(|| "cannot bring the loopback interface up")?;
         Ok(())
     }
 

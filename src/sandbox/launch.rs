@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sched::CloneFlags;
@@ -41,6 +42,8 @@ pub struct Sandbox {
 pub struct Request<'a> {
     pub spec: &'a Spec,
     pub directory: &'a ContainerDirectory,
+    /// The user's runtime directory, in which the container has one of its own.
+    pub runtime: &'a Path,
     pub stdio: Stdio,
     /// The first process of a running container, for namespaces of others.
     pub init_of: &'a dyn Fn(&str) -> Result<i32>,
@@ -48,9 +51,9 @@ pub struct Request<'a> {
 
 /// Makes the sandbox. On an error everything that was started is ended before it is returned.
 pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
-    let Request { spec, directory, stdio, init_of } = request;
+    let Request { spec, directory, runtime, stdio, init_of } = request;
     let joins = to_join(spec, init_of)?;
-    let seccomp = seccomp::program(&spec.security.seccomp, spec.security.capabilities)?;
+    let seccomp = seccomp::program(&spec.security.seccomp, spec.security.capabilities, seccomp::running_kernel())?;
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
     let inside = Inside { spec, directory, channel: theirs, stdio, seccomp };
 
@@ -60,7 +63,7 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
         let (sandbox, launcher) = through_launcher(inside, ours, &joins)?;
         (sandbox, Some(launcher))
     };
-    match serve_until_ready(&mut sandbox, spec, directory, launcher) {
+    match serve_until_ready(&mut sandbox, spec, directory, runtime, launcher) {
         Ok(()) => Ok(sandbox),
         Err(error) => {
             sandbox.end();
@@ -236,7 +239,7 @@ fn launch_child(
         become_root();
     } else if let Some(_nested) = &identity.nested {
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| {
-            crate::host::userns::explain_clone_failure(errno as i32)
+            crate::host::userns::explain_clone_failure(&errno.into())
         })?;
         monitor_channel.send(&FromLauncher::Unmapped).step(|| "cannot talk to the monitor")?;
         monitor_channel.receive::<ToLauncher>().step(|| "cannot talk to the monitor")?;
@@ -255,7 +258,7 @@ fn launch_child(
         Clone::Parent { pid, pidfd } => {
             if flags & libc::CLONE_NEWUSER != 0 {
                 let written = match &identity.nested {
-                    Some(nested) => identity::write_nested(nested, pid),
+                    Some(nested) => identity::open_process(pid).and_then(|process| identity::write_nested(process, nested)),
                     None => identity::start_write(identity, pid).and_then(identity::PendingWrite::wait),
                 };
                 if let Err(error) = written {
@@ -273,12 +276,16 @@ fn serve_until_ready(
     sandbox: &mut Sandbox,
     spec: &Spec,
     directory: &ContainerDirectory,
+    runtime: &Path,
     mut launcher: Option<Launcher>,
 ) -> Result<()> {
     let lost = || "cannot talk to the container's process";
     sandbox.channel.send(&ToChild::Mapped).step(lost)?;
     if spec.namespaces.net == Namespace::Private {
-        sandbox.network = network::start(&spec.network, &Target { pid: sandbox.pid, directory: directory.path() })?;
+        let cache = network::cache(runtime);
+        let runtime_dir = runtime.join(&spec.id);
+        let target = Target { pid: sandbox.pid, runtime_dir: &runtime_dir, cache: &cache };
+        sandbox.network = network::start(&spec.network, &target)?;
     }
     loop {
         match sandbox.channel.receive().step(lost)? {
@@ -340,7 +347,7 @@ fn open_userns(pid: i32) -> Result<File> {
 }
 
 fn clone_failed(error: &std::io::Error) -> Error {
-    crate::host::userns::explain_clone_failure(error.raw_os_error().unwrap_or(libc::EIO))
+    crate::host::userns::explain_clone_failure(error)
 }
 
 fn ended_early(pid: i32) -> Error {

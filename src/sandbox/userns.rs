@@ -41,7 +41,7 @@ pub fn run_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
 fn map(identity: &Identity, pid: i32, channel: &Channel) -> Result<()> {
     let unshared: Option<(Option<i32>, _)> = channel.receive().step(|| "cannot talk to a process")?;
     if let Some((Some(errno), _)) = unshared {
-        return Err(crate::host::userns::explain_clone_failure(errno));
+        return Err(crate::host::userns::explain_clone_failure(&std::io::Error::from_raw_os_error(errno)));
     }
     if unshared.is_none() {
         return Err(Error::new("cannot make a user namespace").because("the process that should ended"));

@@ -1,0 +1,39 @@
+//! The files that a container finds in /etc, made before it starts.
+
+use std::fs;
+use std::path::Path;
+
+use crate::container::directory::ContainerDirectory;
+use crate::container::spec::{Namespace, Spec};
+use crate::container::store::Store;
+use crate::error::{Result, Step};
+use crate::network;
+
+/// Writes resolv.conf, hosts and hostname, or takes those of the container whose network is shared. The
+/// container's part of the runtime directory is made where a network helper needs it.
+pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime: &Path) -> Result<()> {
+    if let Namespace::Container(other) = &spec.namespaces.net {
+        let theirs = store.directory(other).generated_files();
+        for ((own, _), (shared, _)) in directory.generated_files().iter().zip(theirs) {
+            if shared.exists() {
+                fs::copy(&shared, own).step(|| format!("cannot write `{}`", own.display()))?;
+            }
+        }
+        return Ok(());
+    }
+    if matches!(spec.network.mode, network::Mode::Slirp4netns(_) | network::Mode::Pasta(_)) {
+        crate::host::paths::create_runtime(runtime, rustix::process::getuid().as_raw())?;
+        let own = runtime.join(&spec.id);
+        fs::create_dir(&own).step(|| format!("cannot make `{}`", own.display()))?;
+    }
+    let hostname = spec.hostname.as_deref().unwrap_or_default();
+    let cache = network::cache(runtime);
+    let Some(files) = network::files(&spec.network, hostname, &spec.name, &cache)? else { return Ok(()) };
+    let texts = [Some(files.resolv_conf), files.hosts, Some(files.hostname)];
+    for ((path, _), text) in directory.generated_files().iter().zip(texts) {
+        if let Some(text) = text {
+            fs::write(path, text).step(|| format!("cannot write `{}`", path.display()))?;
+        }
+    }
+    Ok(())
+}
