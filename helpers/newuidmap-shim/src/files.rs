@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use newuidmap_shim::Refusal;
 
+use crate::sys;
+
 /// Beyond this many bytes a file is a mistake; the largest sites have some hundred thousand short lines.
 const MAX_SIZE: u64 = 16 << 20;
 
@@ -16,8 +18,8 @@ pub fn read_trusted(path: &str) -> Result<Vec<u8>, Refusal> {
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
-        .map_err(|error| format!("cannot open {path}: {error}"))?;
-    let metadata = file.metadata().map_err(|error| format!("cannot stat {path}: {error}"))?;
+        .map_err(|error| format!("cannot open {path}: {}", sys::plain(&error)))?;
+    let metadata = file.metadata().map_err(|error| format!("cannot stat {path}: {}", sys::plain(&error)))?;
     if !metadata.is_file() {
         return Err(format!("{path} is not a regular file").into());
     }
@@ -33,7 +35,9 @@ pub fn read_trusted(path: &str) -> Result<Vec<u8>, Refusal> {
         return Err(too_large().into());
     }
     let mut text = Vec::with_capacity(metadata.len() as usize + 1);
-    file.take(MAX_SIZE + 1).read_to_end(&mut text).map_err(|error| format!("cannot read {path}: {error}"))?;
+    file.take(MAX_SIZE + 1)
+        .read_to_end(&mut text)
+        .map_err(|error| format!("cannot read {path}: {}", sys::plain(&error)))?;
     // It may have grown since.
     if text.len() as u64 > MAX_SIZE {
         return Err(too_large().into());

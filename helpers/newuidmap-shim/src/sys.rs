@@ -183,3 +183,9 @@ fn own(returned: i32) -> io::Result<OwnedFd> {
     // SAFETY: a system call just returned this descriptor, and nothing else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(returned) })
 }
+
+/// The words of an error without std's ` (os error N)`.
+pub fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}

@@ -18,14 +18,13 @@ pub struct Target {
 
 impl Target {
     pub fn open(named: arguments::Target, caller: &Caller) -> Result<Self, Refusal> {
-        let proc =
-            sys::open_directory(None, "/proc").map_err(|error| format!("cannot open /proc: {error}"))?;
+        let proc = sys::open_directory(None, "/proc")
+            .map_err(|error| format!("cannot open /proc: {}", sys::plain(&error)))?;
         let directory = match named {
             arguments::Target::Pid(pid) => sys::open_directory(Some(proc.as_fd()), &pid.to_string())
-                .map_err(|error| format!("cannot open /proc/{pid}: {error}"))?,
-            arguments::Target::Descriptor(number) => {
-                sys::duplicate(number).map_err(|error| format!("cannot use descriptor {number}: {error}"))?
-            }
+                .map_err(|error| format!("cannot open /proc/{pid}: {}", sys::plain(&error)))?,
+            arguments::Target::Descriptor(number) => sys::duplicate(number)
+                .map_err(|error| format!("cannot use descriptor {number}: {}", sys::plain(&error)))?,
         };
         let target = Self { directory };
         target.check_procfs(proc.as_fd())?;
@@ -37,7 +36,7 @@ impl Target {
 
     /// Another file system could put any file in the place of a map, and any process in the place of another.
     fn check_procfs(&self, proc: BorrowedFd<'_>) -> Result<(), Refusal> {
-        let failed = |error| format!("cannot stat the process's directory: {error}");
+        let failed = |error| format!("cannot stat the process's directory: {}", sys::plain(&error));
         if !sys::is_procfs(self.directory.as_fd()).map_err(failed)? {
             return Err("the process's directory is not in a proc file system".into());
         }
@@ -52,7 +51,7 @@ impl Target {
     /// The directory of a process belongs to the process's effective user and group.
     fn check_owner(&self, caller: &Caller) -> Result<(), Refusal> {
         let stat = sys::stat(self.directory.as_fd())
-            .map_err(|error| format!("cannot stat the process's directory: {error}"))?;
+            .map_err(|error| format!("cannot stat the process's directory: {}", sys::plain(&error)))?;
         if stat.st_uid != caller.uid {
             return Err(format!("the process belongs to user {}, you are {}", stat.st_uid, caller.uid).into());
         }
@@ -64,12 +63,13 @@ impl Target {
 
     /// A zombie has no memory any more, and so no program that its `exe` could lead to.
     fn check_alive(&self) -> Result<(), Refusal> {
-        sys::is_link(self.directory.as_fd(), c"exe")
-            .map_err(|error| format!("the process has ended or cannot be looked at: {error}").into())
+        sys::is_link(self.directory.as_fd(), c"exe").map_err(|error| {
+            format!("the process has ended or cannot be looked at: {}", sys::plain(&error)).into()
+        })
     }
 
     fn check_namespace(&self, proc: BorrowedFd<'_>, caller: &Caller) -> Result<(), Refusal> {
-        let failed = |error| format!("cannot examine the process's user namespace: {error}");
+        let failed = |error| format!("cannot examine the process's user namespace: {}", sys::plain(&error));
         let namespace = sys::open_at(self.directory.as_fd(), c"ns/user", libc::O_RDONLY).map_err(failed)?;
         let ours = sys::stat_at(proc, c"self/ns/user").map_err(failed)?;
         // EPERM: the parent is not ours nor below ours.
@@ -105,11 +105,13 @@ impl Target {
         let setgroups = deny_setgroups
             .then(|| sys::open_at(self.directory.as_fd(), c"setgroups", libc::O_WRONLY).map(File::from))
             .transpose()
-            .map_err(|error| format!("cannot open setgroups of the process: {error}"))?;
+            .map_err(|error| format!("cannot open setgroups of the process: {}", sys::plain(&error)))?;
         let uid_map = uid_map.map(|map| MapFile::open(self, "uid_map", map)).transpose()?;
         let gid_map = gid_map.map(|map| MapFile::open(self, "gid_map", map)).transpose()?;
         if let Some(mut setgroups) = setgroups {
-            setgroups.write_all(b"deny").map_err(|error| format!("cannot deny setgroups: {error}"))?;
+            setgroups
+                .write_all(b"deny")
+                .map_err(|error| format!("cannot deny setgroups: {}", sys::plain(&error)))?;
         }
         [uid_map, gid_map].into_iter().flatten().try_for_each(MapFile::write)
     }
@@ -127,11 +129,11 @@ impl MapFile {
         let path = if name == "uid_map" { c"uid_map" } else { c"gid_map" };
         let mut file = sys::open_at(target.directory.as_fd(), path, libc::O_RDWR)
             .map(File::from)
-            .map_err(|error| format!("cannot open {name} of the process: {error}"))?;
+            .map_err(|error| format!("cannot open {name} of the process: {}", sys::plain(&error)))?;
         match file.read(&mut [0]) {
             Ok(0) => Ok(Self { name, file, text: map.text() }),
             Ok(_) => Err(format!("{name} of the process is written already").into()),
-            Err(error) => Err(format!("cannot read {name} of the process: {error}").into()),
+            Err(error) => Err(format!("cannot read {name} of the process: {}", sys::plain(&error)).into()),
         }
     }
 
@@ -139,7 +141,9 @@ impl MapFile {
         match self.file.write(self.text.as_bytes()) {
             Ok(count) if count == self.text.len() => Ok(()),
             Ok(_) => Err(format!("{} of the process was written in part", self.name).into()),
-            Err(error) => Err(format!("cannot write {} of the process: {error}", self.name).into()),
+            Err(error) => {
+                Err(format!("cannot write {} of the process: {}", self.name, sys::plain(&error)).into())
+            }
         }
     }
 }
