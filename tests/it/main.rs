@@ -1,1 +1,2 @@
 //! One binary for every end-to-end test: each module states the behaviour of one subject.
+mod newuidmap_shim;
