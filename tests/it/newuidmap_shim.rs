@@ -3,6 +3,8 @@
 //! Needs an unprivileged user with ranges in /etc/subuid and /etc/subgid, Debian's `uidmap`, and the shim
 //! installed by scripts/install-helpers (elsewhere than in /usr/local: SBX_TEST_SHIM).
 
+mod two_users;
+
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

@@ -30,7 +30,8 @@
 //!
 //! Differences from shadow's programs: at most five lines; numbers are plain decimals (shadow reads
 //! `0x10` and `010` too); no NSS, so neither users nor ranges of LDAP or sssd except by number in the files;
-//! GRANT_AUX_GROUP_SUBIDS of login.defs is not read; ID 0 of the host is never granted but to root.
+//! GRANT_AUX_GROUP_SUBIDS of login.defs is not read; ID 0 of the host is never granted but to root;
+//! a namespace that another user made is refused even if a process of the caller's is in it.
 //! Needs Linux 4.11 (NS_GET_OWNER_UID).
 
 mod files;
