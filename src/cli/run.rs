@@ -43,7 +43,7 @@ pub struct RunArgs {
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
     /// The image, the command and its arguments.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "IMAGE COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "IMAGE COMMAND")]
     words: Vec<String>,
 }
 
@@ -57,6 +57,9 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     let store = Store::new(paths::store(global.root.as_deref(), &surroundings)?);
     paths::create_store(store.root())?;
     let runtime = paths::runtime(&surroundings)?;
+    if let Some(note) = &runtime.note {
+        log::info!("{note}");
+    }
     let place = Place { store: &store, runtime: &runtime };
     let spec = plan::container(&options, source, &config, command, &place)?;
     for notice in &spec.degraded {

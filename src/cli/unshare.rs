@@ -22,7 +22,7 @@ pub struct UnshareArgs {
     #[arg(long, value_name = "TIER")]
     id_tier: Option<Tier>,
     /// The command and its arguments; default: $SHELL.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 

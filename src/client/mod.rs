@@ -25,7 +25,7 @@ pub struct Options {
 /// # Errors
 /// Why it never started, or that its monitor was killed.
 pub fn serve(connection: Connection, options: &Options) -> Result<u8> {
-    let Connection { monitor: _, control, stdin, stdout, stderr } = connection;
+    let Connection { monitor, control, stdin, stdout, stderr } = connection;
     let control = std::sync::Arc::new(control);
     signals::forward(&control, options)?;
     let mut outputs = Vec::new();
@@ -65,5 +65,7 @@ pub fn serve(connection: Connection, options: &Options) -> Result<u8> {
         let _ = output.join();
     }
     drop(raw);
+    // What the monitor has said last it says at its end.
+    let _ = crate::sys::process::wait_for(monitor);
     outcome
 }

@@ -51,7 +51,7 @@ pub fn container(
         }
         None => name::random()?,
     };
-    let mut degraded: Vec<String> = place.runtime.note.iter().cloned().collect();
+    let mut degraded = Vec::new();
     let args = command(options, config, words)?;
 
     let resolved = Names { store: place.store };
