@@ -1,1 +1,5 @@
 //! One binary for every end-to-end test: each module states the behaviour of one subject.
+//!
+//! `scripts/test` runs all of it as an unprivileged user, and the tests below a module `as_root` as root.
+
+mod harness;
