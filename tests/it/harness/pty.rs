@@ -164,10 +164,9 @@ mod tests {
     #[test]
     fn control_c_reaches_the_foreground() {
         let world = sbx();
-        let mut pty = shell(&world);
-        pty.expect("ready");
-        pty.send_line("trap 'exit 9' INT; echo set; sleep 100");
-        pty.expect("set\r\n");
+        let script = "trap 'exit 9' INT; echo set; while :; do sleep 0.01; done";
+        let mut pty = Pty::start(&world, &["sh".into(), "-c".into(), script.into()]);
+        pty.expect("set");
         pty.send("\x03");
         assert_eq!(pty.finish(), 9);
     }
