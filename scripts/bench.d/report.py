@@ -3,6 +3,7 @@
 import math
 import os
 import platform
+import re
 import statistics
 from xml.sax.saxutils import escape
 
@@ -25,7 +26,9 @@ class Result:
 
 
 def machine():
-    return f"Linux {platform.release()}, {platform.machine()}, {os.cpu_count()} CPUs, user ID {os.getuid()}"
+    kernel = re.match(r"[0-9.]*", platform.release()).group()
+    user = "root" if os.getuid() == 0 else "an unprivileged user"
+    return f"Linux {kernel}, {platform.machine()}, {os.cpu_count()} CPUs, {user}"
 
 
 def rows(result):
@@ -82,7 +85,7 @@ def is_number(cell):
 
 def markdown(result):
     out = [f"Measured by `scripts/bench` on {machine()}: `true` from start to exit, {result.runs} runs of each line,",
-           "interleaved, all by the same unprivileged user on the same root file system.", ""]
+           "interleaved, all by the same user on the same root file system.", ""]
     out += pipes(rows(result))
     if len(memory_rows(result)) > 1:
         out += ["", "Memory of everything that serves one sleeping process, beside that process (PSS):", "",
