@@ -2,6 +2,7 @@
 //! of the command line made into the values of the spec.
 
 pub mod capabilities;
+<<<<<<< HEAD
 pub mod device;
 pub mod directory;
 pub mod duration;
@@ -21,3 +22,6 @@ pub mod sweep;
 pub mod sysctl;
 pub mod user;
 pub mod volume;
+=======
+pub mod spec;
+>>>>>>> infra

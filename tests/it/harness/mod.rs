@@ -1,0 +1,21 @@
+//! What every end-to-end test stands on: a world of its own for each test ([`Sbx`]), a small root file system
+//! shared by all ([`rootfs`]), a terminal to type on ([`Pty`]), and a look at what was left behind.
+//!
+//! ```ignore
+//! sbx().run(["--rm", "--rootfs", rootfs(), "cat"]).stdin("hello").expect_code(0).stdout_is("hello");
+//! ```
+#![allow(dead_code, unused_imports)] // Tests of one subject use a part of it, and a build may hold one subject.
+
+mod command;
+mod leftovers;
+mod prerequisites;
+mod pty;
+mod rootfs;
+mod world;
+
+pub use command::{Finished, Run, Running};
+pub use leftovers::Leftovers;
+pub use prerequisites::{repository, require, require_root, sbx_binary, shim_binary};
+pub use pty::Pty;
+pub use rootfs::rootfs;
+pub use world::{Sbx, sbx};
