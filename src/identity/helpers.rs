@@ -333,7 +333,7 @@ mod tests {
         let writer = |shim_serves| {
             find_writer(&host, &bob(), shim_serves).expect("this test needs a setuid /usr/bin/newuidmap").0
         };
-        assert_eq!(writer(true), MapWriter::Shim(shim.clone()));
+        assert_eq!(writer(true), MapWriter::Shim(shim));
         assert!(matches!(writer(false), MapWriter::TwoHelpers { .. }));
     }
 

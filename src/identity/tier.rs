@@ -131,13 +131,14 @@ fn root_tier(host: &Host, caller: &Caller) -> Result<Base, Vec<Obstacle>> {
                 ]);
             }
             notes.extend(more);
-            notes.insert(
-                0,
-                format!(
-                    "{}: the container's IDs are those of the host, and files that root inside makes are root's outside",
-                    reasons.iter().map(Obstacle::to_string).collect::<Vec<_>>().join("; ")
-                ),
-            );
+            let reasons: Vec<String> = reasons.iter().map(Obstacle::to_string).collect();
+            let meaning = match caller.uid {
+                0 => {
+                    "the container's IDs are those outside, and files that root inside makes are root's outside"
+                }
+                _ => "the container's IDs are those outside, and its users may touch what is theirs there",
+            };
+            notes.insert(0, format!("{}: {meaning}", reasons.join("; ")));
             (uid_map, gid_map, true, notes)
         }
     };
