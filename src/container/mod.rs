@@ -1,6 +1,7 @@
 //! What a container is: its immutable spec, its directory and lock in the store, its names; and the words
 //! of the command line made into the values of the spec.
 
+<<<<<<< HEAD
 pub mod capabilities;
 <<<<<<< HEAD
 pub mod device;
@@ -25,3 +26,7 @@ pub mod volume;
 =======
 pub mod spec;
 >>>>>>> infra
+=======
+pub mod spec;
+pub mod capabilities;
+>>>>>>> identity

@@ -1,5 +1,6 @@
 //! The process that asks: its IDs, names and powers, gathered without the name service's libraries.
 
+use std::cell::OnceCell;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -36,6 +37,8 @@ pub struct Caller {
     pub setgroups_denied: bool,
     /// Major and minor version of the kernel.
     pub kernel: (u32, u32),
+    /// What `getent` said, asked at most once.
+    pub(super) asked_name: OnceCell<Option<String>>,
 }
 
 impl Caller {
@@ -71,6 +74,7 @@ impl Caller {
             setgroups_denied: std::fs::read(host.proc_self.join("setgroups"))
                 .is_ok_and(|text| text.starts_with(b"deny")),
             kernel: kernel_version(&rustix::system::uname().release().to_string_lossy()),
+            asked_name: OnceCell::new(),
         })
     }
 
@@ -83,16 +87,18 @@ impl Caller {
     }
 
     /// The login name, asked from `getent` where /etc/passwd does not have it.
-    pub fn name(&self, host: &Host) -> Option<String> {
-        self.user_name.clone().or_else(|| {
-            let output = Command::new(host.find_program("getent")?)
-                .args(["passwd", &self.uid.to_string()])
-                .stdin(Stdio::null())
-                .stderr(Stdio::null())
-                .output()
-                .ok()?;
-            passwd_entry(&String::from_utf8_lossy(&output.stdout), self.uid).map(|(name, _)| name)
-        })
+    pub fn name(&self, host: &Host) -> Option<&str> {
+        self.user_name.as_deref().or_else(|| self.asked_name.get_or_init(|| self.ask_name(host)).as_deref())
+    }
+
+    fn ask_name(&self, host: &Host) -> Option<String> {
+        let output = Command::new(host.find_program("getent")?)
+            .args(["passwd", &self.uid.to_string()])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .output()
+            .ok()?;
+        passwd_entry(&String::from_utf8_lossy(&output.stdout), self.uid).map(|(name, _)| name)
     }
 
     /// The name, else the ID: what subuid(5) takes as an owner.
@@ -158,6 +164,7 @@ pub(super) mod tests {
             gid_map: vec![MapLine::new(0, 0, u32::MAX)],
             setgroups_denied: false,
             kernel: (6, 18),
+            asked_name: OnceCell::new(),
         }
     }
 

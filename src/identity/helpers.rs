@@ -105,13 +105,20 @@ pub fn permitted_capabilities(value: &[u8]) -> u64 {
 
 /// The way to write the maps of a range: sbx's own helper in one start where an administrator installed it,
 /// else the system's two. Failing both, everything that is in the way.
-/// The notes are about what was passed over.
-pub fn find_writer(host: &Host, caller: &Caller) -> Result<(MapWriter, Vec<String>), Vec<Obstacle>> {
+/// The notes are about what was passed over. newuidmap-shim reads the files alone: where the ranges come
+/// through the name service, `shim_serves` is false.
+pub fn find_writer(
+    host: &Host,
+    caller: &Caller,
+    shim_serves: bool,
+) -> Result<(MapWriter, Vec<String>), Vec<Obstacle>> {
     let mut obstacles = caller_obstacles(caller);
     let both = [CAP_SETUID, CAP_SETGID];
     let mut notes = Vec::new();
     match pick(host.shim_candidates(), &both) {
-        Found::Usable(shim) if obstacles.is_empty() => return Ok((MapWriter::Shim(shim), notes)),
+        Found::Usable(shim) if obstacles.is_empty() && shim_serves => {
+            return Ok((MapWriter::Shim(shim), notes));
+        }
         Found::Flawed(obstacle) => notes.push(format!("newuidmap-shim is not used: {obstacle}")),
         Found::Usable(_) | Found::Nothing => {}
     }
@@ -129,7 +136,6 @@ pub fn find_writer(host: &Host, caller: &Caller) -> Result<(MapWriter, Vec<Strin
         }
     };
     let (newuidmap, newgidmap) = (system("newuidmap", CAP_SETUID), system("newgidmap", CAP_SETGID));
-    obstacles.extend(system_helper_obstacle(caller));
     match (newuidmap, newgidmap) {
         (Some(newuidmap), Some(newgidmap)) if obstacles.is_empty() => {
             Ok((MapWriter::TwoHelpers { newuidmap, newgidmap }, notes))
@@ -160,15 +166,16 @@ pub fn caller_obstacles(caller: &Caller) -> Vec<Obstacle> {
             );
         }
     }
+    obstacles.extend(group_obstacle(caller));
     obstacles
 }
 
-/// newuidmap and newgidmap compare the group of the process with the user's primary group.
-fn system_helper_obstacle(caller: &Caller) -> Option<Obstacle> {
+/// The helpers compare the group of the process with the user's primary group.
+fn group_obstacle(caller: &Caller) -> Option<Obstacle> {
     let primary = caller.passwd_gid.filter(|gid| *gid != caller.gid)?;
     Some(
         Obstacle::new(format!(
-            "the caller's group is {} while the primary group of {} is {primary}, which newuidmap refuses",
+            "the caller's group is {} while the primary group of {} is {primary}, which newuidmap and newgidmap refuse",
             caller.gid,
             caller.describe()
         ))
@@ -298,7 +305,7 @@ mod tests {
     fn a_missing_and_a_powerless_helper_are_each_named() {
         let dir = tempfile::tempdir().unwrap();
         fake(dir.path(), "newgidmap", 0o755);
-        let obstacles = find_writer(&host(dir.path()), &bob()).unwrap_err();
+        let obstacles = find_writer(&host(dir.path()), &bob(), true).unwrap_err();
         let text = reasons(&obstacles);
         assert!(text.contains("`newuidmap` is not installed"), "{text}");
         assert!(text.contains("newgidmap` has neither the set-user-ID bit nor a file capability"), "{text}");
@@ -311,15 +318,29 @@ mod tests {
         std::fs::create_dir(dir.path().join("libexec")).unwrap();
         fake(&dir.path().join("libexec"), "newuidmap-shim", 0o755);
         let host = Host { shim_dirs: vec![dir.path().join("libexec")], ..Host::system() };
-        let (writer, notes) = find_writer(&host, &bob()).expect("this test needs newuidmap and newgidmap");
+        let (writer, notes) =
+            find_writer(&host, &bob(), true).expect("this test needs newuidmap and newgidmap");
         assert!(matches!(writer, MapWriter::TwoHelpers { .. }));
         assert!(notes[0].starts_with("newuidmap-shim is not used"), "{notes:?}");
     }
 
     #[test]
+    fn the_own_helper_is_preferred_unless_the_name_service_is_needed() {
+        let dir = tempfile::tempdir().unwrap();
+        let shim = dir.path().join("newuidmap-shim");
+        std::os::unix::fs::symlink("/usr/bin/newuidmap", &shim).unwrap();
+        let host = Host { shim_dirs: vec![dir.path().to_owned()], ..Host::system() };
+        let writer = |shim_serves| {
+            find_writer(&host, &bob(), shim_serves).expect("this test needs a setuid /usr/bin/newuidmap").0
+        };
+        assert_eq!(writer(true), MapWriter::Shim(shim));
+        assert!(matches!(writer(false), MapWriter::TwoHelpers { .. }));
+    }
+
+    #[test]
     fn what_the_caller_lacks_is_named_before_any_helper() {
         let powerless = Caller { bounding: !(1 << CAP_SETUID), no_new_privs: true, ..bob() };
-        let text = reasons(&find_writer(&Host::system(), &powerless).unwrap_err());
+        let text = reasons(&find_writer(&Host::system(), &powerless, true).unwrap_err());
         assert!(text.contains("no_new_privs is set"), "{text}");
         assert!(text.contains("the outer container has no CAP_SETUID"), "{text}");
         assert!(!text.contains("CAP_SETGID"), "{text}");
@@ -327,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_shell_of_newgrp_is_named() {
-        let text = reasons(&find_writer(&Host::system(), &Caller { gid: 27, ..bob() }).unwrap_err());
+        let text = reasons(&find_writer(&Host::system(), &Caller { gid: 27, ..bob() }, true).unwrap_err());
         assert!(
             text.contains("the caller's group is 27 while the primary group of `bob` (user ID 1000) is 1000"),
             "{text}"

@@ -120,8 +120,9 @@ impl fmt::Display for MapLine {
     }
 }
 
-/// A checked map: one to five lines, no overlap on either side.
+/// A checked map: one to five lines, no overlap on either side. It is checked again when it is read from a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<MapLine>")]
 pub struct IdMap(pub Vec<MapLine>);
 
 /// Why lines are no map.
@@ -221,6 +222,14 @@ impl IdMap {
             Some(inside) => format!("host ID {outside} is container ID {inside}"),
             None => format!("host ID {outside} is not mapped, the container sees it as 65534 (nobody)"),
         }
+    }
+}
+
+impl TryFrom<Vec<MapLine>> for IdMap {
+    type Error = MapFault;
+
+    fn try_from(lines: Vec<MapLine>) -> Result<Self, MapFault> {
+        Self::new(lines)
     }
 }
 
@@ -347,6 +356,18 @@ mod tests {
             assert_eq!(IdMap::new(vec![overflowing]), Err(MapFault::Overflow(overflowing)));
         }
         assert!(IdMap::new(vec![line(0, 0, u32::MAX)]).is_ok());
+    }
+
+    #[test]
+    fn a_map_in_a_file_is_checked_when_it_is_read() {
+        let text = serde_json::to_string(&canonical()).unwrap();
+        assert_eq!(
+            text,
+            r#"[{"inside":0,"outside":1000,"count":1},{"inside":1,"outside":100000,"count":65536}]"#
+        );
+        assert_eq!(serde_json::from_str::<IdMap>(&text).unwrap(), canonical());
+        assert!(serde_json::from_str::<IdMap>(&text.replace("65536", "0")).is_err());
+        assert!(serde_json::from_str::<IdMap>("[]").is_err());
     }
 
     #[test]

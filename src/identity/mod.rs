@@ -166,3 +166,6 @@ impl fmt::Display for Obstacle {
         f.write_str(&self.reason)
     }
 }
+
+#[cfg(test)]
+mod hostile_tests;

@@ -152,6 +152,16 @@ fn the_callers_own_id_is_cut_out_of_its_range() {
 }
 
 #[test]
+fn a_range_never_hands_out_root_nor_nothing_at_all() {
+    let identity = Stage::new("bob:0:900\n", ORDINARY).default(&bob());
+    assert_eq!(identity.uid_map.0, vec![line(0, 1000, 1), line(1, 1, 899)]);
+    assert!(identity.notes[0].starts_with("root's own user ID 0 lies inside"), "{:?}", identity.notes);
+    let identity = Stage::new("bob:1000:1\n", ORDINARY).default(&bob());
+    assert_eq!(identity.tier, Tier::Single);
+    assert!(identity.notes[0].contains("has no usable ID"), "{:?}", identity.notes);
+}
+
+#[test]
 fn more_than_five_lines_leave_the_smallest_range_out() {
     let many: String = [30, 20, 65536, 40, 50]
         .iter()
@@ -476,6 +486,13 @@ fn explicit_maps_are_nested_or_the_one_line() {
     };
     let identity = Stage::ordinary().plan(&maps, &bob()).unwrap();
     assert_eq!(nested_users(&identity), vec![line(0, 1, 1000), line(1000, 0, 1)]);
+    let fewer = Request { uid_maps: vec!["0:0:11".parse().unwrap()], ..Request::default() };
+    let identity = Stage::ordinary().plan(&fewer, &bob()).unwrap();
+    assert_eq!(
+        nested_users(&identity),
+        vec![line(0, 0, 1), line(1, 1, 10)],
+        "fewer IDs than the canonical map has"
+    );
     let one = Request { uid_maps: vec!["7:0".parse().unwrap()], ..Request::default() };
     let identity = Stage::new("", "").plan(&one, &bob()).unwrap();
     assert_eq!((identity.uid_map.0, identity.gid_map.0), (vec![line(7, 1000, 1)], vec![line(7, 1000, 1)]));
@@ -544,6 +561,16 @@ fn a_user_of_a_directory_service_is_asked_for_by_the_name_that_getent_knows() {
     stage.script("getsubids", "for name; do :; done; [ $name = robert ] && echo \"0: $name 200000 65536\"");
     let nameless = Caller { user_name: None, passwd_gid: None, ..bob() };
     assert_eq!(stage.default(&nameless).tier, Tier::Range);
+}
+
+#[test]
+fn a_name_that_passwd_lacks_is_looked_up_for_the_files_too() {
+    let stage = Stage::new("robert:100000:65536\n", "robert:100000:65536\n");
+    let log = stage.dir.path().join("asked");
+    stage.script("getent", &format!("echo x >> {}; echo 'robert:x:1000:1000::/:/bin/sh'", log.display()));
+    let nameless = Caller { user_name: None, passwd_gid: None, ..bob() };
+    assert_eq!(stage.default(&nameless).tier, Tier::Range);
+    assert_eq!(std::fs::read_to_string(log).unwrap(), "x\n", "asked once");
 }
 
 #[test]

@@ -67,18 +67,17 @@ pub fn faults(text: &str) -> Vec<Fault> {
 }
 
 fn parse_line(line: &str) -> Result<Option<(&str, IdRange)>, String> {
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
+    if line.trim().is_empty() || line.starts_with('#') {
         return Ok(None);
     }
-    let mut fields = line.split(':').map(str::trim);
+    let mut fields = line.split(':');
     let (Some(owner), Some(start), Some(count), None) =
         (fields.next(), fields.next(), fields.next(), fields.next())
     else {
         return Err(format!("`{line}` is not `USER:START:COUNT`"));
     };
-    if owner.is_empty() {
-        return Err(format!("`{line}` names no user"));
+    if owner.is_empty() || owner != owner.trim() {
+        return Err(format!("`{line}` does not start with a user's name or ID"));
     }
     Ok(Some((owner, range(start, count)?)))
 }
@@ -143,59 +142,78 @@ pub fn nsswitch_asks_elsewhere(text: &str) -> bool {
         })
 }
 
-/// The caller's ranges of one kind. A process is started only where the ranges may live elsewhere than in the
-/// files: nsswitch.conf says so, or there is none at its place to say otherwise.
-pub fn ranges_of(host: &Host, caller: &Caller, kind: Kind) -> Result<Vec<IdRange>, Obstacle> {
+/// The subordinate ranges of a caller, of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subordinate {
+    pub ranges: Vec<IdRange>,
+    /// The name service was needed to find them, which newuidmap-shim does not ask.
+    pub needs_name_service: bool,
+}
+
+/// The caller's ranges of one kind. A process is started only where the files don't answer for sure: the
+/// caller's name is not in /etc/passwd, or nsswitch.conf sends elsewhere, or there is none that says otherwise.
+///
+/// # Errors
+/// Why there is no range.
+pub fn ranges_of(host: &Host, caller: &Caller, kind: Kind) -> Result<Subordinate, Obstacle> {
     let file = host.subid_file(kind);
+    let text = match std::fs::read(file) {
+        Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            return Err(Obstacle::new(format!("`{}` cannot be read: {}", file.display(), error.kind())));
+        }
+    };
     let elsewhere = std::fs::read(&host.nsswitch)
         .map_or(true, |text| nsswitch_asks_elsewhere(&String::from_utf8_lossy(&text)));
-    let from_file = from_file(file, caller, kind);
-    match &from_file {
-        Ok(ranges) if !ranges.is_empty() && !elsewhere => return from_file,
-        _ => {}
-    }
     let mut asked = false;
     if elsewhere
         && let Some(program) = host.find_program("getsubids")
         && let Some(name) = caller.name(host)
     {
-        if let Some(ranges) = ask(&program, &name, kind)? {
-            return Ok(ranges);
+        if let Some(ranges) = ask(&program, name, kind)? {
+            return Ok(Subordinate { ranges, needs_name_service: true });
         }
         asked = true;
     }
-    match from_file {
-        Ok(ranges) if ranges.is_empty() => Err(no_range(file, caller, kind, asked)),
-        other => other,
+    let mut needs_name_service = false;
+    let mut ranges = in_file(file, &text, caller, caller.user_name.as_deref(), kind)?;
+    if ranges.is_empty() && caller.user_name.is_none() && !text.trim().is_empty() {
+        ranges = in_file(file, &text, caller, caller.name(host), kind)?;
+        needs_name_service = true;
     }
+    if ranges.is_empty() {
+        return Err(no_range(file, &text, caller, kind, asked));
+    }
+    Ok(Subordinate { ranges, needs_name_service })
 }
 
-fn from_file(file: &Path, caller: &Caller, kind: Kind) -> Result<Vec<IdRange>, Obstacle> {
-    let text = match std::fs::read(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => {
-            return Err(Obstacle::new(format!("`{}` cannot be read: {}", file.display(), error.kind())));
-        }
-    };
+fn in_file(
+    file: &Path,
+    text: &str,
+    caller: &Caller,
+    name: Option<&str>,
+    kind: Kind,
+) -> Result<Vec<IdRange>, Obstacle> {
     let digits = caller.uid.to_string();
-    let owns = |owner: &str| owner == digits || caller.user_name.as_deref() == Some(owner);
-    parse(&String::from_utf8_lossy(&text), owns).map_err(|fault| {
-        Obstacle::new(format!("`{}` has a broken {} range in {fault}", file.display(), kind.word())).mend(
-            format!("write `{}:START:COUNT` in line {} of `{}`", caller.label(), fault.line, file.display()),
-        )
+    parse(text, |owner| owner == digits || name == Some(owner)).map_err(|fault| {
+        let (path, word) = (file.display(), kind.word());
+        Obstacle::new(format!("`{path}` has a broken {word} range in {fault}")).mend(format!(
+            "as root, write `{}:START:COUNT` in line {} of `{path}`",
+            caller.label(),
+            fault.line
+        ))
     })
 }
 
-fn no_range(file: &Path, caller: &Caller, kind: Kind, asked: bool) -> Obstacle {
+fn no_range(file: &Path, text: &str, caller: &Caller, kind: Kind, asked: bool) -> Obstacle {
     let (path, word, whom) = (file.display(), kind.word(), caller.describe());
     let reason = if asked {
         format!("neither `{path}` nor `getsubids` has a subordinate {word} range for {whom}")
     } else {
         format!("`{path}` has no subordinate {word} range for {whom}")
     };
-    let text = std::fs::read(file).unwrap_or_default();
-    let IdRange { start, count } = free_range(&String::from_utf8_lossy(&text));
+    let IdRange { start, count } = free_range(text);
     Obstacle::new(reason).mend(match &caller.user_name {
         Some(name) => {
             format!("as root, `usermod {} {start}-{} {name}`", kind.usermod_flag(), start + (count - 1))
@@ -268,12 +286,12 @@ mod tests {
 
     #[test]
     fn a_name_is_compared_whole() {
-        assert_eq!(of_bob("bobby:1:1\nbo:2:1\n10000:3:1\n Bob:4:1\n").unwrap(), vec![]);
+        assert_eq!(of_bob("bobby:1:1\nbo:2:1\n10000:3:1\nBob:4:1\n").unwrap(), vec![]);
     }
 
     #[test]
-    fn comments_empty_lines_spaces_and_a_missing_last_newline_are_fine() {
-        let text = "# bob:1:1\n\n   \n  bob : 100000 : 65536  \r\n#end\nbob:1:2";
+    fn comments_empty_lines_and_a_missing_last_newline_are_fine() {
+        let text = "# bob:1:1\n\n   \nbob:100000:65536\n#end\nbob:1:2";
         assert_eq!(of_bob(text).unwrap(), vec![r(100_000, 65536), r(1, 2)]);
     }
 
@@ -302,6 +320,8 @@ mod tests {
             ("bob:+1:5", "`+1` is not a decimal number"),
             ("bob:0x10:5", "`0x10` is not a decimal number"),
             ("bob:0100:5", "`0100` is not a decimal number"),
+            ("bob:100: 5", "` 5` is not a decimal number"),
+            (" bob:100:5", "` bob:100:5` does not start with a user's name or ID"),
             ("bob:1:0", "the count is 0"),
             ("bob:4294967296:1", "`4294967296` is larger than any ID"),
             ("bob:4294967295:1", "the range of 1 IDs from 4294967295 goes beyond the last ID, 4294967294"),

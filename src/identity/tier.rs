@@ -75,16 +75,17 @@ pub(super) fn choose_tier(host: &Host, forced: Option<Tier>, caller: &Caller) ->
 
 fn range_tier(host: &Host, caller: &Caller) -> Result<Base, Vec<Obstacle>> {
     let mut obstacles: Vec<Obstacle> = root_id_obstacle(caller).into_iter().collect();
-    let found = helpers::find_writer(host, caller);
     let maps = subordinate_maps(host, caller);
+    let shim_serves = maps.as_ref().is_ok_and(|maps| !maps.needs_name_service);
+    let found = helpers::find_writer(host, caller, shim_serves);
     match (found, maps) {
-        (Ok((writer, mut notes)), Ok((uid_map, gid_map, more))) if obstacles.is_empty() => {
-            notes.extend(more);
+        (Ok((writer, mut notes)), Ok(maps)) if obstacles.is_empty() => {
+            notes.extend(maps.notes);
             notes.extend(setgroups_note(caller));
             Ok(Base {
                 tier: Tier::Range,
-                uid_map,
-                gid_map,
+                uid_map: maps.uid_map,
+                gid_map: maps.gid_map,
                 deny_setgroups: caller.setgroups_denied,
                 writer,
                 hosts_own_ids: false,
@@ -119,7 +120,7 @@ fn root_tier(host: &Host, caller: &Caller) -> Result<Base, Vec<Obstacle>> {
         return Err(obstacles);
     }
     let (uid_map, gid_map, hosts_own_ids, mut notes) = match subordinate_maps(host, caller) {
-        Ok((uid_map, gid_map, notes)) => (uid_map, gid_map, false, notes),
+        Ok(maps) => (maps.uid_map, maps.gid_map, false, maps.notes),
         Err(reasons) => {
             let (uid_map, mut notes) = identity_map(caller.uid, &caller.uid_map, Kind::User)?;
             let (gid_map, more) = identity_map(caller.gid, &caller.gid_map, Kind::Group)?;
@@ -130,13 +131,14 @@ fn root_tier(host: &Host, caller: &Caller) -> Result<Base, Vec<Obstacle>> {
                 ]);
             }
             notes.extend(more);
-            notes.insert(
-                0,
-                format!(
-                    "{}: the container's IDs are those of the host, and files that root inside makes are root's outside",
-                    reasons.iter().map(Obstacle::to_string).collect::<Vec<_>>().join("; ")
-                ),
-            );
+            let reasons: Vec<String> = reasons.iter().map(Obstacle::to_string).collect();
+            let meaning = match caller.uid {
+                0 => {
+                    "the container's IDs are those outside, and files that root inside makes are root's outside"
+                }
+                _ => "the container's IDs are those outside, and its users may touch what is theirs there",
+            };
+            notes.insert(0, format!("{}: {meaning}", reasons.join("; ")));
             (uid_map, gid_map, true, notes)
         }
     };
@@ -187,16 +189,24 @@ fn setgroups_note(caller: &Caller) -> Option<String> {
     })
 }
 
+struct SubordinateMaps {
+    uid_map: IdMap,
+    gid_map: IdMap,
+    notes: Vec<String>,
+    needs_name_service: bool,
+}
+
 /// Container 0 is the caller, from 1 on come the subordinate IDs.
-fn subordinate_maps(host: &Host, caller: &Caller) -> Result<(IdMap, IdMap, Vec<String>), Vec<Obstacle>> {
+fn subordinate_maps(host: &Host, caller: &Caller) -> Result<SubordinateMaps, Vec<Obstacle>> {
     let side = |kind| {
-        let ranges = ranges_of(host, caller, kind)?;
-        subordinate_map(caller, kind, &ranges, host.subid_file(kind))
+        let found = ranges_of(host, caller, kind)?;
+        let (map, notes) = subordinate_map(caller, kind, &found.ranges, host.subid_file(kind))?;
+        Ok((map, notes, found.needs_name_service))
     };
     match (side(Kind::User), side(Kind::Group)) {
-        (Ok((uid_map, mut notes)), Ok((gid_map, more))) => {
+        (Ok((uid_map, mut notes, for_users)), Ok((gid_map, more, for_groups))) => {
             notes.extend(more);
-            Ok((uid_map, gid_map, notes))
+            Ok(SubordinateMaps { uid_map, gid_map, notes, needs_name_service: for_users || for_groups })
         }
         (users, groups) => Err(users.err().into_iter().chain(groups.err()).collect()),
     }
@@ -222,6 +232,13 @@ fn subordinate_map(
         ));
         ids = subtract(&ids, &[IdRange::new(own, 1)]);
     }
+    if own != 0 && ids.iter().any(|range| range.contains(0)) {
+        notes.push(format!(
+            "root's own {word} ID 0 lies inside the subordinate range in `{}` and is left out of it",
+            file.display()
+        ));
+        ids = subtract(&ids, &[IdRange::new(0, 1)]);
+    }
     let mut outer_ids: Vec<IdRange> = outer.iter().map(|line| line.inside_range()).collect();
     outer_ids.sort_by_key(|range| range.start);
     let lost = subtract(&ids, &outer_ids);
@@ -242,6 +259,13 @@ fn subordinate_map(
         notes.push(format!(
             "the subordinate {word} IDs {missing} are not mapped in the outer namespace and left out"
         ));
+    }
+    if pieces.is_empty() {
+        return Err(Obstacle::new(format!(
+            "the subordinate {word} range in `{}` has no usable ID",
+            file.display()
+        ))
+        .mend("give the user 65536 IDs that nobody else has"));
     }
     let dropped = drop_smallest(&mut pieces, MAX_LINES - 1);
     if !dropped.is_empty() {
