@@ -1,9 +1,7 @@
 //! What a container is: its immutable spec, its directory and lock in the store, its names; and the words
 //! of the command line made into the values of the spec.
 
-<<<<<<< HEAD
 pub mod capabilities;
-<<<<<<< HEAD
 pub mod device;
 pub mod directory;
 pub mod duration;
@@ -23,10 +21,3 @@ pub mod sweep;
 pub mod sysctl;
 pub mod user;
 pub mod volume;
-=======
-pub mod spec;
->>>>>>> infra
-=======
-pub mod spec;
-pub mod capabilities;
->>>>>>> identity
