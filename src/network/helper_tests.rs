@@ -143,6 +143,57 @@ fn speak(mappings: &[PortMapping]) {
     assert_eq!(&answer, b"pongpong");
 }
 
+#[test]
+fn udp_serves_several_clients_of_both_families() {
+    let _alone = alone();
+    let namespace = Namespace::new();
+    let network = network("slirp4netns", &["71/udp"]);
+    let port = network.ports[0].host_port;
+    let helper = start_ready(&network, &namespace);
+    assert!(helper.relay_pid().is_some());
+    let server = namespace.fork(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 71)).map_err(text)?;
+        let mut datagrams = Vec::new();
+        let mut buffer = [0; 2048];
+        for _ in 0..4 {
+            let (length, peer) = socket.recv_from(&mut buffer).map_err(text)?;
+            datagrams.push((buffer[..length].to_vec(), peer));
+        }
+        // In another order than they came, so that an answer to the wrong client shows.
+        datagrams
+            .iter()
+            .rev()
+            .try_for_each(|(bytes, peer)| socket.send_to(bytes, *peer).map(drop))
+            .map_err(text)
+    });
+    let table = format!("/proc/{}/net/udp", namespace.pid());
+    eventually("server", || fs::read_to_string(&table).is_ok_and(|table| table.contains(":0047 ")));
+    let local: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let clients: Vec<UdpSocket> = [local, local]
+        .concat()
+        .into_iter()
+        .map(|ip| {
+            let socket = UdpSocket::bind((ip, 0)).expect("a socket");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            socket.connect((ip, port)).expect("connected");
+            socket
+        })
+        .collect();
+    let message = |number: usize| vec![b'0' + number as u8; 500 + number];
+    for (number, client) in clients.iter().enumerate() {
+        client.send(&message(number)).expect("sent");
+    }
+    for (number, client) in clients.iter().enumerate() {
+        let mut buffer = [0; 2048];
+        let length = client.recv(&mut buffer).expect("an answer");
+        assert_eq!(buffer[..length], message(number));
+    }
+    ended_well(server);
+    let relay = format!("/proc/{}", helper.relay_pid().expect("a relay"));
+    helper.stop();
+    assert!(!Path::new(&relay).exists(), "the relay lives on");
+}
+
 /// The router of the namespace's default route, from /proc/net/route (in hexadecimals of the host's byte order).
 fn router() -> Result<Ipv4Addr, String> {
     let table = fs::read_to_string("/proc/self/net/route").map_err(text)?;
