@@ -245,13 +245,7 @@ fn connects(mode: &str, own: IpAddr) {
     helper.stop();
     assert!(!Path::new(&process).exists(), "{mode} lives on");
     for mapping in &network.ports {
-        let request = ports::PortRequest {
-            host_ip: mapping.host_ip,
-            host_port: ports::HostPort::Fixed(mapping.host_port),
-            container_port: 70,
-            protocol: mapping.protocol,
-        };
-        ports::resolve(&[request]).expect("the port is free again");
+        ports::resolve(&[mapping.into()]).expect("the port is free again");
     }
 }
 
@@ -352,6 +346,12 @@ fn a_port_that_was_taken_meanwhile_is_named() {
     let _alone = alone();
     for mode in ["slirp4netns", "pasta"] {
         let namespace = Namespace::new();
+        let udp = network(mode, &["127.0.0.1::80/udp"]);
+        let taken = (Ipv4Addr::LOCALHOST, udp.ports[0].host_port);
+        let _socket = UdpSocket::bind(taken).expect("a socket");
+        let started = start(&udp, &namespace.target())
+            .and_then(|helper| helper.expect("a helper").wait_ready(PATIENCE));
+        assert!(started.expect_err("taken").to_string().contains(&taken.1.to_string()), "{mode}");
         let network = network(mode, &["127.0.0.1::80"]);
         let port = network.ports[0].host_port;
         let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a listener");
