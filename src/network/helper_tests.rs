@@ -279,7 +279,7 @@ fn ipv6_has_an_address_soon() {
     let _helper = start_ready(&network("slirp4netns", &[]), &namespace);
     let ready = Instant::now();
     namespace.run(|| {
-        while ready.elapsed() < Duration::from_millis(500) {
+        while ready.elapsed() < Duration::from_millis(900) {
             if super::super::plan::outgoing(Ipv6Addr::UNSPECIFIED.into()).is_some() {
                 return Ok(());
             }
