@@ -116,13 +116,8 @@ fn bind(request: &PortRequest, port: u16) -> io::Result<u16> {
     }
 }
 
-/// The error of a host port that was free when it was tried, and yet the helper can't have it.
-pub(super) fn unexplained(mapping: &PortMapping) -> Error {
-    Error::new(format!("cannot publish host port {}/{}", mapping.host_port, mapping.protocol))
-}
-
 /// Makes the error of a host port that can't be had.
-fn refused(request: &PortRequest, port: u16, cause: &io::Error) -> Error {
+pub(super) fn refused(request: &PortRequest, port: u16, cause: &io::Error) -> Error {
     let place = match request.host_ip {
         Some(ip) => SocketAddr::new(ip, port).to_string(),
         None => port.to_string(),

@@ -251,6 +251,7 @@ impl Helper {
             // ESRCH: all of the group are gone. Nothing else can be done about a failure.
             let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
         }
+        self.relay = None;
     }
 
     /// Ends the helper with everything that it started, and reaps it. Its ports are free when this returns.

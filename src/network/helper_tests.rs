@@ -143,6 +143,57 @@ fn speak(mappings: &[PortMapping]) {
     assert_eq!(&answer, b"pongpong");
 }
 
+#[test]
+fn udp_serves_several_clients_of_both_families() {
+    let _alone = alone();
+    let namespace = Namespace::new();
+    let network = network("slirp4netns", &["71/udp"]);
+    let port = network.ports[0].host_port;
+    let helper = start_ready(&network, &namespace);
+    assert!(helper.relay_pid().is_some());
+    let server = namespace.fork(|| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 71)).map_err(text)?;
+        let mut datagrams = Vec::new();
+        let mut buffer = [0; 2048];
+        for _ in 0..4 {
+            let (length, peer) = socket.recv_from(&mut buffer).map_err(text)?;
+            datagrams.push((buffer[..length].to_vec(), peer));
+        }
+        // In another order than they came, so that an answer to the wrong client shows.
+        datagrams
+            .iter()
+            .rev()
+            .try_for_each(|(bytes, peer)| socket.send_to(bytes, *peer).map(drop))
+            .map_err(text)
+    });
+    let table = format!("/proc/{}/net/udp", namespace.pid());
+    eventually("server", || fs::read_to_string(&table).is_ok_and(|table| table.contains(":0047 ")));
+    let local: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let clients: Vec<UdpSocket> = [local, local]
+        .concat()
+        .into_iter()
+        .map(|ip| {
+            let socket = UdpSocket::bind((ip, 0)).expect("a socket");
+            socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            socket.connect((ip, port)).expect("connected");
+            socket
+        })
+        .collect();
+    let message = |number: usize| vec![b'0' + number as u8; 500 + number];
+    for (number, client) in clients.iter().enumerate() {
+        client.send(&message(number)).expect("sent");
+    }
+    for (number, client) in clients.iter().enumerate() {
+        let mut buffer = [0; 2048];
+        let length = client.recv(&mut buffer).expect("an answer");
+        assert_eq!(buffer[..length], message(number));
+    }
+    ended_well(server);
+    let relay = format!("/proc/{}", helper.relay_pid().expect("a relay"));
+    helper.stop();
+    assert!(!Path::new(&relay).exists(), "the relay lives on");
+}
+
 /// The router of the namespace's default route, from /proc/net/route (in hexadecimals of the host's byte order).
 fn router() -> Result<Ipv4Addr, String> {
     let table = fs::read_to_string("/proc/self/net/route").map_err(text)?;
@@ -194,13 +245,7 @@ fn connects(mode: &str, own: IpAddr) {
     helper.stop();
     assert!(!Path::new(&process).exists(), "{mode} lives on");
     for mapping in &network.ports {
-        let request = ports::PortRequest {
-            host_ip: mapping.host_ip,
-            host_port: ports::HostPort::Fixed(mapping.host_port),
-            container_port: 70,
-            protocol: mapping.protocol,
-        };
-        ports::resolve(&[request]).expect("the port is free again");
+        ports::resolve(&[mapping.into()]).expect("the port is free again");
     }
 }
 
@@ -234,7 +279,7 @@ fn ipv6_has_an_address_soon() {
     let _helper = start_ready(&network("slirp4netns", &[]), &namespace);
     let ready = Instant::now();
     namespace.run(|| {
-        while ready.elapsed() < Duration::from_millis(500) {
+        while ready.elapsed() < Duration::from_millis(900) {
             if super::super::plan::outgoing(Ipv6Addr::UNSPECIFIED.into()).is_some() {
                 return Ok(());
             }
@@ -301,6 +346,12 @@ fn a_port_that_was_taken_meanwhile_is_named() {
     let _alone = alone();
     for mode in ["slirp4netns", "pasta"] {
         let namespace = Namespace::new();
+        let udp = network(mode, &["127.0.0.1::80/udp"]);
+        let taken = (Ipv4Addr::LOCALHOST, udp.ports[0].host_port);
+        let _socket = UdpSocket::bind(taken).expect("a socket");
+        let started = start(&udp, &namespace.target())
+            .and_then(|helper| helper.expect("a helper").wait_ready(PATIENCE));
+        assert!(started.expect_err("taken").to_string().contains(&taken.1.to_string()), "{mode}");
         let network = network(mode, &["127.0.0.1::80"]);
         let port = network.ports[0].host_port;
         let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a listener");

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::Protocol;
 pub use super::free_ports::resolve;
+use super::{PortMapping, Protocol};
 use crate::error::{Error, Result};
 
 /// One port to publish, before its host port is known to be free.
@@ -14,6 +14,17 @@ pub struct PortRequest {
     pub host_port: HostPort,
     pub container_port: u16,
     pub protocol: Protocol,
+}
+
+impl From<&PortMapping> for PortRequest {
+    fn from(mapping: &PortMapping) -> Self {
+        Self {
+            host_ip: mapping.host_ip,
+            host_port: HostPort::Fixed(mapping.host_port),
+            container_port: mapping.container_port,
+            protocol: mapping.protocol,
+        }
+    }
 }
 
 /// What was said about the port on the host's side.

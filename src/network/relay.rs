@@ -17,6 +17,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::free_ports::refused;
 use super::{PortMapping, plan};
 use crate::error::{Error, Result, Step};
 use crate::sys;
@@ -45,7 +46,7 @@ impl Relay {
         for mapping in mappings {
             let socket = bind(mapping.host_ip, mapping.host_port)
                 .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
-                .step(|| format!("publish host port {}/udp", mapping.host_port))?;
+                .map_err(|cause| refused(&mapping.into(), mapping.host_port, &cause))?;
             listeners.push((socket, mapping.container_port));
         }
         let (exit_end, exit) = pipe_with(PipeFlags::CLOEXEC).step(|| "make a pipe")?;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::programs::Program;
-use super::{Network, PortMapping, free_ports, ports};
+use super::{Network, PortMapping, ports};
 use crate::error::{Error, Result, Step};
 
 /// The API socket in the container's runtime directory.
@@ -252,14 +252,9 @@ pub fn forward(folder: &Path, mapping: &PortMapping, timeout: Duration) -> Resul
         .hint("use `--network pasta`, or slirp4netns 1.3 or later"));
     }
     // It doesn't say why; trying the same tells.
-    let request = ports::PortRequest {
-        host_ip: mapping.host_ip,
-        host_port: ports::HostPort::Fixed(mapping.host_port),
-        container_port: mapping.container_port,
-        protocol: mapping.protocol,
-    };
-    ports::resolve(&[request])?;
-    Err(free_ports::unexplained(mapping).because(format!("slirp4netns refused it: {reason}")))
+    ports::resolve(&[mapping.into()])?;
+    Err(Error::new(format!("cannot publish host port {}/{}", mapping.host_port, mapping.protocol))
+        .because(format!("slirp4netns refused it: {reason}")))
 }
 
 /// One request of the API (slirp4netns(1), API SOCKET). The unspecified address is every address: IPv4 alone up to

@@ -81,7 +81,8 @@ fn enter(target: i32, keep: &[RawFd]) -> io::Result<()> {
 }
 
 /// For a forked process that has entered where it serves: its standard streams become /dev/null, and it loses every
-/// capability (capset(2)) and the way to new privileges.
+/// capability (capset(2)) and the way to new privileges, and cannot be traced from the user namespace that it is in:
+/// it holds sockets of the host.
 pub fn seclude() -> io::Result<()> {
     let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
     let header: [u32; 2] = [0x2008_0522, 0]; // _LINUX_CAPABILITY_VERSION_3, this process
@@ -91,6 +92,7 @@ pub fn seclude() -> io::Result<()> {
         (0..3).all(|stream| libc::dup2(null.as_raw_fd(), stream) == stream)
             && libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) == 0
             && libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
     };
     if done { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
