@@ -1,7 +1,6 @@
 //! What a container is: its immutable spec, its directory and lock in the store, its names; and the words
 //! of the command line made into the values of the spec.
 
-<<<<<<< HEAD
 pub mod capabilities;
 pub mod device;
 pub mod directory;
@@ -22,7 +21,3 @@ pub mod sweep;
 pub mod sysctl;
 pub mod user;
 pub mod volume;
-=======
-pub mod spec;
-pub mod capabilities;
->>>>>>> network
