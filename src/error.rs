@@ -29,7 +29,12 @@ struct Inner {
 impl Error {
     /// Starts an error with the exit code 125. `message` names the step and its object, without a full stop.
     pub fn new(message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { code: EXIT_SBX, message: message.into(), causes: Vec::new(), hints: Vec::new() }))
+        Self(Box::new(Inner {
+            code: EXIT_SBX,
+            message: message.into(),
+            causes: Vec::new(),
+            hints: Vec::new(),
+        }))
     }
 
     /// Adds why it failed.

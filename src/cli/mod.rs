@@ -50,7 +50,13 @@ pub struct Global {
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub root: Option<PathBuf>,
     /// What is told on standard error: error, warn, info, debug or trace.
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "warn", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        default_value = "warn",
+        help_heading = "Global options"
+    )]
     pub log_level: log::LevelFilter,
 }
 

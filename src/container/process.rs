@@ -73,7 +73,9 @@ pub fn kill_user_namespace(inode: u64) {
     for _ in 0..50 {
         let mut found = false;
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+                continue;
+            };
             let member = fs::metadata(format!("/proc/{pid}/ns/user")).is_ok_and(|meta| meta.ino() == inode);
             if member && stat_is_alive(pid) {
                 found = true;

@@ -137,7 +137,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_honoured_is_refused() {
-        for wrong in ["", "seccomp=", "seccomp=/no/such/file", "label=type:x", "apparmor=x", "mask=x", "nnp"] {
+        for wrong in ["", "seccomp=", "seccomp=/no/such/file", "label=type:x", "apparmor=x", "mask=x", "nnp"]
+        {
             assert_eq!(read(&[wrong]).err().map(|error| error.code()), Some(125), "{wrong}");
         }
     }

@@ -159,8 +159,9 @@ impl Store {
         {
             return id.into_os_string().into_string().map_err(|_| failed());
         }
-        let mut matching =
-            names_in(&self.root.join("containers")).into_iter().filter(|id| !word.is_empty() && id.starts_with(word));
+        let mut matching = names_in(&self.root.join("containers"))
+            .into_iter()
+            .filter(|id| !word.is_empty() && id.starts_with(word));
         match (matching.next(), matching.next()) {
             (Some(id), None) => Ok(id),
             (Some(_), Some(_)) => Err(Error::new(format!("the ID prefix `{word}` is ambiguous"))),
@@ -196,7 +197,9 @@ impl Store {
                                 "the name \"{name}\" is already in use by container {}",
                                 owner.get(..12).unwrap_or(&owner)
                             ))
-                            .hint(format!("choose another name, or remove that container: `sbx rm {name}`")));
+                            .hint(format!(
+                                "choose another name, or remove that container: `sbx rm {name}`"
+                            )));
                     }
                     let _ = fs::remove_file(&link);
                 }

@@ -63,5 +63,7 @@ fn resolve(name: &str) -> Result<(Source, Config)> {
     }
     Err(Error::new(format!("cannot run the image `{name}`"))
         .because("images from registries and archives are not supported yet")
-        .hint("use the built-in image `host`, or `--rootfs DIR` with a directory that holds a root file system"))
+        .hint(
+            "use the built-in image `host`, or `--rootfs DIR` with a directory that holds a root file system",
+        ))
 }

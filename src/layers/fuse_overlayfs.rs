@@ -36,11 +36,13 @@ pub fn available() -> Result<PathBuf> {
             .because("`fuse-overlayfs` is not installed")
             .hint("ask an administrator for the package fuse-overlayfs")
     })?;
-    rustix::fs::access(DEVICE, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).map_err(|error| {
-        cannot()
-            .because(format!("`{DEVICE}`: {error}"))
-            .hint("ask an administrator for `modprobe fuse` and `chmod 0666 /dev/fuse`")
-    })?;
+    rustix::fs::access(DEVICE, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).map_err(
+        |error| {
+            cannot()
+                .because(format!("`{DEVICE}`: {error}"))
+                .hint("ask an administrator for `modprobe fuse` and `chmod 0666 /dev/fuse`")
+        },
+    )?;
     Ok(program)
 }
 
@@ -104,7 +106,11 @@ impl Server<'_> {
         let mut options = self.layers()?;
         let upper = inherited(&self.upper.upper)?;
         let work = inherited(&self.upper.work)?;
-        options.push_str(&format!(",upperdir={},workdir={}", descriptor_path(&upper), descriptor_path(&work)));
+        options.push_str(&format!(
+            ",upperdir={},workdir={}",
+            descriptor_path(&upper),
+            descriptor_path(&work)
+        ));
         if self.upper.throw_away {
             options.push_str(",fsync=0");
         }
@@ -115,8 +121,8 @@ impl Server<'_> {
         rustix::stdio::dup2_stderr(&log).step(failed)?;
         let mountpoint = format!("/dev/fd/{}", self.device.as_raw_fd());
         let program = CString::new(self.program.as_os_str().as_bytes()).step(failed)?;
-        let arguments = [PROGRAM, "-f", "-o", &options, &mountpoint]
-            .map(|word| CString::new(word).unwrap_or_default());
+        let arguments =
+            [PROGRAM, "-f", "-o", &options, &mountpoint].map(|word| CString::new(word).unwrap_or_default());
         crate::sys::process::reset_signals();
         // Set last: joining a user namespace clears it (prctl(2), PR_SET_PDEATHSIG).
         crate::sys::process::die_with_parent(parent).step(failed)?;

@@ -90,7 +90,9 @@ fn for_directories(
         Choice::FuseOverlayfs => fuse_overlayfs::available().map(|_| Driver::FuseOverlayfs),
         Choice::Overlay if remapped => Err(Error::new("cannot use the driver `overlay` with this ID map")
             .because("the kernel refuses ID-mapped layers to a user namespace")
-            .hint("use `--storage-driver fuse-overlayfs`, or leave out `--userns`, `--uidmap` and `--gidmap`")),
+            .hint(
+                "use `--storage-driver fuse-overlayfs`, or leave out `--userns`, `--uidmap` and `--gidmap`",
+            )),
         Choice::Overlay => overlay::supported(host.store).map(|()| Driver::Overlay).map_err(|reason| {
             Error::new("cannot use the driver `overlay`")
                 .because(reason)

@@ -54,7 +54,9 @@ fn mount_layer_by_layer(
     volatile: bool,
     target: &Path,
 ) -> rustix::io::Result<()> {
-    use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount};
+    use rustix::mount::{
+        fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    };
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for name in names {
         fsconfig_set_string(context.as_fd(), "lowerdir+", name.as_str())?;

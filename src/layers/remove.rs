@@ -49,7 +49,8 @@ fn plainly(tree: &Path) -> io::Result<()> {
 }
 
 fn joined(userns: &File, work: impl FnOnce() -> i32) -> Result<i32> {
-    let failed = |error: io::Error| Error::new("cannot enter the user namespace to remove files").because(error);
+    let failed =
+        |error: io::Error| Error::new("cannot enter the user namespace to remove files").because(error);
     match fork().map_err(failed)? {
         Fork::Parent(pid) => wait_for(pid).map_err(failed),
         Fork::Child => {

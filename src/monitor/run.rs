@@ -80,8 +80,8 @@ pub(super) fn run(job: Job<'_>) {
 fn leave_the_callers_world() -> Result<()> {
     rustix::process::setsid().step(|| "cannot make a session for the monitor")?;
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
-    let null = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty())
-        .step(|| "cannot open /dev/null")?;
+    let null =
+        rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty()).step(|| "cannot open /dev/null")?;
     rustix::stdio::dup2_stdin(&null).step(|| "cannot let go of standard input")?;
     rustix::stdio::dup2_stdout(&null).step(|| "cannot let go of standard output")?;
     rustix::stdio::dup2_stderr(&null).step(|| "cannot let go of standard error")
@@ -111,9 +111,8 @@ impl Watch<'_> {
     ) -> Result<()> {
         if self.spec.log_driver == LogDriver::K8sFile {
             let path = directory.log();
-            self.log = Some(
-                log::Log::open(&path).step(|| format!("cannot write the log `{}`", path.display()))?,
-            );
+            self.log =
+                Some(log::Log::open(&path).step(|| format!("cannot write the log `{}`", path.display()))?);
         }
         let control = self.control.ok_or_else(|| Error::new("the client is gone"))?;
         if let Some(master) = self.sandbox.terminal.take() {

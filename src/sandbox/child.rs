@@ -22,9 +22,15 @@ const LONGEST_ACCOUNT_FILE: u64 = 16 << 20;
 
 /// The container's standard streams.
 pub enum Stdio {
-    Pipes { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    Pipes {
+        stdin: OwnedFd,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
     /// Rows and columns, where the caller has a terminal.
-    Terminal { size: Option<(u16, u16)> },
+    Terminal {
+        size: Option<(u16, u16)>,
+    },
 }
 
 /// What the container's process starts with.
@@ -104,7 +110,8 @@ impl Inside<'_> {
         }
         use std::os::fd::AsFd;
         let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-        let proc = rustix::fs::open("/proc", flags, rustix::fs::Mode::empty()).step(|| "cannot open /proc")?;
+        let proc =
+            rustix::fs::open("/proc", flags, rustix::fs::Mode::empty()).step(|| "cannot open /proc")?;
         let groups = self.spec.identity.inner_gid_map().last_contiguous_from_zero().unwrap_or(0);
         inside::set_up(proc.as_fd(), groups).step(|| "cannot bring the loopback interface up")?;
         Ok(())
@@ -172,7 +179,8 @@ impl Inside<'_> {
                 let place = inroot.find(&mount.target).step(failed)?;
                 let path = crate::sandbox::inroot::descriptor_path(&place);
                 // The trailing dot looks through the descriptor's link.
-                let path = if crate::sandbox::inroot::is_directory(&place) { format!("{path}/.") } else { path };
+                let path =
+                    if crate::sandbox::inroot::is_directory(&place) { format!("{path}/.") } else { path };
                 user_mounts::give(Path::new(&path), user.uid, user.gid).step(failed)?;
             }
         }
@@ -205,7 +213,9 @@ impl Inside<'_> {
             let failed = || format!("cannot set the sysctl `{name}` to `{value}`");
             let path = Path::new("/proc/sys").join(name.replace('.', "/"));
             let place = inroot.find(&path).map_err(|error| {
-                Error::new(failed()).because(error).hint("this kernel has no such setting, or its module is not loaded")
+                Error::new(failed())
+                    .because(error)
+                    .hint("this kernel has no such setting, or its module is not loaded")
             })?;
             std::fs::write(crate::sandbox::inroot::descriptor_path(&place), value).step(failed)?;
         }
@@ -267,9 +277,12 @@ impl Inside<'_> {
         if entered.is_err()
             && let Err(error) = rustix::process::chdir(&spec.process.cwd)
         {
-            return Error::new(format!("cannot enter the working directory `{}`", spec.process.cwd.display()))
-                .because(error)
-                .exit_code(crate::error::EXIT_NOT_INVOKABLE);
+            return Error::new(format!(
+                "cannot enter the working directory `{}`",
+                spec.process.cwd.display()
+            ))
+            .because(error)
+            .exit_code(crate::error::EXIT_NOT_INVOKABLE);
         }
         if spec.init
             && let Err(error) = init::stay_behind(spec.process.terminal)

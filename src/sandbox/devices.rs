@@ -74,11 +74,13 @@ fn message_queues(dev: impl AsFd, spec: &Spec) -> Result<()> {
     let mqueue = make_directory(dev, "mqueue")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     match &spec.namespaces.ipc {
-        Namespace::Private => mount_at(&mqueue, "mqueue", "mqueue", flags, None)
-            .step(|| "cannot mount mqueue on /dev/mqueue"),
+        Namespace::Private => {
+            mount_at(&mqueue, "mqueue", "mqueue", flags, None).step(|| "cannot mount mqueue on /dev/mqueue")
+        }
         // Of somebody else's IPC namespace only what its owner has mounted can be shown.
-        _ if Path::new("/dev/mqueue").is_dir() => mount_bind("/dev/mqueue", descriptor_path(&mqueue))
-            .step(|| "cannot bind /dev/mqueue of the host"),
+        _ if Path::new("/dev/mqueue").is_dir() => {
+            mount_bind("/dev/mqueue", descriptor_path(&mqueue)).step(|| "cannot bind /dev/mqueue of the host")
+        }
         _ => Ok(()),
     }
 }

@@ -30,7 +30,8 @@ fn serve(command: i32) -> ! {
     // /proc/1/exe would otherwise hand out the sbx binary of the host.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     process::close_all_but(&mut [0, 1, 2]);
-    let every: Vec<i32> = (1..=libc::SIGRTMAX()).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)).collect();
+    let every: Vec<i32> =
+        (1..=libc::SIGRTMAX()).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)).collect();
     let Ok(signals) = signal_descriptor(&every) else { exit_now(125) };
     loop {
         while let Some((pid, code)) = reap_any() {

@@ -50,8 +50,9 @@ impl InRoot {
                 path.display()
             ))
             .hint("replace it by an empty directory")),
-            Err(error) => Err(error)
-                .step(|| format!("cannot open `{}` in the root file system", path.display())),
+            Err(error) => {
+                Err(error).step(|| format!("cannot open `{}` in the root file system", path.display()))
+            }
         }
     }
 
@@ -133,7 +134,8 @@ impl InRoot {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
         // EAGAIN: a rename ran beside a look-up of `..` (openat2(2), ERRORS).
         for _ in 0..16 {
-            match rustix::fs::openat2(&self.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            match rustix::fs::openat2(&self.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+            {
                 Err(Errno::AGAIN) => {}
                 result => return result,
             }

@@ -39,8 +39,8 @@ pub fn mount_sys(root: &InRoot, spec: &Spec) -> Result<()> {
     let place = root.plain_directory(Path::new("/sys"))?;
     let writable = spec.security.privileged;
     let flags = if writable { SAFE } else { SAFE | MountFlags::RDONLY };
-    let fresh = spec.namespaces.net == Namespace::Private
-        && mount_at(&place, "sysfs", "sysfs", flags, None).is_ok();
+    let fresh =
+        spec.namespaces.net == Namespace::Private && mount_at(&place, "sysfs", "sysfs", flags, None).is_ok();
     if !fresh {
         mount_bind_recursive("/sys", descriptor_path(&place)).step(|| "cannot bind /sys of the host")?;
         let bound = root.find(Path::new("/sys")).step(|| "cannot open /sys")?;

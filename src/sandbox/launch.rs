@@ -53,7 +53,8 @@ pub struct Request<'a> {
 pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
     let Request { spec, directory, runtime, stdio, init_of } = request;
     let joins = to_join(spec, init_of)?;
-    let seccomp = seccomp::program(&spec.security.seccomp, spec.security.capabilities, seccomp::running_kernel())?;
+    let seccomp =
+        seccomp::program(&spec.security.seccomp, spec.security.capabilities, seccomp::running_kernel())?;
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
     let inside = Inside { spec, directory, channel: theirs, stdio, seccomp };
 
@@ -124,9 +125,15 @@ fn directly(inside: Inside<'_>, channel: Channel) -> Result<Sandbox> {
                 Ok(userns)
             })();
             match prepared {
-                Ok(userns) => {
-                    Ok(Sandbox { pid, pidfd, userns, terminal: None, root_server: None, network: None, channel })
-                }
+                Ok(userns) => Ok(Sandbox {
+                    pid,
+                    pidfd,
+                    userns,
+                    terminal: None,
+                    root_server: None,
+                    network: None,
+                    channel,
+                }),
                 Err(error) => {
                     let _ = send_signal(pid, libc::SIGKILL);
                     let _ = wait_for(pid);
@@ -162,7 +169,8 @@ fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Res
     let launched = loop {
         match launcher.channel.receive().step(lost)? {
             Some((FromLauncher::Unmapped, _)) => {
-                let mapped = identity::start_write(identity, launcher.pid).and_then(identity::PendingWrite::wait);
+                let mapped =
+                    identity::start_write(identity, launcher.pid).and_then(identity::PendingWrite::wait);
                 if let Err(error) = mapped {
                     break Err(error);
                 }
@@ -193,7 +201,13 @@ fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Res
 }
 
 /// The launcher's life.
-fn launch(inside: Inside<'_>, channel: Channel, monitor_channel: &Channel, joins: &[Join], monitor: u32) -> ! {
+fn launch(
+    inside: Inside<'_>,
+    channel: Channel,
+    monitor_channel: &Channel,
+    joins: &[Join],
+    monitor: u32,
+) -> ! {
     let (spec, directory) = (inside.spec, inside.directory);
     let _ = crate::sys::process::die_with_parent(monitor);
     match launch_child(inside, channel, monitor_channel, joins) {
@@ -238,9 +252,8 @@ fn launch_child(
         joins.iter().try_for_each(Join::enter)?;
         become_root();
     } else if let Some(_nested) = &identity.nested {
-        nix::sched::unshare(CloneFlags::CLONE_NEWUSER).map_err(|errno| {
-            crate::host::userns::explain_clone_failure(&errno.into())
-        })?;
+        nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
+            .map_err(|errno| crate::host::userns::explain_clone_failure(&errno.into()))?;
         monitor_channel.send(&FromLauncher::Unmapped).step(|| "cannot talk to the monitor")?;
         monitor_channel.receive::<ToLauncher>().step(|| "cannot talk to the monitor")?;
         become_root();
@@ -258,7 +271,8 @@ fn launch_child(
         Clone::Parent { pid, pidfd } => {
             if flags & libc::CLONE_NEWUSER != 0 {
                 let written = match &identity.nested {
-                    Some(nested) => identity::open_process(pid).and_then(|process| identity::write_nested(process, nested)),
+                    Some(nested) => identity::open_process(pid)
+                        .and_then(|process| identity::write_nested(process, nested)),
                     None => identity::start_write(identity, pid).and_then(identity::PendingWrite::wait),
                 };
                 if let Err(error) = written {

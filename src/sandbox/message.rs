@@ -32,7 +32,9 @@ pub enum FromLauncher {
     /// The canonical user namespace exists and wants its maps.
     Unmapped,
     /// The container's process exists; carries its pidfd.
-    Launched { pid: i32 },
+    Launched {
+        pid: i32,
+    },
     Failed(Error),
 }
 

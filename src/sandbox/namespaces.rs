@@ -74,8 +74,8 @@ impl Join {
     /// EPERM for a namespace that belongs to a user namespace which the caller has no power over.
     pub fn enter(&self) -> Result<()> {
         nix::sched::setns(&self.file, self.kind).map_err(|errno| {
-            let failed =
-                Error::new(format!("cannot join the {} namespace of {}", self.name, self.origin)).because(errno);
+            let failed = Error::new(format!("cannot join the {} namespace of {}", self.name, self.origin))
+                .because(errno);
             match errno {
                 nix::Error::EPERM => failed.hint(
                     "without root only namespaces below your own user namespace can be joined: join its user \

@@ -27,7 +27,8 @@ pub fn drop_to(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
         install(privileges.seccomp)?;
     }
     limit_bounding_set(privileges.capabilities)?;
-    rustix::thread::set_keep_capabilities(true).step(|| "cannot keep capabilities over the change of user")?;
+    rustix::thread::set_keep_capabilities(true)
+        .step(|| "cannot keep capabilities over the change of user")?;
     switch_user(privileges, identity)?;
     rustix::thread::set_keep_capabilities(false).step(|| "cannot drop capabilities")?;
     let set = CapabilitySet::from_bits_retain(privileges.capabilities.0);
@@ -45,9 +46,9 @@ pub fn drop_to(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
 fn install(program: Option<&[Instruction]>) -> Result<()> {
     let Some(program) = program else { return Ok(()) };
     crate::sys::seccomp::install(program).map_err(|error| {
-        Error::new("cannot install the seccomp filter")
-            .because(error)
-            .hint("the kernel may lack CONFIG_SECCOMP_FILTER; `--security-opt seccomp=unconfined` goes without")
+        Error::new("cannot install the seccomp filter").because(error).hint(
+            "the kernel may lack CONFIG_SECCOMP_FILTER; `--security-opt seccomp=unconfined` goes without",
+        )
     })
 }
 

@@ -30,7 +30,9 @@ pub fn execute(arguments: &[String], env: &[String]) -> Error {
             Ok(never) => match never {},
         };
         match errno {
-            Errno::ENOENT | Errno::ENOTDIR if candidate.exists() => return interpreter_missing(name, &candidate),
+            Errno::ENOENT | Errno::ENOTDIR if candidate.exists() => {
+                return interpreter_missing(name, &candidate);
+            }
             // Like a shell: look further, and remember that something was there.
             Errno::ENOENT | Errno::ENOTDIR => {}
             Errno::EACCES => refusal = errno,
@@ -56,12 +58,18 @@ fn candidates(name: &str, env: &[String]) -> Vec<PathBuf> {
         return vec![PathBuf::from(name)];
     }
     let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
-    path.split(':').filter(|directory| !directory.is_empty()).map(|directory| Path::new(directory).join(name)).collect()
+    path.split(':')
+        .filter(|directory| !directory.is_empty())
+        .map(|directory| Path::new(directory).join(name))
+        .collect()
 }
 
 fn interpreter_missing(name: &str, path: &Path) -> Error {
     Error::new(format!("cannot execute `{name}`"))
-        .because(format!("the interpreter or loader that `{}` asks for is not in the container", path.display()))
+        .because(format!(
+            "the interpreter or loader that `{}` asks for is not in the container",
+            path.display()
+        ))
         .exit_code(EXIT_NOT_FOUND)
 }
 

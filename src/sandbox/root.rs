@@ -45,7 +45,8 @@ pub fn mount_root(spec: &Spec, upper: &Upper, target: &Path) -> Result<Option<Ow
             overlay::mount(lowers, upper, target).map(|()| None)
         }
         Root::Directories { lowers, driver: Driver::Bind } => {
-            let lower = lowers.first().ok_or_else(|| Error::new("cannot mount a root file system of no layers"))?;
+            let lower =
+                lowers.first().ok_or_else(|| Error::new("cannot mount a root file system of no layers"))?;
             bind(lower, target).map(|()| None)
         }
         Root::WritableDirectory { path } => bind(path, target).map(|()| None),

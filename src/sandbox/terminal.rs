@@ -27,9 +27,11 @@ pub fn open(root: &InRoot, size: Option<(u16, u16)>) -> Result<Terminal> {
     )
     .step(failed)?;
     rustix::pty::unlockpt(&master).step(failed)?;
-    let slave =
-        rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-            .step(failed)?;
+    let slave = rustix::pty::ioctl_tiocgptpeer(
+        &master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    )
+    .step(failed)?;
     if let Some((rows, columns)) = size {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&slave, size).step(failed)?;

@@ -15,9 +15,7 @@ use crate::error::{Error, Result, Step};
 use crate::layers::{Upper, overlay};
 use crate::sandbox::inroot::{InRoot, descriptor_path, is_directory};
 use crate::sandbox::kernel_mounts::mount_at;
-use crate::sys::mount::{
-    ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, add_attributes, map_ids,
-};
+use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, add_attributes, map_ids};
 
 /// Binds a generated file over `target`. Where the root is read-only and has no such file, there is nothing
 /// to bind it on, and the container goes without.
@@ -61,7 +59,8 @@ fn mount_one(root: &InRoot, mount: &Mount, scratch: &Path) -> Result<()> {
 
 fn kernel(root: &InRoot, mount: &Mount, kind: &str, options: &std::ffi::CStr) -> Result<()> {
     let place = root.ensure_directory(&mount.target)?;
-    mount_at(&place, kind, kind, MountFlags::empty(), options).step(|| format!("the kernel refused a mount of {kind}"))
+    mount_at(&place, kind, kind, MountFlags::empty(), options)
+        .step(|| format!("the kernel refused a mount of {kind}"))
 }
 
 fn bind_source(root: &InRoot, mount: &Mount, bind: &Bind, scratch: &Path) -> Result<()> {
@@ -76,8 +75,7 @@ fn bind_source(root: &InRoot, mount: &Mount, bind: &Bind, scratch: &Path) -> Res
     if bind.overlay {
         let upper = Upper { upper: scratch.join("upper"), work: scratch.join("work"), throw_away: true };
         for directory in [&upper.upper, &upper.work] {
-            std::fs::create_dir_all(directory)
-                .step(|| format!("cannot make `{}`", directory.display()))?;
+            std::fs::create_dir_all(directory).step(|| format!("cannot make `{}`", directory.display()))?;
         }
         overlay::mount(&[source.to_owned()], &upper, Path::new(&descriptor_path(&place)))?;
     } else if bind.idmap {
@@ -99,7 +97,8 @@ fn bind_source(root: &InRoot, mount: &Mount, bind: &Bind, scratch: &Path) -> Res
 fn mapped(source: &Path, place: &OwnedFd) -> Result<()> {
     let failed = || format!("cannot make an ID-mapped mount of `{}`", source.display());
     let userns = std::fs::File::open("/proc/self/ns/user").step(failed)?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
     let tree = open_tree(rustix::fs::CWD, source, flags).step(failed)?;
     map_ids(tree.as_fd(), userns.as_fd()).map_err(|error| {
         Error::new(failed()).because(error).hint(
@@ -138,7 +137,8 @@ fn tmpfs(root: &InRoot, mount: &Mount, size: Option<u64>, mode: Option<u32>, cop
         let _ = write!(options, ",size={size}");
     }
     let options = CString::new(options).step(|| "cannot mount a tmpfs")?;
-    mount_at(&place, "tmpfs", "tmpfs", MountFlags::empty(), options.as_c_str()).step(|| "cannot mount a tmpfs")?;
+    mount_at(&place, "tmpfs", "tmpfs", MountFlags::empty(), options.as_c_str())
+        .step(|| "cannot mount a tmpfs")?;
     if copy_up {
         let covered = PathBuf::from(descriptor_path(&place));
         let fresh = reopened(root, &mount.target)?;

@@ -58,8 +58,7 @@ pub fn clone3(flags: i32) -> io::Result<Clone> {
         cgroup: 0,
     };
     // SAFETY: no stack and no CLONE_VM: the child works on its own copy of this memory, as after fork(2).
-    let pid =
-        unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Clone::Child),
@@ -102,9 +101,7 @@ pub fn send_signal_to(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 /// Marks every descriptor from `first` up as close-on-exec (close_range(2), Linux 5.11).
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: no descriptor is closed, so none that is owned elsewhere becomes invalid.
-    let result = unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    };
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result == 0 {
         return Ok(());
     }
@@ -113,7 +110,9 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
         return Err(error);
     }
     for entry in std::fs::read_dir("/proc/self/fd")? {
-        let Some(fd) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(fd) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         if fd >= first {
             // SAFETY: sets a flag; a number that is closed meanwhile gives EBADF, which does not matter.
             unsafe { libc::fcntl(fd as i32, libc::F_SETFD, libc::FD_CLOEXEC) };
