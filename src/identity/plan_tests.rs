@@ -278,6 +278,18 @@ fn root_of_a_shredded_namespace_keeps_the_five_largest_pieces() {
 }
 
 #[test]
+fn root_of_a_namespace_with_one_id_is_the_single_tier() {
+    let outer = vec![line(0, 1000, 1)];
+    let caller = Caller { uid_map: outer.clone(), gid_map: outer, setgroups_denied: true, ..root() };
+    let identity = Stage::ordinary().default(&caller);
+    assert_eq!(identity.tier, Tier::Single);
+    assert_eq!(identity.uid_map.0, vec![line(0, 0, 1)]);
+    assert!(identity.deny_setgroups);
+    assert!(identity.notes[0].contains("one user or group ID alone"), "{:?}", identity.notes);
+    assert!(Stage::ordinary().plan(&forcing(Tier::Root), &caller).is_err());
+}
+
+#[test]
 fn a_capable_caller_that_is_not_root_stays_container_root() {
     let caller = Caller { effective: 1 << CAP_SETUID | 1 << CAP_SETGID, ..bob() };
     let identity = Stage::new("", "").default(&caller);
@@ -432,7 +444,7 @@ fn what_needs_more_than_one_id_is_refused_with_the_reason() {
             "{text}"
         );
         assert!(text.contains("no subordinate user range for `bob`"), "{text}");
-        assert!(text.contains("usermod --add-subuids"), "{text}");
+        assert!(text.contains("usermod --add-subuids 100000-165535 bob"), "{text}");
     }
     let maps = Request {
         uid_maps: vec!["0:1:10".parse().unwrap(), "10:0:1".parse().unwrap()],

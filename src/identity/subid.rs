@@ -188,15 +188,36 @@ fn from_file(file: &Path, caller: &Caller, kind: Kind) -> Result<Vec<IdRange>, O
 }
 
 fn no_range(file: &Path, caller: &Caller, kind: Kind, asked: bool) -> Obstacle {
-    let (file, word, whom) = (file.display(), kind.word(), caller.describe());
+    let (path, word, whom) = (file.display(), kind.word(), caller.describe());
     let reason = if asked {
-        format!("neither `{file}` nor `getsubids` has a subordinate {word} range for {whom}")
+        format!("neither `{path}` nor `getsubids` has a subordinate {word} range for {whom}")
     } else {
-        format!("`{file}` has no subordinate {word} range for {whom}")
+        format!("`{path}` has no subordinate {word} range for {whom}")
     };
-    let (flag, label) = (kind.usermod_flag(), caller.label());
-    Obstacle::new(reason)
-        .mend(format!("as root, `usermod {flag} FIRST-LAST {label}` with 65536 IDs that nobody else has"))
+    let text = std::fs::read(file).unwrap_or_default();
+    let IdRange { start, count } = free_range(&String::from_utf8_lossy(&text));
+    Obstacle::new(reason).mend(match &caller.user_name {
+        Some(name) => {
+            format!("as root, `usermod {} {start}-{} {name}`", kind.usermod_flag(), start + (count - 1))
+        }
+        None => format!("as root, add the line `{}:{start}:{count}` to `{path}`", caller.uid),
+    })
+}
+
+/// A range that nobody in the file has, of the size that useradd gives: behind the last one, as useradd does.
+pub fn free_range(text: &str) -> IdRange {
+    const FIRST: u32 = 100_000;
+    const COUNT: u32 = 65536;
+    let taken: Vec<IdRange> =
+        text.lines().filter_map(|line| parse_line(line).ok().flatten()).map(|(_, range)| range).collect();
+    let behind = taken.iter().map(|range| range.end()).fold(FIRST, u32::max);
+    let free = |start: u32| {
+        let range = IdRange::new(start, COUNT);
+        start.checked_add(COUNT).is_some() && taken.iter().all(|other| other.intersection(range).is_none())
+    };
+    let start =
+        std::iter::once(behind).chain((FIRST..u32::MAX).step_by(COUNT as usize)).find(|start| free(*start));
+    IdRange::new(start.unwrap_or(FIRST), COUNT)
 }
 
 /// None if `getsubids` knows no range (it exits with 1 then).
@@ -312,6 +333,14 @@ mod tests {
         for text in ["bob 1 2", "0: bob 1", "0: bob x 1", "0: bob 1 0", "0 bob 1 1", "0: bob 1 2 3"] {
             assert_eq!(parse_getsubids(text).unwrap_err().line, 1, "{text}");
         }
+    }
+
+    #[test]
+    fn the_range_to_propose_is_nobodys() {
+        assert_eq!(free_range(""), r(100_000, 65536));
+        assert_eq!(free_range("a:100000:65536\nb:1:5\nbroken\n"), r(165_536, 65536));
+        assert_eq!(free_range("a:4294901759:65536\n"), r(100_000, 65536), "a hole, where nothing is behind");
+        assert_eq!(free_range("a:4294901759:65536\nb:120000:1"), r(165_536, 65536));
     }
 
     #[test]

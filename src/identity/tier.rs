@@ -123,6 +123,12 @@ fn root_tier(host: &Host, caller: &Caller) -> Result<Base, Vec<Obstacle>> {
         Err(reasons) => {
             let (uid_map, mut notes) = identity_map(caller.uid, &caller.uid_map, Kind::User)?;
             let (gid_map, more) = identity_map(caller.gid, &caller.gid_map, Kind::Group)?;
+            if uid_map.len().min(gid_map.len()) == 1 {
+                return Err(vec![
+                    Obstacle::new("the outer namespace has one user or group ID alone to map")
+                        .mend("start the outer container with a range of IDs"),
+                ]);
+            }
             notes.extend(more);
             notes.insert(
                 0,
