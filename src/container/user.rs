@@ -240,7 +240,7 @@ mod tests {
         minus:x:-1:0::/:\nhuge:x:4294967295:0::/:\nbob:x:2:2::/two:\n";
     const GROUP: &[u8] =
         b"root:x:0:\nbob:x:1001:\nwheel:x:10:root,bob\naudio:x:20:bobby,bob\nvideo:x:30:bobby\n\
-        dup:x:10:bob\nbad:x:zz:bob\nshort:x:40";
+        dup:x:10:bob\nbad:x:zz:bob\nwheel:x:99:\nshort:x:40";
 
     fn run(user: &str) -> ResolvedUser {
         resolve(Some(user), &[], PASSWD, GROUP, None).unwrap()

@@ -65,8 +65,9 @@ pub fn parse_all(
 /// The source is missing or cannot be reached, or it is no directory where an overlay needs one.
 pub fn check_source(mount: &Mount) -> Result<()> {
     let MountKind::Bind(bind) = &mount.kind else { return Ok(()) };
-    let source = bind.source.display();
-    let what = || format!("cannot mount `{source}` on `{}`", mount.target.display());
+    let what = || format!("cannot mount `{}` on `{}`", bind.source.display(), mount.target.display());
+    // As a shell takes it.
+    let source = bind.source.display().to_string().replace('\'', r"'\''");
     let hint = |error: &std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => format!("make it first: `mkdir -p '{source}'`"),
         std::io::ErrorKind::PermissionDenied => {
