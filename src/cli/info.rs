@@ -99,6 +99,7 @@ fn host() -> Result<Value> {
         "idMappings": maps,
         "identity": {
             "tier": identity.ok().map(|chosen| chosen.tier),
+            "mapWriter": identity.ok().map(|chosen| &chosen.writer),
             "notes": identity.map_or_else(|error| vec![error.to_string()], |chosen| chosen.notes.clone()),
         },
         "outerContainer": proc_mask::outer_container(),

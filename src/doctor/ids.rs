@@ -5,7 +5,7 @@ use super::packages::PackageManager;
 use super::{Check, Situation};
 use crate::error::Result;
 use crate::host::programs;
-use crate::identity::subid::{Kind, ranges_of};
+use crate::identity::subid::{Kind, free_range, ranges_of};
 use crate::identity::{
     Caller, Host, IdRange, Identity, MapWriter, Obstacle, Request, Tier, helpers, plan_on,
 };
@@ -77,8 +77,8 @@ fn ranges(
 ) -> Check {
     let check = |found: String| Check::ok(id, title, found);
     let mend = || {
-        let start = first_free(&std::fs::read_to_string(format!("/etc/{id}")).unwrap_or_default());
-        format!("sudo usermod {option} {start}-{} {}", start + ENOUGH, ids.label)
+        let free = free_range(&std::fs::read_to_string(format!("/etc/{id}")).unwrap_or_default());
+        format!("sudo usermod {option} {}-{} {}", free.start, free.end() - 1, ids.label)
     };
     let total = match ranges {
         Ok(ranges) => ranges.iter().fold(0_u32, |sum, range| sum.saturating_add(range.count)),
@@ -95,16 +95,6 @@ fn ranges(
     }
     check(format!("only {total} for {}", ids.label))
         .warn(format!("IDs inside containers from {} on", total.saturating_add(1)), mend())
-}
-
-/// The first ID from 100000 (login.defs(5), SUB_UID_MIN) that lies behind every range of the file.
-fn first_free(text: &str) -> u32 {
-    let end = |line: &str| {
-        let mut numbers = line.split(':').skip(1).map(|field| field.trim().parse::<u32>().ok());
-        numbers.next()??.checked_add(numbers.next()??)
-    };
-    let last = text.lines().filter_map(end).max().unwrap_or(0);
-    if last < u32::MAX - 2 * ENOUGH { last.max(100_000) } else { 100_000 }
 }
 
 fn writer(ids: &Ids, packages: PackageManager) -> Check {
@@ -195,13 +185,6 @@ mod tests {
         assert!(checks[0].mend.as_deref().unwrap().starts_with("sudo usermod --add-subuids "));
         assert!(checks[1].mend.as_deref().unwrap().contains("--add-subgids"));
         assert_eq!(checks[2].found, "no_new_privs is set");
-    }
-
-    #[test]
-    fn the_range_that_is_proposed_is_nobodys() {
-        assert_eq!(first_free(""), 100_000);
-        assert_eq!(first_free("ada:100000:65536\nbob:165536:65536\nbroken:1\n"), 231_072);
-        assert_eq!(first_free("ldap:4294900000:60000\n"), 100_000);
     }
 
     #[test]
