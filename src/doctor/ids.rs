@@ -32,12 +32,17 @@ impl Ids {
     pub fn read() -> Result<Self> {
         let host = Host::system();
         let caller = Caller::current(&host)?;
+        let uids = ranges_of(&host, &caller, Kind::User);
+        let gids = ranges_of(&host, &caller, Kind::Group);
+        let by_name_service = [&uids, &gids]
+            .iter()
+            .any(|found| found.as_ref().is_ok_and(|subordinate| subordinate.needs_name_service));
         Ok(Self {
             uid: caller.uid,
             label: caller.label(),
-            uid_ranges: ranges_of(&host, &caller, Kind::User),
-            gid_ranges: ranges_of(&host, &caller, Kind::Group),
-            writer: helpers::find_writer(&host, &caller).map(|(writer, _)| writer),
+            uid_ranges: uids.map(|subordinate| subordinate.ranges),
+            gid_ranges: gids.map(|subordinate| subordinate.ranges),
+            writer: helpers::find_writer(&host, &caller, !by_name_service).map(|(writer, _)| writer),
             identity: plan_on(&host, &Request::default(), &caller),
         })
     }
