@@ -26,30 +26,29 @@ pub(super) fn run(job: Job<'_>) {
         let record = store.running_record(id)?;
         record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
     };
-    let request = launch::Request { spec, directory, runtime, stdio, init_of: &init_of };
-    let started = leave_the_callers_world()
-        .and_then(|()| files::write(store, spec, directory, runtime))
-        .and_then(|()| launch::prepare(request))
-        .and_then(|sandbox| {
-            let mut watch = Watch {
-                spec,
-                sandbox,
-                guard: None,
-                control: Some(&control),
-                streams,
-                log: None,
-                stop_at: None,
-                deadline: None,
-            };
-            match watch.release(directory, &claim, terminal_client) {
-                Ok(()) => Ok(watch),
-                Err(error) => {
-                    watch.sandbox.end();
-                    watch.end_guard();
-                    Err(error)
-                }
+    let meanwhile = || files::write(store, spec, directory, runtime);
+    let request =
+        launch::Request { spec, directory, runtime, stdio, init_of: &init_of, meanwhile: &meanwhile };
+    let started = leave_the_callers_world().and_then(|()| launch::prepare(request)).and_then(|sandbox| {
+        let mut watch = Watch {
+            spec,
+            sandbox,
+            guard: None,
+            control: Some(&control),
+            streams,
+            log: None,
+            stop_at: None,
+            deadline: None,
+        };
+        match watch.release(directory, &claim, terminal_client) {
+            Ok(()) => Ok(watch),
+            Err(error) => {
+                watch.sandbox.end();
+                watch.end_guard();
+                Err(error)
             }
-        });
+        }
+    });
     let mut watch = match started {
         Ok(watch) => watch,
         Err(error) => {

@@ -42,6 +42,12 @@ pub struct Inside<'a> {
     pub seccomp: Option<Vec<Instruction>>,
 }
 
+/// What was done before the maps were written.
+struct Early {
+    root: Option<InRoot>,
+    kernel_mounts: bool,
+}
+
 impl Inside<'_> {
     /// Becomes the container's command, or says why not and ends.
     pub fn run(self) -> ! {
@@ -57,24 +63,21 @@ impl Inside<'_> {
     fn set_up(&self) -> Result<ResolvedUser> {
         die_with_monitor()?;
         rustix::process::setsid().step(|| "cannot make a session for the container")?;
-        self.before_the_maps()?;
+        let early = self.before_the_maps()?;
         self.wait_for_maps()?;
         self.open_network()?;
 
-        let merged = self.directory.merged();
-        let upper = self.upper();
-        if let Some(device) = root::mount_root(self.spec, &upper, &merged)? {
-            use std::os::fd::AsFd;
-            self.channel.send_with(&FromChild::ServeRoot, device.as_fd()).step(lost)?;
+        let inroot = match early.root {
+            Some(inroot) => inroot,
+            None => self.mount_root()?,
+        };
+        if !early.kernel_mounts {
+            self.mount_kernel_file_systems(&inroot)?;
         }
-        let inroot = InRoot::open(&merged)?;
-        self.mount_everything(&inroot)?;
+        self.mount_the_rest(&inroot)?;
         let user = self.user(&inroot)?;
         self.give_volumes(&inroot, &user)?;
         let streams = self.streams(&inroot)?;
-        self.set_sysctls(&inroot)?;
-        kernel_mounts::mask(&inroot, &self.spec.security.masked_paths)?;
-        kernel_mounts::protect(&inroot, &self.spec.security.read_only_paths)?;
         self.working_directory(&inroot)?;
         root::enter(&inroot)?;
         if self.spec.read_only && self.spec.root != (Root::Host { driver: Driver::Bind }) {
@@ -87,8 +90,9 @@ impl Inside<'_> {
         Ok(user)
     }
 
-    /// What needs no IDs goes on while the helpers write the maps.
-    fn before_the_maps(&self) -> Result<()> {
+    /// What makes no files, and so needs no IDs, goes on while the helpers write the maps: a root that is
+    /// bound, and what the kernel mounts into it.
+    fn before_the_maps(&self) -> Result<Early> {
         root::detach_from_host()?;
         if self.spec.namespaces.uts == Namespace::Private {
             if let Some(name) = &self.spec.hostname {
@@ -100,7 +104,39 @@ impl Inside<'_> {
                     .step(|| format!("cannot set the domain name `{name}`"))?;
             }
         }
-        Ok(())
+        // An overlay makes a directory of mode 000 and opens it, which takes a capability over its owner's ID.
+        let bound = matches!(
+            self.spec.root,
+            Root::WritableDirectory { .. } | Root::Directories { driver: Driver::Bind, .. }
+        );
+        if !bound {
+            return Ok(Early { root: None, kernel_mounts: false });
+        }
+        let inroot = self.mount_root()?;
+        // Missing directories would have to be made, and sysctls written, by an ID that is mapped.
+        let kernel_mounts = self.spec.sysctls.is_empty()
+            && ["/proc", "/sys"].iter().all(|path| inroot.find(Path::new(path)).is_ok());
+        if kernel_mounts {
+            self.mount_kernel_file_systems(&inroot)?;
+        }
+        Ok(Early { root: Some(inroot), kernel_mounts })
+    }
+
+    fn mount_root(&self) -> Result<InRoot> {
+        let merged = self.directory.merged();
+        if let Some(device) = root::mount_root(self.spec, &self.upper(), &merged)? {
+            use std::os::fd::AsFd;
+            self.channel.send_with(&FromChild::ServeRoot, device.as_fd()).step(lost)?;
+        }
+        InRoot::open(&merged)
+    }
+
+    fn mount_kernel_file_systems(&self, inroot: &InRoot) -> Result<()> {
+        kernel_mounts::mount_proc(inroot, self.spec)?;
+        kernel_mounts::mount_sys(inroot, self.spec)?;
+        self.set_sysctls(inroot)?;
+        kernel_mounts::mask(inroot, &self.spec.security.masked_paths)?;
+        kernel_mounts::protect(inroot, &self.spec.security.read_only_paths)
     }
 
     /// Comes before the helper's interface, and needs the group map for what it opens to pings.
@@ -142,11 +178,9 @@ impl Inside<'_> {
         }
     }
 
-    fn mount_everything(&self, inroot: &InRoot) -> Result<()> {
+    fn mount_the_rest(&self, inroot: &InRoot) -> Result<()> {
         let spec = self.spec;
-        kernel_mounts::mount_proc(inroot, spec)?;
         devices::mount_dev(inroot, spec)?;
-        kernel_mounts::mount_sys(inroot, spec)?;
         let bare = matches!(
             spec.root,
             Root::Host { driver: Driver::Bind } | Root::Directories { driver: Driver::Bind, .. }
