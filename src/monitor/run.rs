@@ -151,7 +151,8 @@ impl Watch<'_> {
 
     /// Serves streams, signals and requests until the first process has ended; its exit code.
     fn until_the_end(&mut self) -> i32 {
-        let signals = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE];
+        let signals =
+            [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ];
         let Ok(signals) = signal_descriptor(&signals) else {
             return wait_for(self.sandbox.pid).unwrap_or(125);
         };
@@ -181,6 +182,7 @@ impl Watch<'_> {
                 for stream in &mut self.streams {
                     stream.advance(&mut self.log);
                 }
+                self.notice_deaf_client();
             }
             if signalled {
                 while let Some(signal) = next_signal(signals.as_fd()) {
@@ -193,6 +195,26 @@ impl Watch<'_> {
                 self.serve_client();
             }
             self.keep_deadlines();
+        }
+    }
+
+    /// A client whose own output was closed (`| head -1`) passes that on. One that was killed does not: what
+    /// the container says while it is asked to stop belongs in the log.
+    fn notice_deaf_client(&mut self) {
+        let connected = self.control.is_some_and(|control| !has_hung_up(control));
+        let mut terminal_lost = false;
+        for stream in &mut self.streams {
+            if stream.client_went_deaf() && connected {
+                if self.spec.process.terminal {
+                    terminal_lost = true;
+                } else {
+                    stream.close();
+                }
+            }
+        }
+        if terminal_lost {
+            // The client holds the terminal open for keys, so that closing it here would tell nobody.
+            self.stop();
         }
     }
 
@@ -228,6 +250,9 @@ impl Watch<'_> {
 
     /// The first process is gone: everything else of the container goes, and its output is delivered.
     fn finish(&mut self) {
+        if let Some(control) = self.control {
+            let _ = control.send(&ToClient::Ended);
+        }
         if self.spec.namespaces.pid != Namespace::Private && self.spec.identity.join.is_none() {
             while reap_any().is_some() {}
             if let Ok(metadata) = self.sandbox.userns.metadata() {
@@ -248,6 +273,12 @@ impl Watch<'_> {
             let _ = wait_for(guard);
         }
     }
+}
+
+fn has_hung_up(channel: &crate::sys::channel::Channel) -> bool {
+    let mut polled = [PollFd::new(channel, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
 }
 
 fn until(deadline: Instant) -> Timespec {
