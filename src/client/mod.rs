@@ -47,6 +47,7 @@ pub fn serve(connection: Connection, options: &Options) -> Result<u8> {
                 raw = terminal::take_over(master, options.stdin)?;
             }
             Some((ToClient::Terminal, None)) => {}
+            Some((ToClient::Notice(notice), _)) => log::warn!("{notice}"),
             Some((ToClient::Failed(error), _)) => break Err(error),
             Some((ToClient::Exited { code, error }, _)) => {
                 if let Some(error) = error {

@@ -86,6 +86,16 @@ impl Sandbox {
         }
     }
 
+    /// To be told of every other child that was reaped, since its process ID may be another's from now on. Says
+    /// what the container has lost with it.
+    pub fn reaped(&mut self, pid: i32) -> Option<String> {
+        if self.root_server == Some(pid) {
+            // It goes with the mount, mostly a moment before the container's first process is reaped.
+            self.root_server = None;
+        }
+        self.network.as_mut()?.reaped(pid)
+    }
+
     /// Ends everything that was started and waits for it.
     pub fn end(&mut self) {
         let _ = send_signal(self.pid, libc::SIGKILL);
