@@ -144,6 +144,9 @@ impl Watch<'_> {
             userns: also.unwrap_or(0),
             started_at: Some(Utc::now().seconds()),
         })?;
+        for notice in self.sandbox.notices.drain(..) {
+            let _ = control.send(&ToClient::Notice(notice));
+        }
         self.sandbox.go()?;
         self.deadline = self.spec.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let _ = control.send(&ToClient::Started { pid: self.sandbox.pid });

@@ -35,6 +35,8 @@ pub struct Sandbox {
     /// The server of the root.
     pub root_server: Option<i32>,
     pub network: Option<Helper>,
+    /// What the caller should know.
+    pub notices: Vec<String>,
     channel: Channel,
 }
 
@@ -142,6 +144,7 @@ fn directly(inside: Inside<'_>, channel: Channel) -> Result<Sandbox> {
                     terminal: None,
                     root_server: None,
                     network: None,
+                    notices: Vec::new(),
                     channel,
                 }),
                 Err(error) => {
@@ -198,8 +201,16 @@ fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Res
                 Some(userns) => userns,
                 None => open_userns(pid)?,
             };
-            let sandbox =
-                Sandbox { pid, pidfd, userns, terminal: None, root_server: None, network: None, channel };
+            let sandbox = Sandbox {
+                pid,
+                pidfd,
+                userns,
+                terminal: None,
+                root_server: None,
+                network: None,
+                notices: Vec::new(),
+                channel,
+            };
             Ok((sandbox, launcher))
         }
         Err(error) => {
@@ -306,6 +317,11 @@ fn serve_until_ready(
     let lost = || "cannot talk to the container's process";
     sandbox.channel.send(&ToChild::Mapped).step(lost)?;
     if spec.namespaces.net == Namespace::Private {
+        match sandbox.channel.receive().step(lost)? {
+            Some((FromChild::NetworkOpen, _)) => {}
+            Some((FromChild::Failed(error), _)) => return Err(error),
+            _ => return Err(ended_early(sandbox.pid)),
+        }
         let cache = network::cache(runtime);
         let runtime_dir = runtime.join(&spec.id);
         let target = Target { pid: sandbox.pid, runtime_dir: &runtime_dir, cache: &cache };
@@ -316,6 +332,7 @@ fn serve_until_ready(
             Some((FromChild::ServeRoot, Some(device))) => {
                 sandbox.root_server = Some(serve_root(sandbox, spec, directory, device, launcher.take())?);
             }
+            Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
             Some((FromChild::Terminal, Some(master))) => sandbox.terminal = Some(master),
             Some((FromChild::Ready, _)) => break,
             Some((FromChild::Failed(error), _)) => return Err(with_server_log(error, directory)),
