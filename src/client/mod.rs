@@ -114,6 +114,10 @@ impl Client<'_> {
                 self.commands_signals = false;
                 None
             }
+            Some((ToClient::Notice(notice), _)) => {
+                log::warn!("{notice}");
+                None
+            }
             Some((ToClient::Failed(error), _)) => Some(Err(error)),
             Some((ToClient::Exited { code, error }, _)) => {
                 self.commands_signals = false;

@@ -1,6 +1,6 @@
 //! Inside: the container's first process, from empty namespaces to the user's command.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use crate::container::directory::ContainerDirectory;
@@ -65,7 +65,7 @@ impl Inside<'_> {
         rustix::process::setsid().step(|| "cannot make a session for the container")?;
         let early = self.before_the_maps()?;
         self.wait_for_maps()?;
-        self.open_network()?;
+        self.allow_ping()?;
 
         let inroot = match early.root {
             Some(inroot) => inroot,
@@ -94,6 +94,7 @@ impl Inside<'_> {
     /// bound, and what the kernel mounts into it.
     fn before_the_maps(&self) -> Result<Early> {
         root::detach_from_host()?;
+        self.open_network()?;
         if self.spec.namespaces.uts == Namespace::Private {
             if let Some(name) = &self.spec.hostname {
                 rustix::system::sethostname(name.as_bytes())
@@ -139,18 +140,29 @@ impl Inside<'_> {
         kernel_mounts::protect(inroot, &self.spec.security.read_only_paths)
     }
 
-    /// Comes before the helper's interface, and needs the group map for what it opens to pings.
+    /// What has to be so before the helper makes its interface.
     fn open_network(&self) -> Result<()> {
         if self.spec.namespaces.net != Namespace::Private {
             return Ok(());
         }
-        use std::os::fd::AsFd;
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-        let proc =
-            rustix::fs::open("/proc", flags, rustix::fs::Mode::empty()).step(|| "cannot open /proc")?;
+        let skipped =
+            inside::set_up(open_proc()?.as_fd()).step(|| "cannot bring the loopback interface up")?;
+        self.channel.send(&FromChild::NetworkOpen).step(lost)?;
+        skipped
+            .iter()
+            .try_for_each(|skipped| self.channel.send(&FromChild::Notice(skipped.notice())).step(lost))
+    }
+
+    /// Needs the group map.
+    fn allow_ping(&self) -> Result<()> {
+        if self.spec.namespaces.net != Namespace::Private {
+            return Ok(());
+        }
         let groups = self.spec.identity.inner_gid_map().last_contiguous_from_zero().unwrap_or(0);
-        inside::set_up(proc.as_fd(), groups).step(|| "cannot bring the loopback interface up")?;
-        Ok(())
+        match inside::allow_ping(open_proc()?.as_fd(), groups) {
+            Some(skipped) => self.channel.send(&FromChild::Notice(skipped.notice())).step(lost),
+            None => Ok(()),
+        }
     }
 
     fn wait_for_maps(&self) -> Result<()> {
@@ -224,7 +236,6 @@ impl Inside<'_> {
     fn streams(&self, inroot: &InRoot) -> Result<Option<OwnedFd>> {
         let Stdio::Terminal { size } = &self.stdio else { return Ok(None) };
         let pair = terminal::open(inroot, *size)?;
-        use std::os::fd::AsFd;
         self.channel.send_with(&FromChild::Terminal, pair.master.as_fd()).step(lost)?;
         Ok(Some(pair.slave))
     }
@@ -329,6 +340,11 @@ impl Inside<'_> {
         process::reset_signals();
         program::execute(&spec.process.args, &env)
     }
+}
+
+fn open_proc() -> Result<OwnedFd> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open("/proc", flags, rustix::fs::Mode::empty()).step(|| "cannot open /proc")
 }
 
 fn die_with_monitor() -> Result<()> {

@@ -35,6 +35,8 @@ pub struct Sandbox {
     /// The server of the root.
     pub root_server: Option<i32>,
     pub network: Option<Helper>,
+    /// What the caller should know.
+    pub notices: Vec<String>,
     channel: Channel,
 }
 
@@ -89,6 +91,16 @@ impl Sandbox {
         }
     }
 
+    /// To be told of every other child that was reaped, since its process ID may be another's from now on. Says
+    /// what the container has lost with it.
+    pub fn reaped(&mut self, pid: i32) -> Option<String> {
+        if self.root_server == Some(pid) {
+            // It goes with the mount, mostly a moment before the container's first process is reaped.
+            self.root_server = None;
+        }
+        self.network.as_mut()?.reaped(pid)
+    }
+
     /// Ends everything that was started and waits for it.
     pub fn end(&mut self) {
         let _ = send_signal(self.pid, libc::SIGKILL);
@@ -136,6 +148,7 @@ fn directly(inside: Inside<'_>, channel: Channel, meanwhile: &dyn Fn() -> Result
                     terminal: None,
                     root_server: None,
                     network: None,
+                    notices: Vec::new(),
                     channel,
                 }),
                 Err(error) => {
@@ -192,8 +205,16 @@ fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Res
                 Some(userns) => userns,
                 None => open_userns(pid)?,
             };
-            let sandbox =
-                Sandbox { pid, pidfd, userns, terminal: None, root_server: None, network: None, channel };
+            let sandbox = Sandbox {
+                pid,
+                pidfd,
+                userns,
+                terminal: None,
+                root_server: None,
+                network: None,
+                notices: Vec::new(),
+                channel,
+            };
             Ok((sandbox, launcher))
         }
         Err(error) => {
@@ -301,6 +322,11 @@ fn serve_until_ready(
     // A child that failed already has said why, and does not read any more.
     let _ = sandbox.channel.send(&ToChild::Mapped);
     if spec.namespaces.net == Namespace::Private {
+        match sandbox.channel.receive().step(lost)? {
+            Some((FromChild::NetworkOpen, _)) => {}
+            Some((FromChild::Failed(error), _)) => return Err(error),
+            _ => return Err(ended_early(sandbox.pid)),
+        }
         let cache = network::cache(runtime);
         let runtime_dir = runtime.join(&spec.id);
         let target = Target { pid: sandbox.pid, runtime_dir: &runtime_dir, cache: &cache };
@@ -311,6 +337,7 @@ fn serve_until_ready(
             Some((FromChild::ServeRoot, Some(device))) => {
                 sandbox.root_server = Some(serve_root(sandbox, spec, directory, device, launcher.take())?);
             }
+            Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
             Some((FromChild::Terminal, Some(master))) => sandbox.terminal = Some(master),
             Some((FromChild::Ready, _)) => break,
             Some((FromChild::Failed(error), _)) => return Err(with_server_log(error, directory)),
