@@ -34,9 +34,12 @@ pub fn copy_in(to: OwnedFd) {
     });
 }
 
-/// Moves pages where both ends allow it (splice(2): one of them is a pipe), copies bytes elsewhere.
+/// Moves pages where both ends allow it (splice(2)), copies bytes elsewhere.
+///
+/// Never into a file: splice writes back the offset that it saw before it waited, so that standard output
+/// and error in one file (`> log 2>&1`) would overwrite each other.
 fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
-    loop {
+    while is_pipe(to) {
         match splice(from, None, to, None, CHUNK, SpliceFlags::empty()) {
             Ok(0) => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}
@@ -56,6 +59,11 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
             Err(error) => return Err(error),
         }
     }
+}
+
+fn is_pipe(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(fd)
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
 }
 
 /// Writes everything, also to a descriptor that somebody made non-blocking; false when nobody reads.

@@ -12,6 +12,7 @@ use crate::network::inside;
 use crate::sandbox::inroot::InRoot;
 use crate::sandbox::message::{FromChild, ToChild};
 use crate::sandbox::privileges::{self, Privileges};
+use crate::sandbox::reach::Reach;
 use crate::sandbox::{devices, init, kernel_mounts, program, root, terminal, user_mounts, userns};
 use crate::seccomp::bpf::Instruction;
 use crate::sys::channel::Channel;
@@ -51,10 +52,27 @@ struct Early {
 impl Inside<'_> {
     /// Becomes the container's command, or says why not and ends.
     pub fn run(self) -> ! {
+        // Elsewhere the container's root is the caller and reaches what the caller does.
+        let root_is_another = self.spec.identity.nested.is_some() || self.spec.identity.join.is_some();
+        let reach = if root_is_another { Reach::open(self.spec, self.directory).map(Some) } else { Ok(None) };
+        match reach {
+            Ok(None) => self.become_command(),
+            Ok(Some(reach)) => {
+                Inside { spec: &reach.spec, directory: &reach.directory, ..self }.become_command()
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn become_command(self) -> ! {
         let error = match self.set_up() {
             Ok(user) => self.execute(&user),
             Err(error) => error,
         };
+        self.fail(error)
+    }
+
+    fn fail(&self, error: Error) -> ! {
         let code = error.code();
         let _ = self.channel.send(&FromChild::Failed(error));
         exit_now(code.into())
@@ -170,7 +188,7 @@ impl Inside<'_> {
             Some((ToChild::Mapped, _)) => {}
             _ => exit_now(125),
         }
-        userns::become_root();
+        userns::become_root()?;
         // Changing IDs clears it (prctl(2), PR_SET_PDEATHSIG).
         die_with_monitor()
     }

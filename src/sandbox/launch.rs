@@ -275,13 +275,12 @@ fn launch_child(
     if identity.join.is_some() {
         // The user namespace comes first in the list.
         joins.iter().try_for_each(Join::enter)?;
-        become_root();
     } else if let Some(_nested) = &identity.nested {
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
             .map_err(|errno| crate::host::userns::explain_clone_failure(&errno.into()))?;
         monitor_channel.send(&FromLauncher::Unmapped).step(|| "cannot talk to the monitor")?;
         monitor_channel.receive::<ToLauncher>().step(|| "cannot talk to the monitor")?;
-        become_root();
+        become_root()?;
         joins.iter().try_for_each(Join::enter)?;
         flags |= libc::CLONE_NEWUSER;
     } else {
