@@ -73,7 +73,7 @@ pub fn become_root_of_new(identity: &Identity) -> Result<()> {
             };
             drop(ours);
             let _ = wait_for(mapper);
-            outcome.map(|()| become_root())
+            outcome.and_then(|()| become_root())
         }
     }
 }
