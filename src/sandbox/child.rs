@@ -189,6 +189,9 @@ impl Inside<'_> {
             _ => exit_now(125),
         }
         userns::become_root()?;
+        // Changing IDs makes the process undumpable, and its namespaces would be closed to the helpers that
+        // have to join them (proc(5), /proc/PID/ns). Nothing of the container runs yet.
+        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable);
         // Changing IDs clears it (prctl(2), PR_SET_PDEATHSIG).
         die_with_monitor()
     }
