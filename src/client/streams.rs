@@ -23,9 +23,14 @@ pub fn copy_in(to: OwnedFd) {
     });
 }
 
-/// Moves pages where both ends allow it (splice(2): one of them is a pipe), copies bytes elsewhere.
+/// Moves pages where both ends allow it (splice(2): one of them is a pipe), copies bytes elsewhere. Into a
+/// file, too, bytes are copied: splice does not lock the file's offset as write does, and where both streams go
+/// to one file (`>log 2>&1`) they would overwrite each other.
 fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
-    loop {
+    let to_file = rustix::fs::fstat(to).is_ok_and(|stat| {
+        rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
+    });
+    while !to_file {
         match splice(from, None, to, None, CHUNK, SpliceFlags::empty()) {
             Ok(0) => return,
             Ok(_) | Err(Errno::INTR) => {}
