@@ -7,3 +7,4 @@ mod harness;
 mod newuidmap_shim;
 mod seccomp_kernel;
 mod seccomp_oracle;
+mod streams;
