@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -34,16 +35,18 @@ pub fn copy_in(to: OwnedFd) {
     });
 }
 
-/// Moves pages where both ends allow it (splice(2): one of them is a pipe), copies bytes elsewhere.
+/// Moves pages where that never blocks with a lock held, copies bytes elsewhere.
 fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
-    loop {
-        match splice(from, None, to, None, CHUNK, SpliceFlags::empty()) {
-            Ok(0) => return Ok(()),
-            Ok(_) | Err(Errno::INTR) => {}
-            // EINVAL: a terminal, a file opened for appending, a file system without splice. EAGAIN: the
-            // caller's descriptor is non-blocking.
-            Err(Errno::INVAL | Errno::AGAIN | Errno::NOSYS) => break,
-            Err(error) => return Err(error),
+    if can_splice(from) && can_splice(to) {
+        loop {
+            match splice(from, None, to, None, CHUNK, SpliceFlags::empty()) {
+                Ok(0) => return Ok(()),
+                Ok(_) | Err(Errno::INTR) => {}
+                // EINVAL: a file opened for appending, a file system without splice. EAGAIN: the caller's
+                // descriptor is non-blocking.
+                Err(Errno::INVAL | Errno::AGAIN | Errno::NOSYS) => break,
+                Err(error) => return Err(error),
+            }
         }
     }
     let mut buffer = vec![0_u8; 64 * 1024];
@@ -56,6 +59,14 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
             Err(error) => return Err(error),
         }
     }
+}
+
+/// splice(2) locks the pipe while it waits for the other end. From or to a terminal or socket that may take
+/// for ever, and whoever holds the pipe's other side waits with it.
+fn can_splice(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|stat| {
+        matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::RegularFile)
+    })
 }
 
 /// Writes everything, also to a descriptor that somebody made non-blocking; false when nobody reads.

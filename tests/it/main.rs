@@ -4,7 +4,11 @@
 
 mod harness;
 
+mod command_line;
+mod exit_codes;
 mod newuidmap_shim;
 mod seccomp_kernel;
 mod seccomp_oracle;
 mod streams;
+mod terminal;
+mod verbs;

@@ -121,7 +121,8 @@ fn a_command_that_does_not_read_does_not_hang_on_its_callers_input() {
 fn a_reader_that_closes_early_shows_in_the_container_as_a_closed_pipe() {
     let world = sbx();
     for driver in DRIVERS {
-        let script = "box sh -c 'while echo line; do :; done 2>/dev/null; exit 33' | head -1; exit ${PIPESTATUS[0]}";
+        let script =
+            "box sh -c 'while echo line; do :; done 2>/dev/null; exit 33' | head -1; exit ${PIPESTATUS[0]}";
         pipeline(&world, &format!("--log-driver {driver}"), script)
             .timeout(Duration::from_secs(20))
             .expect_code(33)
@@ -134,7 +135,8 @@ fn a_slow_reader_holds_the_container_back() {
     let world = sbx();
     for driver in DRIVERS {
         let (mut reader, writer) = std::io::pipe().expect("a pipe");
-        let script = "i=0; while [ $i -lt 64 ]; do head -c 65536 /dev/zero; i=$((i + 1)); echo $i >/count; done";
+        let script =
+            "i=0; while [ $i -lt 64 ]; do head -c 65536 /dev/zero; i=$((i + 1)); echo $i >/count; done";
         let work = format!("{}:/shown", world.work().display());
         let script = script.replace("/count", "/shown/count");
         let mut running = run(&world, &["-v", &work, "--log-driver", driver], &["sh", "-c", &script])
@@ -324,5 +326,27 @@ fn a_dialogue_over_pipes_is_not_held_up_by_buffers() {
         }
         running.close_stdin();
         running.finish().code_is(0).stdout_is("one\ntwo\nthree\n");
+    }
+}
+
+#[test]
+fn a_socket_as_standard_input_and_output_works_in_both_directions_at_once() {
+    let world = sbx();
+    for driver in DRIVERS {
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().expect("a pair of sockets");
+        let input = std::os::fd::OwnedFd::from(theirs.try_clone().expect("a descriptor"));
+        let running = run(&world, &["-i", "--log-driver", driver], &["cat"])
+            .stdin_from(input)
+            .stdout_to(std::os::fd::OwnedFd::from(theirs))
+            .spawn();
+        ours.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        for word in [b"ping", b"pong"] {
+            ours.write_all(word).expect("a socket");
+            let mut answer = [0; 4];
+            ours.read_exact(&mut answer).unwrap_or_else(|error| panic!("{driver}: no answer came: {error}"));
+            assert_eq!(&answer, word);
+        }
+        ours.shutdown(std::net::Shutdown::Write).expect("a socket");
+        running.finish().code_is(0);
     }
 }
