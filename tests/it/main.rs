@@ -4,7 +4,12 @@
 
 mod harness;
 
+mod command_line;
+mod exit_codes;
 mod isolation;
 mod newuidmap_shim;
 mod seccomp_kernel;
 mod seccomp_oracle;
+mod streams;
+mod terminal;
+mod verbs;
