@@ -165,22 +165,21 @@ impl Inside<'_> {
         }
         let skipped =
             inside::set_up(open_proc()?.as_fd()).step(|| "cannot bring the loopback interface up")?;
-        self.channel.send(&FromChild::NetworkOpen).step(lost)?;
         skipped
             .iter()
             .try_for_each(|skipped| self.channel.send(&FromChild::Notice(skipped.notice())).step(lost))
     }
 
-    /// Needs the group map.
+    /// Needs the group map. With it the network is ready for a helper.
     fn allow_ping(&self) -> Result<()> {
         if self.spec.namespaces.net != Namespace::Private {
             return Ok(());
         }
         let groups = self.spec.identity.inner_gid_map().last_contiguous_from_zero().unwrap_or(0);
-        match inside::allow_ping(open_proc()?.as_fd(), groups) {
-            Some(skipped) => self.channel.send(&FromChild::Notice(skipped.notice())).step(lost),
-            None => Ok(()),
+        if let Some(skipped) = inside::allow_ping(open_proc()?.as_fd(), groups) {
+            self.channel.send(&FromChild::Notice(skipped.notice())).step(lost)?;
         }
+        self.channel.send(&FromChild::NetworkOpen).step(lost)
     }
 
     fn wait_for_maps(&self) -> Result<()> {

@@ -7,6 +7,7 @@ mod harness;
 mod command_line;
 mod exit_codes;
 mod isolation;
+mod network;
 mod newuidmap_shim;
 mod seccomp_kernel;
 mod seccomp_oracle;
