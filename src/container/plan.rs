@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::container_options::{ContainerOptions, LogDriver as LogDriverWord};
 use crate::container::capabilities::CapSet;
 use crate::container::spec::{
-    LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
+    Account, LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
 };
 use crate::container::store::Store;
 use crate::container::{device, env, name, namespace, rlimit, security, signal, size, sysctl, volume};
@@ -67,7 +67,10 @@ pub fn container(
     share_masked_proc(&mut namespaces, &mut degraded);
 
     let user = options.user.clone().or_else(|| config.user.clone());
-    let identity = identity(options, &source, user.as_deref(), place, &namespaces, &resolved)?;
+    let host = Host::system();
+    let caller = Caller::current(&host)?;
+    let identity =
+        identity(options, (&host, &caller), &source, user.as_deref(), place, &namespaces, &resolved)?;
     if identity.tier == Tier::Single {
         degraded.extend(identity.notes.iter().cloned());
     }
@@ -107,6 +110,7 @@ pub fn container(
             user,
             groups,
             keep_groups,
+            account: options.passwd.then(|| account(&identity, &caller)),
             terminal: options.tty,
             stdin: options.interactive,
             umask: options.umask.as_deref().map(umask).transpose()?,
@@ -226,14 +230,13 @@ fn share_masked_proc(namespaces: &mut Namespaces, degraded: &mut Vec<String>) {
 
 fn identity(
     options: &ContainerOptions,
+    (host, caller): (&Host, &Caller),
     source: &Source,
     user: Option<&str>,
     place: &Place<'_>,
     namespaces: &Namespaces,
     names: &Names<'_>,
 ) -> Result<Identity> {
-    let host = Host::system();
-    let caller = Caller::current(&host)?;
     let in_use = match &options.userns {
         Some(Userns::Auto(_)) => blocks_in_use(place.store),
         _ => Vec::new(),
@@ -250,9 +253,19 @@ fn identity(
         image_user,
         in_use,
     };
-    let mut identity = identity::plan_on(&host, &request, &caller)?;
+    let mut identity = identity::plan_on(host, &request, caller)?;
     join_users_of(&mut identity, options, namespaces, names)?;
     Ok(identity)
+}
+
+/// How the container's account files would name the caller.
+fn account(identity: &Identity, caller: &Caller) -> Account {
+    let uid = match identity.join {
+        None => identity.host_uid_map().to_container(caller.uid),
+        Some(_) => None,
+    };
+    let home = crate::host::paths::home(&crate::host::paths::Surroundings::current()).ok();
+    Account { uid, name: caller.user_name.clone(), home }
 }
 
 /// A namespace of another container belongs to that container's user namespace, which has to be entered.

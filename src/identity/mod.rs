@@ -86,6 +86,11 @@ impl Identity {
         }
     }
 
+    /// The map of users that stands in the container's own namespace.
+    pub fn inner_uid_map(&self) -> &IdMap {
+        self.nested.as_ref().map_or(&self.uid_map, |nested| &nested.uid_map)
+    }
+
     /// The map of groups that stands in the container's own namespace.
     pub fn inner_gid_map(&self) -> &IdMap {
         self.nested.as_ref().map_or(&self.gid_map, |nested| &nested.gid_map)
