@@ -38,6 +38,46 @@ pub fn run_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
     }
 }
 
+/// Makes the calling process root of a new canonical user namespace, for good. A child writes the maps from
+/// outside and ends.
+///
+/// # Errors
+/// As [`run_in`].
+pub fn become_root_of_new(identity: &Identity) -> Result<()> {
+    let failed = || "cannot talk to the process that writes the ID maps";
+    let own = std::process::id().cast_signed();
+    let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
+    match fork().step(|| "cannot start a process")? {
+        Fork::Child => {
+            drop(ours);
+            let mapped = match theirs.receive::<()>() {
+                Ok(Some(_)) => identity::start_write(identity, own).and_then(identity::PendingWrite::wait),
+                // The parent ended or could not make its namespace.
+                _ => exit_now(0),
+            };
+            let _ = theirs.send(&mapped.err());
+            exit_now(0)
+        }
+        Fork::Parent(mapper) => {
+            drop(theirs);
+            let unshared = nix::sched::unshare(CloneFlags::CLONE_NEWUSER);
+            let outcome = match unshared {
+                Err(errno) => Err(crate::host::userns::explain_clone_failure(&errno.into())),
+                Ok(()) => ours.send(&()).step(failed).and_then(|()| {
+                    match ours.receive::<Option<Error>>().step(failed)? {
+                        Some((None, _)) => Ok(()),
+                        Some((Some(error), _)) => Err(error),
+                        None => Err(Error::new(failed()).because("it was killed")),
+                    }
+                }),
+            };
+            drop(ours);
+            let _ = wait_for(mapper);
+            outcome.and_then(|()| become_root())
+        }
+    }
+}
+
 fn map(identity: &Identity, pid: i32, channel: &Channel) -> Result<()> {
     let unshared: Option<(Option<i32>, _)> = channel.receive().step(|| "cannot talk to a process")?;
     if let Some((Some(errno), _)) = unshared {

@@ -8,5 +8,6 @@ pub mod net;
 pub mod probe;
 pub mod process;
 pub mod seccomp;
+pub mod signals;
 pub mod terminal;
 pub mod time;
