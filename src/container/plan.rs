@@ -69,8 +69,9 @@ pub fn container(
     let user = options.user.clone().or_else(|| config.user.clone());
     let host = Host::system();
     let caller = Caller::current(&host)?;
-    let identity =
+    let mut identity =
         identity(options, (&host, &caller), &source, user.as_deref(), place, &namespaces, &resolved)?;
+    stay_root_without_fuse(options, &source, &mut identity, &mut degraded);
     if identity.tier == Tier::Single {
         degraded.extend(identity.notes.iter().cloned());
     }
@@ -258,6 +259,28 @@ fn identity(
     Ok(identity)
 }
 
+/// Root's default is a range of its own below the canonical map, for which layers need fuse-overlayfs; where
+/// that is missing, root is root outside, too, as it is without a range.
+fn stay_root_without_fuse(
+    options: &ContainerOptions,
+    source: &Source,
+    identity: &mut Identity,
+    degraded: &mut Vec<String>,
+) {
+    let asked = options.userns.is_some() || !options.uidmap.is_empty() || !options.gidmap.is_empty();
+    let stacked = !matches!(source, Source::WritableDirectory(_));
+    if asked || identity.nested.is_none() || !stacked {
+        return;
+    }
+    if let Err(missing) = layers::fuse_overlayfs::available() {
+        identity.nested = None;
+        degraded.push(format!(
+            "root's subordinate range is not used, and files that root inside makes are root's outside: {}",
+            missing.causes().join(": ")
+        ));
+    }
+}
+
 /// How the container's account files would name the caller.
 fn account(identity: &Identity, caller: &Caller) -> Account {
     let uid = match identity.join {
@@ -301,6 +324,7 @@ fn blocks_in_use(store: &Store) -> Vec<(u32, u32)> {
         .running_ids()
         .iter()
         .filter_map(|id| store.read_spec(id).ok())
+        .filter(|spec| spec.identity.exclusive)
         .filter_map(|spec| spec.identity.nested.map(|nested| nested.blocks()))
         .flatten()
         .collect()

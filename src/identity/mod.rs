@@ -60,6 +60,8 @@ pub struct Identity {
     /// Another map (keep-id, image-user, auto, nomap, --uidmap) is written for a namespace nested in the
     /// canonical one; its outside IDs are IDs *inside the canonical namespace*.
     pub nested: Option<NestedMaps>,
+    /// No other container may have the nested IDs (`auto`).
+    pub exclusive: bool,
     /// Join this user namespace instead of making one (`container:ID`, `ns:PATH`).
     pub join: Option<crate::container::spec::Namespace>,
     /// The user that runs the command when neither `--user` nor the image says so (keep-id: the caller).
