@@ -98,6 +98,16 @@ impl Identity {
         self.nested.as_ref().map_or(&self.gid_map, |nested| &nested.gid_map)
     }
 
+    /// Under a map without root, files of root would be nobody's and nothing could be made beside them: all are
+    /// those of the lowest user and group there. None where root is mapped.
+    pub fn owner_without_root(&self) -> Option<(u32, u32)> {
+        let (users, groups) = (self.inner_uid_map(), self.inner_gid_map());
+        if self.join.is_some() || users.to_host(0).is_some() && groups.to_host(0).is_some() {
+            return None;
+        }
+        Some((users.lowest_inside()?, groups.lowest_inside()?))
+    }
+
     /// Why a process with container IDs `uid` and `gid` may not do what it tried on a file of the host.
     pub fn explain(&self, uid: u32, gid: u32) -> String {
         let user = self.host_uid_map().explain_inside(uid);

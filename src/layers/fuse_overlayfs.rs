@@ -71,6 +71,9 @@ pub struct Server<'a> {
     /// The canonical user namespace, joined before the program starts; none: already in it.
     pub userns: Option<&'a File>,
     pub root: &'a Root,
+    /// The user and group that all files seem to have; none: those they have, but for the image `host`, where
+    /// all are root's.
+    pub owner: Option<(u32, u32)>,
     pub upper: &'a Upper,
     /// An empty directory on which the image `host` is staged, in a mount namespace of the server's own.
     pub stage: &'a Path,
@@ -106,7 +109,8 @@ impl Server<'_> {
         // The host's root, owned by an ID that may not be mapped: take the namespace's own root.
         let _ = rustix::thread::set_thread_res_gid(root_gid(), root_gid(), root_gid());
         let _ = rustix::thread::set_thread_res_uid(root_uid(), root_uid(), root_uid());
-        let mut options = self.layers()?;
+        let mut options = self.owners();
+        options.push_str(&self.layers()?);
         let upper = inherited(&self.upper.upper)?;
         let work = inherited(&self.upper.work)?;
         options.push_str(&format!(
@@ -133,6 +137,14 @@ impl Server<'_> {
             .step(|| format!("cannot execute `{}`", self.program.display()))
     }
 
+    fn owners(&self) -> String {
+        match (self.owner, self.root) {
+            (Some((uid, gid)), _) => format!("squash_to_uid={uid},squash_to_gid={gid},"),
+            (None, Root::Host { .. }) => "squash_to_root,".to_owned(),
+            (None, _) => String::new(),
+        }
+    }
+
     /// `lowerdir=`, topmost first, as descriptors that the program inherits.
     fn layers(&self) -> Result<String> {
         let lowers = match self.root {
@@ -145,7 +157,7 @@ impl Server<'_> {
                 .step(|| "cannot detach the mounts of the host")?;
                 host::stage(self.stage)?;
                 let stage = inherited(self.stage)?;
-                let options = format!("squash_to_root,lowerdir={}", descriptor_path(&stage));
+                let options = format!("lowerdir={}", descriptor_path(&stage));
                 std::mem::forget(stage);
                 return Ok(options);
             }

@@ -105,11 +105,15 @@ fn switch_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     if !privileges.keep_groups && !identity.deny_setgroups {
         let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-        rustix::thread::set_thread_groups(&groups).map_err(|error| {
-            Error::new("cannot set the supplementary groups")
-                .because(error)
-                .hint("every group of the user has to be in the gid map")
-        })?;
+        match rustix::thread::set_thread_groups(&groups) {
+            // A joined namespace may deny setgroups(2), and the caller's groups are kept there.
+            Err(rustix::io::Errno::PERM) if identity.join.is_some() => {}
+            result => result.map_err(|error| {
+                Error::new("cannot set the supplementary groups")
+                    .because(error)
+                    .hint("every group of the user has to be in the gid map")
+            })?,
+        }
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).step(|| format!("cannot run as gid {}", user.gid))?;
     rustix::thread::set_thread_res_uid(uid, uid, uid).step(|| format!("cannot run as uid {}", user.uid))
