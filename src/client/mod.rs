@@ -9,7 +9,7 @@ mod terminal;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 
 use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::monitor::Connection;
@@ -74,7 +74,7 @@ impl Client<'_> {
             let awaited = if self.outcome.is_none() { self.control.as_fd() } else { all_written.as_fd() };
             let mut polled =
                 [PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(awaited, PollFlags::IN)];
-            if poll(&mut polled, None).is_err() {
+            if crate::sys::memory::poll_idly(&mut polled, None).is_err() {
                 continue;
             }
             let [signalled, arrived] = polled.map(|fd| !fd.revents().is_empty());

@@ -187,7 +187,7 @@ impl Watch<'_> {
                 }
             }
             let wait = self.next_deadline().map(until);
-            let _ = poll(&mut polled, wait.as_ref());
+            let _ = crate::sys::memory::poll_idly(&mut polled, wait.as_ref());
             let asked = self.control.is_some() && !polled[1].revents().is_empty();
             let signalled = !polled[0].revents().is_empty();
             let moved = polled[first_stream..].iter().any(|fd| !fd.revents().is_empty());
