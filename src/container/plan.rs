@@ -71,9 +71,11 @@ pub fn container(
     let caller = Caller::current(&host)?;
     let mut identity =
         identity(options, (&host, &caller), &source, user.as_deref(), place, &namespaces, &resolved)?;
-    stay_root_without_fuse(options, &source, &mut identity, &mut degraded);
+    stay_root_without_fuse(options, &source, place.store, &mut identity, &mut degraded);
     if identity.tier == Tier::Single {
-        degraded.extend(identity.notes.iter().cloned());
+        if options.id_tier.is_none() {
+            degraded.push(single_tier_notice(&identity));
+        }
     }
     let mounts = mounts(options)?;
     let cwd = working_directory(options, config)?;
@@ -259,11 +261,21 @@ fn identity(
     Ok(identity)
 }
 
+/// One line for all reasons; `sbx doctor` has the mends.
+fn single_tier_notice(identity: &Identity) -> String {
+    format!(
+        "one user and one group are mapped, and files of others are stored as the caller's: {} (`sbx doctor` tells \
+         how to mend it)",
+        identity.notes.join("; ")
+    )
+}
+
 /// Root's default is a range of its own below the canonical map, for which layers need fuse-overlayfs; where
 /// that is missing, root is root outside, too, as it is without a range.
 fn stay_root_without_fuse(
     options: &ContainerOptions,
     source: &Source,
+    store: &Store,
     identity: &mut Identity,
     degraded: &mut Vec<String>,
 ) {
@@ -272,7 +284,7 @@ fn stay_root_without_fuse(
     if asked || identity.nested.is_none() || !stacked {
         return;
     }
-    if let Err(missing) = layers::fuse_overlayfs::available() {
+    if let Err(missing) = layers::fuse_overlayfs::usable(store.root()) {
         identity.nested = None;
         degraded.push(format!(
             "root's subordinate range is not used, and files that root inside makes are root's outside: {}",

@@ -46,6 +46,36 @@ pub fn available() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// [`available`], with uppers in `store`.
+///
+/// # Errors
+/// As [`available`], or the store lies on another fuse-overlayfs (a container's own root): that refuses the
+/// attributes which mark directories, and no directory could be made.
+pub fn usable(store: &Path) -> Result<PathBuf> {
+    const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
+    let program = available()?;
+    let on_fuse = rustix::fs::statfs(store).is_ok_and(|status| status.f_type as i64 == FUSE_SUPER_MAGIC);
+    if on_fuse {
+        let mark = c"user.fuseoverlayfs.opaque";
+        match rustix::fs::setxattr(store, mark, b"n", rustix::fs::XattrFlags::empty()) {
+            Err(rustix::io::Errno::PERM) => {
+                return Err(Error::new("cannot stack layers with fuse-overlayfs")
+                    .because(format!(
+                        "`{}` is on a fuse-overlayfs itself, which holds no layers of another",
+                        store.display()
+                    ))
+                    .hint("keep the store on a volume or a tmpfs: `--root DIR` or SBX_ROOT"));
+            }
+            // Without extended attributes it marks directories by files.
+            Err(_) => {}
+            Ok(()) => {
+                let _ = rustix::fs::removexattr(store, mark);
+            }
+        }
+    }
+    Ok(program)
+}
+
 /// Mounts FUSE on `target` in the caller's user and mount namespace and gives the descriptor that a server
 /// has to answer on.
 pub fn mount(target: &Path) -> Result<OwnedFd> {
