@@ -6,6 +6,7 @@ mod harness;
 
 mod command_line;
 mod exit_codes;
+mod identity;
 mod isolation;
 mod network;
 mod newuidmap_shim;

@@ -45,7 +45,8 @@ fn everything_that_is_there_and_to_be_hidden_is_empty() {
     assert_eq!(run(&world, &[], &script).succeed(), "end");
     let covered = covered(&world, &[]);
     assert!(present.iter().all(|path| covered.contains(path)), "{covered:?}");
-    let unmasked = run(&world, &["--security-opt", "systempaths=unconfined"], "cat /proc/interrupts").succeed();
+    let unmasked =
+        run(&world, &["--security-opt", "systempaths=unconfined"], "cat /proc/interrupts").succeed();
     assert!(unmasked.contains("CPU0"), "{unmasked}");
 }
 
@@ -99,7 +100,9 @@ fn a_fresh_mount_does_not_uncover_what_is_hidden() {
     let world = sbx();
     for kind in ["proc", "sysfs"] {
         let script = format!("mount -t {kind} none /mnt && ls /mnt");
-        for flags in [&["--cap-add", "SYS_ADMIN"][..], &["--cap-add", "ALL", "--security-opt", "seccomp=unconfined"]] {
+        for flags in
+            [&["--cap-add", "SYS_ADMIN"][..], &["--cap-add", "ALL", "--security-opt", "seccomp=unconfined"]]
+        {
             run(&world, flags, &script).expect_code(1).stderr_has("permi").stdout_is("");
         }
     }

@@ -42,7 +42,8 @@ fn a_namespace_of_another_container_comes_with_its_user_namespace() {
 fn all_namespaces_of_a_container_can_be_joined_at_once() {
     let world = sbx();
     let (web, theirs) = target(&world, &["--name", "web", "--hostname", "webhost"], SHOW);
-    let flags = ["--pid", "--uts", "--ipc", "--net", "--cgroupns"].map(|flag| format!("{flag}=container:web"));
+    let flags =
+        ["--pid", "--uts", "--ipc", "--net", "--cgroupns"].map(|flag| format!("{flag}=container:web"));
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let ours = run(&world, &flags, &format!("hostname; {SHOW}")).succeed();
     assert_eq!(ours.trim_end(), format!("webhost\n{theirs}").trim_end());
@@ -53,7 +54,8 @@ fn all_namespaces_of_a_container_can_be_joined_at_once() {
 fn processes_are_seen_by_those_who_share_them_alone() {
     let world = sbx();
     let (web, _) = target(&world, &["--name", "web"], "true");
-    let joined = run(&world, &["--pid", "container:web"], "tr '\\0' ' ' </proc/1/cmdline; test $$ != 1").succeed();
+    let joined =
+        run(&world, &["--pid", "container:web"], "tr '\\0' ' ' </proc/1/cmdline; test $$ != 1").succeed();
     assert!(joined.contains("echo ready"), "{joined}");
     assert_eq!(run(&world, &[], "echo /proc/[0-9]*").succeed(), "/proc/1");
     end(web);
