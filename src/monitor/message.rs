@@ -10,6 +10,8 @@ pub enum ToClient {
     Started { pid: i32 },
     /// Carries the master side of the container's terminal: keys and window sizes go there.
     Terminal,
+    /// The command has ended; signals have nobody to go to any more, while the output is still delivered.
+    Ended,
     /// What the caller should know about the running container.
     Notice(String),
     /// The last message: the container never started, and is put in order.

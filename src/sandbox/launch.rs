@@ -49,11 +49,13 @@ pub struct Request<'a> {
     pub stdio: Stdio,
     /// The first process of a running container, for namespaces of others.
     pub init_of: &'a dyn Fn(&str) -> Result<i32>,
+    /// Done by the monitor while the helpers write the maps; the child looks at the result afterwards.
+    pub meanwhile: &'a dyn Fn() -> Result<()>,
 }
 
 /// Makes the sandbox. On an error everything that was started is ended before it is returned.
 pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
-    let Request { spec, directory, runtime, stdio, init_of } = request;
+    let Request { spec, directory, runtime, stdio, init_of, meanwhile } = request;
     let joins = to_join(spec, init_of)?;
     let seccomp =
         seccomp::program(&spec.security.seccomp, spec.security.capabilities, seccomp::running_kernel())?;
@@ -61,8 +63,9 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
     let inside = Inside { spec, directory, channel: theirs, stdio, seccomp };
 
     let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
-        (directly(inside, ours)?, None)
+        (directly(inside, ours, meanwhile)?, None)
     } else {
+        meanwhile()?;
         let (sandbox, launcher) = through_launcher(inside, ours, &joins)?;
         (sandbox, Some(launcher))
     };
@@ -121,7 +124,7 @@ impl Sandbox {
 }
 
 /// The common case: the canonical maps, nothing joined.
-fn directly(inside: Inside<'_>, channel: Channel) -> Result<Sandbox> {
+fn directly(inside: Inside<'_>, channel: Channel, meanwhile: &dyn Fn() -> Result<()>) -> Result<Sandbox> {
     let identity = &inside.spec.identity;
     let flags = libc::CLONE_NEWUSER | to_make(inside.spec);
     match clone3(flags).map_err(|error| clone_failed(&error))? {
@@ -133,6 +136,7 @@ fn directly(inside: Inside<'_>, channel: Channel) -> Result<Sandbox> {
             let prepared = (|| {
                 let writing = identity::start_write(identity, pid)?;
                 let userns = open_userns(pid)?;
+                meanwhile()?;
                 writing.wait()?;
                 Ok(userns)
             })();
@@ -271,13 +275,12 @@ fn launch_child(
     if identity.join.is_some() {
         // The user namespace comes first in the list.
         joins.iter().try_for_each(Join::enter)?;
-        become_root();
     } else if let Some(_nested) = &identity.nested {
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
             .map_err(|errno| crate::host::userns::explain_clone_failure(&errno.into()))?;
         monitor_channel.send(&FromLauncher::Unmapped).step(|| "cannot talk to the monitor")?;
         monitor_channel.receive::<ToLauncher>().step(|| "cannot talk to the monitor")?;
-        become_root();
+        become_root()?;
         joins.iter().try_for_each(Join::enter)?;
         flags |= libc::CLONE_NEWUSER;
     } else {
@@ -315,7 +318,8 @@ fn serve_until_ready(
     mut launcher: Option<Launcher>,
 ) -> Result<()> {
     let lost = || "cannot talk to the container's process";
-    sandbox.channel.send(&ToChild::Mapped).step(lost)?;
+    // A child that failed already has said why, and does not read any more.
+    let _ = sandbox.channel.send(&ToChild::Mapped);
     if spec.namespaces.net == Namespace::Private {
         loop {
             match sandbox.channel.receive().step(lost)? {

@@ -244,7 +244,7 @@ fn the_container_survives_its_helper(helper: &str) {
     let mut inside = inside.spawn();
     inside.wait_for_stdout("begun");
     // As a program, then as the rest of a process that the kernel is taking apart.
-    let names = [format!("/usr/bin/{helper}"), format!("[{helper}")];
+    let names = [format!("/usr/bin/{helper}"), format!("[{helper}"), "[passt".to_owned()];
     let helpers = || {
         let mut processes = world.leftovers().processes;
         processes.retain(|process| names.iter().any(|name| process.command.starts_with(name)));
