@@ -3,18 +3,19 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, MountKind, Namespace, Root, Seccomp, Spec};
 use crate::container::user::{self, ResolvedUser};
 use crate::error::{Error, Result, Step};
-use crate::identity::map::{self, IdMap};
 use crate::layers::Upper;
 use crate::network::inside;
 use crate::sandbox::inroot::InRoot;
 use crate::sandbox::message::{FromChild, ToChild};
 use crate::sandbox::privileges::{self, Privileges};
 use crate::sandbox::reach::Reach;
-use crate::sandbox::{devices, init, kernel_mounts, program, root, terminal, user_mounts, userns};
+use crate::sandbox::{accounts, devices, init, kernel_mounts, program, root, terminal, user_mounts, userns};
 use crate::seccomp::bpf::Instruction;
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, exit_now};
@@ -178,10 +179,12 @@ impl Inside<'_> {
         }
         let identity = &self.spec.identity;
         let groups = match identity.join {
-            Some(_) => joined_gid_map(),
             None => identity.host_gid_map(),
+            Some(_) => userns::own_map("gid_map")?,
         };
-        if let Some(skipped) = inside::allow_ping(open_proc()?.as_fd(), groups.ping_groups()) {
+        if let Some(range) = groups.ping_groups()
+            && let Some(skipped) = inside::allow_ping(open_proc()?.as_fd(), range)
+        {
             self.channel.send(&FromChild::Notice(skipped.notice())).step(lost)?;
         }
         self.channel.send(&FromChild::NetworkOpen).step(lost)
@@ -233,13 +236,12 @@ impl Inside<'_> {
     fn user(&self, inroot: &InRoot) -> Result<ResolvedUser> {
         let process = &self.spec.process;
         let read = |path| inroot.read(Path::new(path), LONGEST_ACCOUNT_FILE).unwrap_or_default();
-        user::resolve(
-            process.user.as_deref(),
-            &process.groups,
-            &read("/etc/passwd"),
-            &read("/etc/group"),
-            self.spec.identity.default_user,
-        )
+        let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
+        let default = self.spec.identity.default_user;
+        let mut user = user::resolve(process.user.as_deref(), &process.groups, &passwd, &group, default)?;
+        privileges::check_mapped(&user, &self.spec.identity)?;
+        accounts::complete(inroot, self.spec, &mut user, &passwd, &group)?;
+        Ok(user)
     }
 
     fn give_volumes(&self, inroot: &InRoot, user: &ResolvedUser) -> Result<()> {
@@ -347,12 +349,11 @@ impl Inside<'_> {
         if entered.is_err()
             && let Err(error) = rustix::process::chdir(&spec.process.cwd)
         {
-            return Error::new(format!(
-                "cannot enter the working directory `{}`",
-                spec.process.cwd.display()
-            ))
-            .because(error)
-            .exit_code(crate::error::EXIT_NOT_INVOKABLE);
+            let failed =
+                Error::new(format!("cannot enter the working directory `{}`", spec.process.cwd.display()))
+                    .because(error)
+                    .exit_code(crate::error::EXIT_NOT_INVOKABLE);
+            return self.explain_owners(failed, error == Errno::ACCESS, &spec.process.cwd, user);
         }
         if spec.init
             && let Err(error) = init::stay_behind(spec.process.terminal)
@@ -363,14 +364,38 @@ impl Inside<'_> {
             return Error::new("cannot close the descriptors of sbx").because(error);
         }
         process::reset_signals();
-        program::execute(&spec.process.args, &env)
+        let error = program::execute(&spec.process.args, &env);
+        let denied = error.code() == crate::error::EXIT_NOT_INVOKABLE;
+        let command = spec.process.args.first().map(|word| spec.process.cwd.join(word)).unwrap_or_default();
+        self.explain_owners(error, denied, &command, user)
     }
-}
 
-/// The map of a namespace that others made; its outside IDs are those of the parent namespace.
-fn joined_gid_map() -> IdMap {
-    let text = std::fs::read_to_string("/proc/self/gid_map").unwrap_or_default();
-    IdMap(map::parse_proc(&text).unwrap_or_default())
+    /// On a bind mount the owners are those of the host: who the container's user is there explains a refusal.
+    fn explain_owners(&self, error: Error, denied: bool, path: &Path, user: &ResolvedUser) -> Error {
+        let spec = self.spec;
+        let bound = spec
+            .mounts
+            .iter()
+            .filter(|mount| matches!(mount.kind, MountKind::Bind(_)) && path.starts_with(&mount.target))
+            .max_by_key(|mount| mount.target.components().count());
+        let root = matches!(spec.root, Root::WritableDirectory { .. }).then_some(Path::new("/"));
+        let Some(target) = bound.map(|mount| mount.target.as_path()).or(root).filter(|_| denied) else {
+            return error;
+        };
+        if spec.identity.join.is_some() {
+            return error;
+        }
+        let hint = format!(
+            "`{}` comes from the host, and so do the owners of its files: {}",
+            target.display(),
+            spec.identity.explain(user.uid, user.gid)
+        );
+        let caller = spec.process.account.as_ref().and_then(|account| account.uid);
+        if caller == Some(user.uid) {
+            return error.hint(hint);
+        }
+        error.hint(hint).hint("`--userns image-user` or `--userns keep-id` makes that user the caller")
+    }
 }
 
 fn open_proc() -> Result<OwnedFd> {
