@@ -9,7 +9,7 @@ mod terminal;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 
 use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::monitor::Connection;
@@ -37,6 +37,7 @@ pub fn serve(connection: Connection, options: &Options) -> Result<u8> {
     let Connection { monitor, control, stdin, stdout, stderr } = connection;
     // Before the first thread, so that every thread inherits the mask and the signals come here alone.
     let signals = signals::catch().step(|| "cannot catch signals")?;
+    crate::sys::memory::share_heap();
     let (all_written, writing) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
     for (from, to) in [(stdout, rustix::stdio::stdout()), (stderr, rustix::stdio::stderr())] {
@@ -74,7 +75,7 @@ impl Client<'_> {
             let awaited = if self.outcome.is_none() { self.control.as_fd() } else { all_written.as_fd() };
             let mut polled =
                 [PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(awaited, PollFlags::IN)];
-            if poll(&mut polled, None).is_err() {
+            if crate::sys::memory::poll_idly(&mut polled, None).is_err() {
                 continue;
             }
             let [signalled, arrived] = polled.map(|fd| !fd.revents().is_empty());
@@ -112,6 +113,10 @@ impl Client<'_> {
             }
             Some((ToClient::Ended, _)) => {
                 self.commands_signals = false;
+                None
+            }
+            Some((ToClient::Notice(notice), _)) => {
+                log::warn!("{notice}");
                 None
             }
             Some((ToClient::Failed(error), _)) => Some(Err(error)),

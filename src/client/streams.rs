@@ -35,9 +35,13 @@ pub fn copy_in(to: OwnedFd) {
     });
 }
 
-/// Moves pages where that never blocks with a lock held, copies bytes elsewhere.
+/// Moves pages where that is harmless, copies bytes elsewhere.
+///
+/// splice(2) locks the pipe while it waits for the other end: from or to a terminal or socket that may take
+/// for ever, and whoever holds the pipe's other side waits with it. Into a file it writes back the offset that
+/// it saw before it waited, so that both streams in one file (`> log 2>&1`) would overwrite each other.
 fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
-    if can_splice(from) && can_splice(to) {
+    if matches!(kind(from), FileType::Fifo | FileType::RegularFile) && kind(to) == FileType::Fifo {
         loop {
             match splice(from, None, to, None, CHUNK, SpliceFlags::empty()) {
                 Ok(0) => return Ok(()),
@@ -61,12 +65,8 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-/// splice(2) locks the pipe while it waits for the other end. From or to a terminal or socket that may take
-/// for ever, and whoever holds the pipe's other side waits with it.
-fn can_splice(fd: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstat(fd).is_ok_and(|stat| {
-        matches!(FileType::from_raw_mode(stat.st_mode), FileType::Fifo | FileType::RegularFile)
-    })
+fn kind(fd: BorrowedFd<'_>) -> FileType {
+    rustix::fs::fstat(fd).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
 }
 
 /// Writes everything, also to a descriptor that somebody made non-blocking; false when nobody reads.

@@ -14,6 +14,7 @@ use crate::container::sweep;
 use crate::error::{Error, Result, Step};
 use crate::monitor::message::{ToClient, ToMonitor};
 use crate::monitor::{Job, files, guard, log, output};
+use crate::network;
 use crate::sandbox::launch::{self, Sandbox};
 use crate::sys::process::{reap_any, send_signal, wait_for};
 use crate::sys::terminal::{next_signal, signal_descriptor};
@@ -127,7 +128,12 @@ impl Watch<'_> {
             let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         }
         self.guard = Some(guard::start(self.sandbox.pidfd.as_fd(), claim.descriptor(), also)?);
-        let servers = [self.sandbox.root_server, self.sandbox.network.as_ref().map(|helper| helper.pid())];
+        let network = self.sandbox.network.as_ref();
+        let servers = [
+            self.sandbox.root_server,
+            network.map(network::Helper::pid),
+            network.and_then(network::Helper::relay_pid),
+        ];
         claim.record(&Running {
             boot_id: boot_id(),
             monitor: ProcessRef::of(std::process::id().cast_signed()),
@@ -137,6 +143,9 @@ impl Watch<'_> {
             userns: also.unwrap_or(0),
             started_at: Some(Utc::now().seconds()),
         })?;
+        for notice in self.sandbox.notices.drain(..) {
+            let _ = control.send(&ToClient::Notice(notice));
+        }
         self.sandbox.go()?;
         self.deadline = self.spec.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let _ = control.send(&ToClient::Started { pid: self.sandbox.pid });
@@ -157,10 +166,15 @@ impl Watch<'_> {
             return wait_for(self.sandbox.pid).unwrap_or(125);
         };
         loop {
+            let mut lost = Vec::new();
             while let Some((pid, code)) = reap_any() {
                 if pid == self.sandbox.pid {
                     return code;
                 }
+                lost.extend(self.sandbox.reaped(pid));
+            }
+            for notice in lost {
+                let _ = self.control.map(|control| control.send(&ToClient::Notice(notice)));
             }
             let mut polled = vec![PollFd::new(&signals, PollFlags::IN)];
             if let Some(control) = self.control {
@@ -173,7 +187,7 @@ impl Watch<'_> {
                 }
             }
             let wait = self.next_deadline().map(until);
-            let _ = poll(&mut polled, wait.as_ref());
+            let _ = crate::sys::memory::poll_idly(&mut polled, wait.as_ref());
             let asked = self.control.is_some() && !polled[1].revents().is_empty();
             let signalled = !polled[0].revents().is_empty();
             let moved = polled[first_stream..].iter().any(|fd| !fd.revents().is_empty());
@@ -254,7 +268,9 @@ impl Watch<'_> {
             let _ = control.send(&ToClient::Ended);
         }
         if self.spec.namespaces.pid != Namespace::Private && self.spec.identity.join.is_none() {
-            while reap_any().is_some() {}
+            while let Some((pid, _)) = reap_any() {
+                self.sandbox.reaped(pid);
+            }
             if let Ok(metadata) = self.sandbox.userns.metadata() {
                 kill_user_namespace(metadata.ino());
             }

@@ -1,7 +1,9 @@
 //! Inside: the container's first process, from empty namespaces to the user's command.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+
+use rustix::io::Errno;
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, MountKind, Namespace, Root, Seccomp, Spec};
@@ -12,7 +14,8 @@ use crate::network::inside;
 use crate::sandbox::inroot::InRoot;
 use crate::sandbox::message::{FromChild, ToChild};
 use crate::sandbox::privileges::{self, Privileges};
-use crate::sandbox::{devices, init, kernel_mounts, program, root, terminal, user_mounts, userns};
+use crate::sandbox::reach::Reach;
+use crate::sandbox::{accounts, devices, init, kernel_mounts, program, root, terminal, user_mounts, userns};
 use crate::seccomp::bpf::Instruction;
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, exit_now};
@@ -51,10 +54,27 @@ struct Early {
 impl Inside<'_> {
     /// Becomes the container's command, or says why not and ends.
     pub fn run(self) -> ! {
+        // Elsewhere the container's root is the caller and reaches what the caller does.
+        let root_is_another = self.spec.identity.nested.is_some() || self.spec.identity.join.is_some();
+        let reach = if root_is_another { Reach::open(self.spec, self.directory).map(Some) } else { Ok(None) };
+        match reach {
+            Ok(None) => self.become_command(),
+            Ok(Some(reach)) => {
+                Inside { spec: &reach.spec, directory: &reach.directory, ..self }.become_command()
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn become_command(self) -> ! {
         let error = match self.set_up() {
             Ok(user) => self.execute(&user),
             Err(error) => error,
         };
+        self.fail(error)
+    }
+
+    fn fail(&self, error: Error) -> ! {
         let code = error.code();
         let _ = self.channel.send(&FromChild::Failed(error));
         exit_now(code.into())
@@ -65,7 +85,7 @@ impl Inside<'_> {
         rustix::process::setsid().step(|| "cannot make a session for the container")?;
         let early = self.before_the_maps()?;
         self.wait_for_maps()?;
-        self.open_network()?;
+        self.allow_ping()?;
 
         let inroot = match early.root {
             Some(inroot) => inroot,
@@ -94,6 +114,7 @@ impl Inside<'_> {
     /// bound, and what the kernel mounts into it.
     fn before_the_maps(&self) -> Result<Early> {
         root::detach_from_host()?;
+        self.open_network()?;
         if self.spec.namespaces.uts == Namespace::Private {
             if let Some(name) = &self.spec.hostname {
                 rustix::system::sethostname(name.as_bytes())
@@ -139,18 +160,40 @@ impl Inside<'_> {
         kernel_mounts::protect(inroot, &self.spec.security.read_only_paths)
     }
 
-    /// Comes before the helper's interface, and needs the group map for what it opens to pings.
+    /// What has to be so before the helper makes its interface.
     fn open_network(&self) -> Result<()> {
         if self.spec.namespaces.net != Namespace::Private {
             return Ok(());
         }
-        use std::os::fd::AsFd;
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-        let proc =
-            rustix::fs::open("/proc", flags, rustix::fs::Mode::empty()).step(|| "cannot open /proc")?;
+        let skipped =
+            inside::set_up(open_proc()?.as_fd()).step(|| "cannot bring the loopback interface up")?;
+        skipped
+            .iter()
+            .try_for_each(|skipped| self.channel.send(&FromChild::Notice(skipped.notice())).step(lost))
+    }
+
+    /// Needs the group map. With it the network is ready for a helper.
+    fn allow_ping(&self) -> Result<()> {
+        if self.spec.namespaces.net != Namespace::Private {
+            return Ok(());
+        }
+<<<<<<< HEAD
         let groups = self.spec.identity.inner_gid_map().last_contiguous_from_zero().unwrap_or(0);
-        inside::set_up(proc.as_fd(), groups).step(|| "cannot bring the loopback interface up")?;
-        Ok(())
+        if let Some(skipped) = inside::allow_ping(open_proc()?.as_fd(), groups) {
+            self.channel.send(&FromChild::Notice(skipped.notice())).step(lost)?;
+=======
+        let identity = &self.spec.identity;
+        let groups = match identity.join {
+            None => identity.inner_gid_map().first_contiguous(),
+            Some(_) => userns::own_map("gid_map")?.first_contiguous(),
+        };
+        let Some((first, last)) = groups else { return Ok(()) };
+        match inside::allow_ping(open_proc()?.as_fd(), first, last) {
+            Some(skipped) => self.channel.send(&FromChild::Notice(skipped.notice())).step(lost),
+            None => Ok(()),
+>>>>>>> idhost
+        }
+        self.channel.send(&FromChild::NetworkOpen).step(lost)
     }
 
     fn wait_for_maps(&self) -> Result<()> {
@@ -158,7 +201,10 @@ impl Inside<'_> {
             Some((ToChild::Mapped, _)) => {}
             _ => exit_now(125),
         }
-        userns::become_root();
+        userns::become_root()?;
+        // Changing IDs makes the process undumpable, and its namespaces would be closed to the helpers that
+        // have to join them (proc(5), /proc/PID/ns). Nothing of the container runs yet.
+        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable);
         // Changing IDs clears it (prctl(2), PR_SET_PDEATHSIG).
         die_with_monitor()
     }
@@ -196,13 +242,12 @@ impl Inside<'_> {
     fn user(&self, inroot: &InRoot) -> Result<ResolvedUser> {
         let process = &self.spec.process;
         let read = |path| inroot.read(Path::new(path), LONGEST_ACCOUNT_FILE).unwrap_or_default();
-        user::resolve(
-            process.user.as_deref(),
-            &process.groups,
-            &read("/etc/passwd"),
-            &read("/etc/group"),
-            self.spec.identity.default_user,
-        )
+        let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
+        let default = self.spec.identity.default_user;
+        let mut user = user::resolve(process.user.as_deref(), &process.groups, &passwd, &group, default)?;
+        privileges::check_mapped(&user, &self.spec.identity)?;
+        accounts::complete(inroot, self.spec, &mut user, &passwd, &group)?;
+        Ok(user)
     }
 
     fn give_volumes(&self, inroot: &InRoot, user: &ResolvedUser) -> Result<()> {
@@ -224,7 +269,6 @@ impl Inside<'_> {
     fn streams(&self, inroot: &InRoot) -> Result<Option<OwnedFd>> {
         let Stdio::Terminal { size } = &self.stdio else { return Ok(None) };
         let pair = terminal::open(inroot, *size)?;
-        use std::os::fd::AsFd;
         self.channel.send_with(&FromChild::Terminal, pair.master.as_fd()).step(lost)?;
         Ok(Some(pair.slave))
     }
@@ -311,12 +355,11 @@ impl Inside<'_> {
         if entered.is_err()
             && let Err(error) = rustix::process::chdir(&spec.process.cwd)
         {
-            return Error::new(format!(
-                "cannot enter the working directory `{}`",
-                spec.process.cwd.display()
-            ))
-            .because(error)
-            .exit_code(crate::error::EXIT_NOT_INVOKABLE);
+            let failed =
+                Error::new(format!("cannot enter the working directory `{}`", spec.process.cwd.display()))
+                    .because(error)
+                    .exit_code(crate::error::EXIT_NOT_INVOKABLE);
+            return self.explain_owners(failed, error == Errno::ACCESS, &spec.process.cwd, user);
         }
         if spec.init
             && let Err(error) = init::stay_behind(spec.process.terminal)
@@ -327,8 +370,43 @@ impl Inside<'_> {
             return Error::new("cannot close the descriptors of sbx").because(error);
         }
         process::reset_signals();
-        program::execute(&spec.process.args, &env)
+        let error = program::execute(&spec.process.args, &env);
+        let denied = error.code() == crate::error::EXIT_NOT_INVOKABLE;
+        let command = spec.process.args.first().map(|word| spec.process.cwd.join(word)).unwrap_or_default();
+        self.explain_owners(error, denied, &command, user)
     }
+
+    /// On a bind mount the owners are those of the host: who the container's user is there explains a refusal.
+    fn explain_owners(&self, error: Error, denied: bool, path: &Path, user: &ResolvedUser) -> Error {
+        let spec = self.spec;
+        let bound = spec
+            .mounts
+            .iter()
+            .filter(|mount| matches!(mount.kind, MountKind::Bind(_)) && path.starts_with(&mount.target))
+            .max_by_key(|mount| mount.target.components().count());
+        let root = matches!(spec.root, Root::WritableDirectory { .. }).then_some(Path::new("/"));
+        let Some(target) = bound.map(|mount| mount.target.as_path()).or(root).filter(|_| denied) else {
+            return error;
+        };
+        if spec.identity.join.is_some() {
+            return error;
+        }
+        let hint = format!(
+            "`{}` comes from the host, and so do the owners of its files: {}",
+            target.display(),
+            spec.identity.explain(user.uid, user.gid)
+        );
+        let caller = spec.process.account.as_ref().and_then(|account| account.uid);
+        if caller == Some(user.uid) {
+            return error.hint(hint);
+        }
+        error.hint(hint).hint("`--userns image-user` or `--userns keep-id` makes that user the caller")
+    }
+}
+
+fn open_proc() -> Result<OwnedFd> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open("/proc", flags, rustix::fs::Mode::empty()).step(|| "cannot open /proc")
 }
 
 fn die_with_monitor() -> Result<()> {

@@ -35,6 +35,8 @@ pub struct Sandbox {
     /// The server of the root.
     pub root_server: Option<i32>,
     pub network: Option<Helper>,
+    /// What the caller should know.
+    pub notices: Vec<String>,
     channel: Channel,
 }
 
@@ -89,6 +91,16 @@ impl Sandbox {
         }
     }
 
+    /// To be told of every other child that was reaped, since its process ID may be another's from now on. Says
+    /// what the container has lost with it.
+    pub fn reaped(&mut self, pid: i32) -> Option<String> {
+        if self.root_server == Some(pid) {
+            // It goes with the mount, mostly a moment before the container's first process is reaped.
+            self.root_server = None;
+        }
+        self.network.as_mut()?.reaped(pid)
+    }
+
     /// Ends everything that was started and waits for it.
     pub fn end(&mut self) {
         let _ = send_signal(self.pid, libc::SIGKILL);
@@ -136,6 +148,7 @@ fn directly(inside: Inside<'_>, channel: Channel, meanwhile: &dyn Fn() -> Result
                     terminal: None,
                     root_server: None,
                     network: None,
+                    notices: Vec::new(),
                     channel,
                 }),
                 Err(error) => {
@@ -192,8 +205,16 @@ fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Res
                 Some(userns) => userns,
                 None => open_userns(pid)?,
             };
-            let sandbox =
-                Sandbox { pid, pidfd, userns, terminal: None, root_server: None, network: None, channel };
+            let sandbox = Sandbox {
+                pid,
+                pidfd,
+                userns,
+                terminal: None,
+                root_server: None,
+                network: None,
+                notices: Vec::new(),
+                channel,
+            };
             Ok((sandbox, launcher))
         }
         Err(error) => {
@@ -233,6 +254,7 @@ fn launch(
                 device,
                 userns: None,
                 root: &spec.root,
+                owner: spec.identity.owner_without_root(),
                 upper: &upper(spec, directory),
                 stage: &directory.merged(),
                 log: &directory.root_server_log(),
@@ -254,13 +276,12 @@ fn launch_child(
     if identity.join.is_some() {
         // The user namespace comes first in the list.
         joins.iter().try_for_each(Join::enter)?;
-        become_root();
     } else if let Some(_nested) = &identity.nested {
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
             .map_err(|errno| crate::host::userns::explain_clone_failure(&errno.into()))?;
         monitor_channel.send(&FromLauncher::Unmapped).step(|| "cannot talk to the monitor")?;
         monitor_channel.receive::<ToLauncher>().step(|| "cannot talk to the monitor")?;
-        become_root();
+        become_root()?;
         joins.iter().try_for_each(Join::enter)?;
         flags |= libc::CLONE_NEWUSER;
     } else {
@@ -301,6 +322,14 @@ fn serve_until_ready(
     // A child that failed already has said why, and does not read any more.
     let _ = sandbox.channel.send(&ToChild::Mapped);
     if spec.namespaces.net == Namespace::Private {
+        loop {
+            match sandbox.channel.receive().step(lost)? {
+                Some((FromChild::NetworkOpen, _)) => break,
+                Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
+                Some((FromChild::Failed(error), _)) => return Err(error),
+                _ => return Err(ended_early(sandbox.pid)),
+            }
+        }
         let cache = network::cache(runtime);
         let runtime_dir = runtime.join(&spec.id);
         let target = Target { pid: sandbox.pid, runtime_dir: &runtime_dir, cache: &cache };
@@ -311,6 +340,7 @@ fn serve_until_ready(
             Some((FromChild::ServeRoot, Some(device))) => {
                 sandbox.root_server = Some(serve_root(sandbox, spec, directory, device, launcher.take())?);
             }
+            Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
             Some((FromChild::Terminal, Some(master))) => sandbox.terminal = Some(master),
             Some((FromChild::Ready, _)) => break,
             Some((FromChild::Failed(error), _)) => return Err(with_server_log(error, directory)),
@@ -349,6 +379,7 @@ fn serve_root(
         device,
         userns: Some(&sandbox.userns),
         root: &spec.root,
+        owner: spec.identity.owner_without_root(),
         upper: &upper(spec, directory),
         stage: &directory.merged(),
         log: &directory.root_server_log(),

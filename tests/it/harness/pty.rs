@@ -31,7 +31,7 @@ pub struct Pty<'w> {
 }
 
 impl<'w> Pty<'w> {
-    pub(super) fn start(world: &'w Sbx, argv: &[OsString]) -> Self {
+    pub fn start(world: &'w Sbx, argv: &[OsString]) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).expect("cannot open a terminal");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("cannot unlock the terminal");
