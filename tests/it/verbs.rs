@@ -286,7 +286,10 @@ fn unshare_starts_a_shell_with_the_terminals_job_control() {
     std::thread::sleep(std::time::Duration::from_millis(200));
     pty.send("\x1a");
     pty.expect("Stopped");
-    pty.send_line("kill -9 %1; wait; exit 6");
+    pty.send_line("fg");
+    pty.expect("sleep 1000");
+    pty.send("\x03");
+    pty.send_line("exit 6");
     assert_eq!(pty.finish(), 6);
 }
 
