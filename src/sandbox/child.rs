@@ -177,21 +177,15 @@ impl Inside<'_> {
         if self.spec.namespaces.net != Namespace::Private {
             return Ok(());
         }
-<<<<<<< HEAD
-        let groups = self.spec.identity.inner_gid_map().last_contiguous_from_zero().unwrap_or(0);
-        if let Some(skipped) = inside::allow_ping(open_proc()?.as_fd(), groups) {
-            self.channel.send(&FromChild::Notice(skipped.notice())).step(lost)?;
-=======
         let identity = &self.spec.identity;
         let groups = match identity.join {
             None => identity.inner_gid_map().first_contiguous(),
             Some(_) => userns::own_map("gid_map")?.first_contiguous(),
         };
-        let Some((first, last)) = groups else { return Ok(()) };
-        match inside::allow_ping(open_proc()?.as_fd(), first, last) {
-            Some(skipped) => self.channel.send(&FromChild::Notice(skipped.notice())).step(lost),
-            None => Ok(()),
->>>>>>> idhost
+        if let Some((first, last)) = groups
+            && let Some(skipped) = inside::allow_ping(open_proc()?.as_fd(), first, last)
+        {
+            self.channel.send(&FromChild::Notice(skipped.notice())).step(lost)?;
         }
         self.channel.send(&FromChild::NetworkOpen).step(lost)
     }

@@ -111,31 +111,12 @@ fn switch_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
     if !privileges.keep_groups && !identity.deny_setgroups {
         let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
         match rustix::thread::set_thread_groups(&groups) {
-<<<<<<< HEAD
             Err(rustix::io::Errno::PERM) if identity.join.is_some() && setgroups_denied() => {}
             outcome => outcome.map_err(|error| {
-=======
-            // A joined namespace may deny setgroups(2), and the caller's groups are kept there.
-            Err(rustix::io::Errno::PERM) if identity.join.is_some() => {}
-            result => result.map_err(|error| {
->>>>>>> idhost
                 Error::new("cannot set the supplementary groups")
                     .because(error)
                     .hint("every group of the user has to be in the gid map")
             })?,
-<<<<<<< HEAD
-        }
-    }
-    let unmapped = |what: &str, id: u32, error: rustix::io::Errno| {
-        let failed = Error::new(format!("cannot run as {what} {id}")).because(error);
-        match error {
-            rustix::io::Errno::INVAL => failed.hint(format!(
-                "{what} {id} is not mapped into the container (`sbx info` shows the map); a subordinate range, or \
-                 `--userns keep-id:{what}={id}`, would map it"
-            )),
-            _ => failed,
-=======
->>>>>>> idhost
         }
     }
     rustix::thread::set_thread_res_gid(gid, gid, gid).step(|| format!("cannot run as gid {}", user.gid))?;
