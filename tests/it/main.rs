@@ -10,6 +10,7 @@ mod identity;
 mod isolation;
 mod network;
 mod newuidmap_shim;
+mod readme;
 mod seccomp_kernel;
 mod seccomp_oracle;
 mod streams;
