@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -37,9 +38,14 @@ pub fn copy_in(to: OwnedFd) {
 /// Moves pages where both ends allow it (splice(2)), copies bytes elsewhere.
 ///
 /// Never into a file: splice writes back the offset that it saw before it waited, so that standard output
-/// and error in one file (`> log 2>&1`) would overwrite each other.
+/// and error in one file (`> log 2>&1`) would overwrite each other. Never from a terminal, a socket or a
+/// device either: while splice waits for input there it holds the lock of the pipe, and the container's
+/// process could neither read nor close its end.
 fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
-    while is_pipe(to) {
+    let kind_of_source = kind(from);
+    while kind(to) == Some(FileType::Fifo)
+        && matches!(kind_of_source, Some(FileType::Fifo | FileType::RegularFile))
+    {
         match splice(from, None, to, None, CHUNK, SpliceFlags::empty()) {
             Ok(0) => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}
@@ -61,9 +67,8 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-fn is_pipe(fd: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstat(fd)
-        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
+fn kind(fd: BorrowedFd<'_>) -> Option<FileType> {
+    rustix::fs::fstat(fd).ok().map(|stat| FileType::from_raw_mode(stat.st_mode))
 }
 
 /// Writes everything, also to a descriptor that somebody made non-blocking; false when nobody reads.

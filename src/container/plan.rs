@@ -89,6 +89,7 @@ pub fn container(
         layers::choose(source, options.storage_driver, &host, &mut degraded)?
     };
     let hostname = hostname(options, &namespaces, &id)?;
+    let shared_uts = namespaces.uts != Namespace::Private;
     let (groups, keep_groups) = groups(options)?;
     let private = sysctl::Private {
         net: namespaces.net == Namespace::Private,
@@ -115,6 +116,11 @@ pub fn container(
         namespaces,
         hostname,
         domainname: match &options.domainname {
+            Some(_) if shared_uts => {
+                return Err(Error::new("cannot set a domain name")
+                    .because("the UTS namespace is not the container's own")
+                    .hint("leave out `--uts`, or `--domainname`"));
+            }
             Some(domain) => {
                 name::check_hostname("--domainname", domain)?;
                 Some(domain.clone())
@@ -263,9 +269,15 @@ fn join_users_of(
     names: &Names<'_>,
 ) -> Result<()> {
     use namespace::Containers;
-    let joined = [&namespaces.pid, &namespaces.ipc, &namespaces.uts, &namespaces.net, &namespaces.cgroup]
+    let mut all = [&namespaces.pid, &namespaces.ipc, &namespaces.uts, &namespaces.net, &namespaces.cgroup]
         .into_iter()
-        .find(|namespace| matches!(namespace, Namespace::Container(_)));
+        .filter(|namespace| matches!(namespace, Namespace::Container(_)));
+    let joined = all.next();
+    if all.any(|other| Some(other) != joined) {
+        return Err(Error::new("cannot join namespaces of two containers")
+            .because("the namespaces of a container belong to its user namespace, and there is one to be in")
+            .hint("name the same container in each of the flags"));
+    }
     if let Some(Namespace::Container(word)) = &identity.join {
         identity.join = Some(Namespace::Container(names.running(word)?));
     }

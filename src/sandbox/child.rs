@@ -1,12 +1,16 @@
 //! Inside: the container's first process, from empty namespaces to the user's command.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use rustix::process::DumpableBehavior;
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, MountKind, Namespace, Root, Seccomp, Spec};
+use crate::container::sysctl;
 use crate::container::user::{self, ResolvedUser};
 use crate::error::{Error, Result, Step};
+use crate::identity::map::{self, IdMap};
 use crate::layers::Upper;
 use crate::network::inside;
 use crate::sandbox::inroot::InRoot;
@@ -93,6 +97,7 @@ impl Inside<'_> {
             self.mount_kernel_file_systems(&inroot)?;
         }
         self.mount_the_rest(&inroot)?;
+        kernel_mounts::mask(&inroot, self.masked(false))?;
         let user = self.user(&inroot)?;
         self.give_volumes(&inroot, &user)?;
         let streams = self.streams(&inroot)?;
@@ -154,8 +159,14 @@ impl Inside<'_> {
         kernel_mounts::mount_proc(inroot, self.spec)?;
         kernel_mounts::mount_sys(inroot, self.spec)?;
         self.set_sysctls(inroot)?;
-        kernel_mounts::mask(inroot, &self.spec.security.masked_paths)?;
+        kernel_mounts::mask(inroot, self.masked(true))?;
         kernel_mounts::protect(inroot, &self.spec.security.read_only_paths)
+    }
+
+    /// The paths to hide, those of the kernel's file systems or the others: what the user mounts comes between.
+    fn masked(&self, of_the_kernel: bool) -> impl Iterator<Item = &PathBuf> {
+        let kernels = |path: &&PathBuf| path.starts_with("/proc") || path.starts_with("/sys");
+        self.spec.security.masked_paths.iter().filter(move |path| kernels(path) == of_the_kernel)
     }
 
     /// What has to be so before the helper makes its interface.
@@ -176,7 +187,12 @@ impl Inside<'_> {
         if self.spec.namespaces.net != Namespace::Private {
             return Ok(());
         }
-        let groups = self.spec.identity.inner_gid_map().last_contiguous_from_zero().unwrap_or(0);
+        let groups = if self.spec.identity.join.is_some() {
+            joined_gid_map().and_then(|map| map.last_contiguous_from_zero())
+        } else {
+            self.spec.identity.inner_gid_map().last_contiguous_from_zero()
+        };
+        let groups = groups.unwrap_or(0);
         match inside::allow_ping(open_proc()?.as_fd(), groups) {
             Some(skipped) => self.channel.send(&FromChild::Notice(skipped.notice())).step(lost),
             None => Ok(()),
@@ -190,8 +206,13 @@ impl Inside<'_> {
         }
         userns::become_root()?;
         // Changing IDs makes the process undumpable, and its namespaces would be closed to the helpers that
-        // have to join them (proc(5), /proc/PID/ns). Nothing of the container runs yet.
-        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable);
+        // have to join them (proc(5), /proc/PID/ns). Nothing of the container runs yet, unless it joined one.
+        if self.spec.identity.join.is_none() {
+            let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable);
+        } else {
+            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+                .step(|| "cannot close the process to others")?;
+        }
         // Changing IDs clears it (prctl(2), PR_SET_PDEATHSIG).
         die_with_monitor()
     }
@@ -277,7 +298,7 @@ impl Inside<'_> {
     fn set_sysctls(&self, inroot: &InRoot) -> Result<()> {
         for (name, value) in &self.spec.sysctls {
             let failed = || format!("cannot set the sysctl `{name}` to `{value}`");
-            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+            let path = Path::new("/proc/sys").join(sysctl::path(name));
             let place = inroot.find(&path).map_err(|error| {
                 Error::new(failed())
                     .because(error)
@@ -296,12 +317,9 @@ impl Inside<'_> {
     }
 
     fn limits(&self) -> Result<()> {
-        if let Some(score) = self.spec.oom_score_adj {
-            std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|error| {
-                Error::new(format!("cannot set the OOM score adjustment {score}"))
-                    .because(error)
-                    .hint("without root it can only be raised")
-            })?;
+        // A process that is closed to others may not; it has it from its parent.
+        if self.spec.identity.join.is_none() {
+            set_oom_score(self.spec)?;
         }
         for limit in &self.spec.rlimits {
             process::set_rlimit(limit.resource, limit.soft, limit.hard)
@@ -318,7 +336,7 @@ impl Inside<'_> {
             env.push(format!("HOME={}", user.home));
         }
         // Until the exec the process is sbx: nobody inside may look into it or reach its binary.
-        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+        let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         if spec.security.seccomp != Seccomp::Default {
             // The default filter refuses keyctl(2). The quota of keys is small; without a keyring of its
             // own the container shares the caller's, as before.
@@ -337,7 +355,7 @@ impl Inside<'_> {
             no_new_privileges: spec.security.no_new_privileges,
             seccomp: self.seccomp.as_deref(),
         };
-        if let Err(error) = privileges::drop_to(&privileges, &spec.identity) {
+        if let Err(error) = privileges::become_user(&privileges, &spec.identity) {
             return error;
         }
         if entered.is_err()
@@ -350,17 +368,40 @@ impl Inside<'_> {
             .because(error)
             .exit_code(crate::error::EXIT_NOT_INVOKABLE);
         }
+        if let Err(error) = process::close_on_exec_from(3) {
+            return Error::new("cannot close the descriptors of sbx").because(error);
+        }
+        if let Err(error) = privileges::seal(&privileges, !spec.init) {
+            return error;
+        }
         if spec.init
             && let Err(error) = init::stay_behind(spec.process.terminal)
         {
             return error;
         }
-        if let Err(error) = process::close_on_exec_from(3) {
-            return Error::new("cannot close the descriptors of sbx").because(error);
-        }
         process::reset_signals();
-        program::execute(&spec.process.args, &env)
+        let error = program::execute(&spec.process.args, &env);
+        if matches!(spec.security.seccomp, Seccomp::Profile(_)) && error.hints().is_empty() {
+            return error.hint("the seccomp profile has to allow what executing the command takes");
+        }
+        error
     }
+}
+
+/// The map of a user namespace that somebody else made.
+fn joined_gid_map() -> Option<IdMap> {
+    let text = std::fs::read_to_string("/proc/self/gid_map").ok()?;
+    IdMap::new(map::parse_proc(&text).ok()?).ok()
+}
+
+/// `--oom-score-adj` for this process and those that it will start.
+pub fn set_oom_score(spec: &Spec) -> Result<()> {
+    let Some(score) = spec.oom_score_adj else { return Ok(()) };
+    std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|error| {
+        Error::new(format!("cannot set the OOM score adjustment {score}"))
+            .because(error)
+            .hint("without root it can only be raised")
+    })
 }
 
 fn open_proc() -> Result<OwnedFd> {

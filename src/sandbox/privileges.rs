@@ -18,29 +18,44 @@ pub struct Privileges<'a> {
     pub seccomp: Option<&'a [Instruction]>,
 }
 
-/// Drops everything in the order in which each step is still allowed.
-///
-/// The filter comes last where no_new_privs makes that possible, so that it need not allow the steps here;
-/// without no_new_privs loading it takes CAP_SYS_ADMIN, which the steps here give away (seccomp(2)).
-pub fn drop_to(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
-    if !privileges.no_new_privileges {
-        install(privileges.seccomp)?;
-    }
+/// Takes the user's IDs and limits what an exec can give; what is permitted stays, for [`seal`] to drop.
+pub fn become_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
     limit_bounding_set(privileges.capabilities)?;
     rustix::thread::set_keep_capabilities(true)
         .step(|| "cannot keep capabilities over the change of user")?;
     switch_user(privileges, identity)?;
-    rustix::thread::set_keep_capabilities(false).step(|| "cannot drop capabilities")?;
+    rustix::thread::set_keep_capabilities(false).step(|| "cannot drop capabilities")
+}
+
+/// Drops the capabilities and installs the filter, the last steps before the exec, so that a profile need not
+/// allow more than those take.
+///
+/// Without no_new_privs a filter takes CAP_SYS_ADMIN (seccomp(2)), which is kept up to there. It goes with the
+/// exec, after which root has the bounding set and others nothing (capabilities(7)); a process that stays
+/// without one, as `executes` says, drops it itself.
+pub fn seal(privileges: &Privileges<'_>, executes: bool) -> Result<()> {
     let set = CapabilitySet::from_bits_retain(privileges.capabilities.0);
     // A user other than root has none in effect until it executes something that gives it some.
-    let effective = if privileges.user.uid == 0 { set } else { CapabilitySet::empty() };
-    let sets = CapabilitySets { effective, permitted: effective, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).step(|| "cannot set the capabilities")?;
+    let kept = if privileges.user.uid == 0 { set } else { CapabilitySet::empty() };
     if privileges.no_new_privileges {
+        set_capabilities(kept, kept)?;
         rustix::thread::set_no_new_privs(true).step(|| "cannot set no_new_privs")?;
-        install(privileges.seccomp)?;
+        return install(privileges.seccomp);
     }
-    Ok(())
+    if privileges.seccomp.is_some() {
+        let with_admin = kept | CapabilitySet::SYS_ADMIN;
+        set_capabilities(with_admin, with_admin)?;
+        install(privileges.seccomp)?;
+        if executes {
+            return Ok(());
+        }
+    }
+    set_capabilities(kept, kept)
+}
+
+fn set_capabilities(effective: CapabilitySet, permitted: CapabilitySet) -> Result<()> {
+    let sets = CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).step(|| "cannot set the capabilities")
 }
 
 fn install(program: Option<&[Instruction]>) -> Result<()> {
@@ -68,16 +83,25 @@ fn limit_bounding_set(keep: CapSet) -> Result<()> {
     Ok(())
 }
 
+fn setgroups_is_denied() -> bool {
+    std::fs::read("/proc/self/setgroups").is_ok_and(|word| word.starts_with(b"deny"))
+}
+
 fn switch_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
     let user = privileges.user;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     if !privileges.keep_groups && !identity.deny_setgroups {
         let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-        rustix::thread::set_thread_groups(&groups).map_err(|error| {
-            Error::new("cannot set the supplementary groups")
-                .because(error)
-                .hint("every group of the user has to be in the gid map")
-        })?;
+        match rustix::thread::set_thread_groups(&groups) {
+            Ok(()) => {}
+            // In a namespace that was joined: who made it decided (user_namespaces(7)).
+            Err(rustix::io::Errno::PERM) if user.groups.len() <= 1 && setgroups_is_denied() => {}
+            Err(error) => {
+                return Err(Error::new("cannot set the supplementary groups")
+                    .because(error)
+                    .hint("every group of the user has to be in the gid map"));
+            }
+        }
     }
     let unmapped = |what: &str, id: u32, error: rustix::io::Errno| {
         let failed = Error::new(format!("cannot run as {what} {id}")).because(error);

@@ -46,7 +46,8 @@ fn open_files_of_the_caller_stay_outside() {
 fn a_terminal_adds_no_descriptor() {
     let world = sbx();
     let root = rootfs().to_str().expect("a plain name");
-    let mut pty = world.pty(["run", "--rm", "-it", "--net", "none", "--rootfs", root, "ls", "-1", "/proc/self/fd"]);
+    let mut pty =
+        world.pty(["run", "--rm", "-it", "--net", "none", "--rootfs", root, "ls", "-1", "/proc/self/fd"]);
     assert_eq!(pty.finish(), 0);
     assert_eq!(pty.screen().split_whitespace().collect::<Vec<_>>(), ["0", "1", "2", "3"]);
 }
@@ -66,7 +67,8 @@ fn the_environment_of_the_caller_stays_outside() {
 fn the_command_line_of_init_tells_nothing_of_the_caller() {
     let world = sbx();
     let flags = ["--init", "-e", "PASSWORD=hunter2", "-v", "/usr:/mnt"];
-    let shown = run(&world, &flags, "unset PASSWORD; tr '\\0' ' ' </proc/1/cmdline; ps -o pid,args").succeed();
+    let shown =
+        run(&world, &flags, "unset PASSWORD; tr '\\0' ' ' </proc/1/cmdline; ps -o pid,args").succeed();
     assert!(shown.contains("sbx-init"), "{shown}");
     for word in ["hunter2", "/usr:/mnt", "--rootfs", rootfs().to_str().expect("a plain name")] {
         assert!(!shown.contains(word), "{word}: {shown}");
@@ -120,7 +122,8 @@ mod as_root {
     fn init_holds_nothing_open_but_streams_and_signals() {
         require_root();
         let world = sbx();
-        let mut inside = run(&world, &["--init", "-i"], "echo ready; read line").stdin_from(Stdio::piped()).spawn();
+        let mut inside =
+            run(&world, &["--init", "-i"], "echo ready; read line").stdin_from(Stdio::piped()).spawn();
         inside.wait_for_stdout("ready\n");
         let named = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let left = world.leftovers().to_string();

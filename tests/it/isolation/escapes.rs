@@ -15,15 +15,20 @@ fn above_the_root_is_the_root() {
 #[test]
 fn the_table_of_mounts_names_no_path_of_the_host() {
     let world = sbx();
-    for flags in [&[][..], &["--read-only"], &["--init", "--user", "1000"]] {
+    for flags in [&[][..], &["--read-only", "--tmpfs", "/mnt"], &["--init", "--user", "1000"]] {
         let shown = run(&world, flags, "cat /proc/self/mountinfo").succeed();
+        // A root without a layer of its own is bound from where it lies.
+        let bare = flags.contains(&"--read-only");
         for line in shown.lines() {
             let fields: Vec<&str> = line.split(' ').collect();
             let (root, point) = (fields[3], fields[4]);
             // The three generated files are bound from the container's own directory.
             let generated = ["/etc/resolv.conf", "/etc/hosts", "/etc/hostname"].contains(&point);
-            let kernel = point == "/proc" || point.starts_with("/proc/") || point.starts_with("/dev/") || point.starts_with("/sys/");
-            assert!(root == "/" || generated || kernel, "{line}");
+            let kernel = point == "/proc"
+                || point.starts_with("/proc/")
+                || point.starts_with("/dev/")
+                || point.starts_with("/sys/");
+            assert!(root == "/" || generated || kernel || bare && point == "/", "{line}");
             let host = world.directory().to_str().expect("a plain name");
             assert!(generated || !line.contains(host), "{line}");
         }
@@ -206,8 +211,7 @@ fn keys_of_the_caller_cannot_be_read_inside() {
     assert_eq!(with(&["env"]), "search found\nread hunter2");
     let binary = sbx_binary();
     let binary = binary.to_str().expect("a plain name");
-    let container =
-        [binary, "run", "--rm", "--net", "none", "--security-opt", "seccomp=unconfined", "host"];
+    let container = [binary, "run", "--rm", "--net", "none", "--security-opt", "seccomp=unconfined", "host"];
     assert_eq!(with(&container), "search nothing\nread nothing");
 }
 
@@ -238,7 +242,10 @@ fn a_container_types_into_its_own_terminal_alone() {
         "'{}' run --rm -it --net none host python3 -c \"$0\"; stty -echo; echo back; read -t 1 line; echo \"got:$line:\"",
         sbx_binary().display()
     );
-    let mut pty = super::super::harness::Pty::start(&world, &["bash".into(), "-c".into(), script.into(), python.into()]);
+    let mut pty = super::super::harness::Pty::start(
+        &world,
+        &["bash".into(), "-c".into(), script.into(), python.into()],
+    );
     pty.expect("tried");
     pty.expect("back");
     pty.expect("got::");

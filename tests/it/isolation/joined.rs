@@ -9,7 +9,7 @@ const SHOW: &str = "cd /proc/self/ns && for kind in user pid uts ipc net cgroup;
 
 /// A container that runs until its standard input is closed, and what it printed first.
 fn target<'w>(world: &'w Sbx, flags: &[&str], script: &str) -> (Running<'w>, String) {
-    let script = format!("{script}; echo ready; read line");
+    let script = format!("{script}; echo ready; read line; true");
     let flags = [&["-i"], flags].concat();
     let mut running = run(world, &flags, &script).stdin_from(Stdio::piped()).spawn();
     running.wait_for_stdout("ready\n");
@@ -42,7 +42,8 @@ fn a_namespace_of_another_container_comes_with_its_user_namespace() {
 fn all_namespaces_of_a_container_can_be_joined_at_once() {
     let world = sbx();
     let (web, theirs) = target(&world, &["--name", "web", "--hostname", "webhost"], SHOW);
-    let flags = ["--pid", "--uts", "--ipc", "--net", "--cgroupns"].map(|flag| format!("{flag}=container:web"));
+    let flags =
+        ["--pid", "--uts", "--ipc", "--net", "--cgroupns"].map(|flag| format!("{flag}=container:web"));
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     let ours = run(&world, &flags, &format!("hostname; {SHOW}")).succeed();
     assert_eq!(ours.trim_end(), format!("webhost\n{theirs}").trim_end());
@@ -53,7 +54,8 @@ fn all_namespaces_of_a_container_can_be_joined_at_once() {
 fn processes_are_seen_by_those_who_share_them_alone() {
     let world = sbx();
     let (web, _) = target(&world, &["--name", "web"], "true");
-    let joined = run(&world, &["--pid", "container:web"], "tr '\\0' ' ' </proc/1/cmdline; test $$ != 1").succeed();
+    let joined =
+        run(&world, &["--pid", "container:web"], "tr '\\0' ' ' </proc/1/cmdline; test $$ != 1").succeed();
     assert!(joined.contains("echo ready"), "{joined}");
     assert_eq!(run(&world, &[], "echo /proc/[0-9]*").succeed(), "/proc/1");
     end(web);
@@ -134,7 +136,7 @@ fn what_cannot_be_joined_is_refused_with_the_reason() {
         (&["--uts", "ns:/no/such/file"], "No such file"),
         (&["--pid", "container:web", "--userns", "keep-id"], "belong to its user namespace"),
         (&["--pid", "container:web", "--uidmap", "0:0:1"], "belong to its user namespace"),
-        (&["--pid", "container:web", "--ipc", "container:db"], "belong to its user namespace"),
+        (&["--pid", "container:web", "--ipc", "container:db"], "namespaces of two containers"),
         (&["--uts", "container:web", "--hostname", "x"], "not the container's own"),
         (&["--net", "container:web", "--sysctl", "net.ipv4.ip_forward=1"], "network namespace"),
         (&["--ipc", "container:web", "--sysctl", "kernel.msgmax=1"], "IPC namespace"),

@@ -9,7 +9,15 @@ use super::{rootfs, run};
 fn limits_are_set() {
     let world = sbx();
     let flags = ["--ulimit", "nofile=100:200", "--ulimit", "core=0", "--ulimit", "msgqueue=4096"];
-    assert_eq!(run(&world, &flags, "ulimit -Sn; ulimit -Hn; ulimit -c; grep -c 'msgqueue size *4096 *4096' /proc/self/limits").succeed(), "100\n200\n0\n1");
+    assert_eq!(
+        run(
+            &world,
+            &flags,
+            "ulimit -Sn; ulimit -Hn; ulimit -c; grep -c 'msgqueue size *4096 *4096' /proc/self/limits"
+        )
+        .succeed(),
+        "100\n200\n0\n1"
+    );
 }
 
 #[test]
@@ -59,7 +67,8 @@ fn settings_of_the_containers_namespaces_are_set_there_alone() {
         "--sysctl",
         "net/ipv4/conf/lo/rp_filter=2",
     ];
-    let script = "cd /proc/sys && cat net/ipv4/ip_forward kernel/msgmax fs/mqueue/msg_max net/ipv4/conf/lo/rp_filter";
+    let script =
+        "cd /proc/sys && cat net/ipv4/ip_forward kernel/msgmax fs/mqueue/msg_max net/ipv4/conf/lo/rp_filter";
     assert_eq!(run(&world, &flags, script).succeed(), "1\n4097\n7\n2");
     assert_eq!(names.map(read), before);
 }

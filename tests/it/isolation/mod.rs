@@ -16,17 +16,14 @@ use super::harness::{Run, Sbx, rootfs};
 fn run<'w>(world: &'w Sbx, flags: &[&str], script: &str) -> Run<'w> {
     let root = rootfs().to_str().expect("a plain name");
     let run = world.run(["--rm"]).args(flags.iter().copied());
-    let run = if flags.iter().any(|flag| flag.starts_with("--net")) { run } else { run.args(["--net", "none"]) };
+    let run =
+        if flags.iter().any(|flag| flag.starts_with("--net")) { run } else { run.args(["--net", "none"]) };
     run.args(["--rootfs", root, "sh", "-c", script])
 }
 
 /// A command in the image `host`, for tools that busybox lacks.
 fn run_on_host_image<'w>(world: &'w Sbx, flags: &[&str], command: &[&str]) -> Run<'w> {
-    world
-        .run(["--rm", "--net", "none"])
-        .args(flags.iter().copied())
-        .arg("host")
-        .args(command.iter().copied())
+    world.run(["--rm", "--net", "none"]).args(flags.iter().copied()).arg("host").args(command.iter().copied())
 }
 
 /// The name of a namespace of the calling process, such as `net:[4026531833]`.

@@ -7,14 +7,20 @@ use super::super::harness::{Sbx, require, sbx};
 use super::{own_namespace, run, run_on_host_image};
 
 const KINDS: [&str; 8] = ["user", "mnt", "pid", "uts", "ipc", "net", "cgroup", "time"];
-const SHOW: &str = "cd /proc/self/ns && for kind in user mnt pid uts ipc net cgroup time; do readlink $kind; done";
+const SHOW: &str =
+    "cd /proc/self/ns && for kind in user mnt pid uts ipc net cgroup time; do readlink $kind; done";
 
 /// Which namespaces a container with these flags shares with the caller.
 fn shared(world: &Sbx, flags: &[&str]) -> Vec<&'static str> {
     let shown = run(world, flags, SHOW).succeed();
     let inside: Vec<&str> = shown.lines().collect();
     assert_eq!(inside.len(), KINDS.len(), "{shown}");
-    KINDS.iter().zip(inside).filter(|(kind, inside)| own_namespace(kind) == *inside).map(|(kind, _)| *kind).collect()
+    KINDS
+        .iter()
+        .zip(inside)
+        .filter(|(kind, inside)| own_namespace(kind) == *inside)
+        .map(|(kind, _)| *kind)
+        .collect()
 }
 
 #[test]
@@ -42,8 +48,7 @@ fn one_flag_shares_one_namespace_with_the_host() {
 
 #[test]
 fn every_flag_together_leaves_users_and_mounts_alone() {
-    let flags =
-        ["--pid", "host", "--ipc", "host", "--uts", "host", "--cgroupns", "host", "--net", "host"];
+    let flags = ["--pid", "host", "--ipc", "host", "--uts", "host", "--cgroupns", "host", "--net", "host"];
     assert_eq!(shared(&sbx(), &flags), ["pid", "uts", "ipc", "net", "cgroup", "time"]);
 }
 
@@ -107,7 +112,10 @@ fn message_queues_of_the_host_are_not_seen_inside() {
     let queue = Queue::new(&world);
     let shown = format!("0x{:08x}", queue.key);
     world.program("ipcs").arg("-q").expect_code(0).stdout_has(&shown);
-    run_on_host_image(&world, &[], &["ipcs", "-q"]).expect_code(0).stdout_has("Message Queues").stdout_has_not(&shown);
+    run_on_host_image(&world, &[], &["ipcs", "-q"])
+        .expect_code(0)
+        .stdout_has("Message Queues")
+        .stdout_has_not(&shown);
     run_on_host_image(&world, &["--ipc", "host"], &["ipcs", "-q"]).expect_code(0).stdout_has(&shown);
 }
 
@@ -134,7 +142,9 @@ fn a_hostname_changed_inside_stays_inside() {
     assert_eq!(run(&world, &["--cap-add", "SYS_ADMIN"], script).succeed(), "other-name");
     assert_eq!(outside(), before);
     run(&world, &[], script).expect_code(1).stderr_has("not permitted");
-    run(&world, &["--uts", "host", "--cap-add", "SYS_ADMIN"], script).expect_code(1).stderr_has("not permitted");
+    run(&world, &["--uts", "host", "--cap-add", "SYS_ADMIN"], script)
+        .expect_code(1)
+        .stderr_has("not permitted");
     assert_eq!(run(&world, &["--uts", "host"], "hostname").succeed(), before.trim_end());
     assert_eq!(outside(), before);
 }

@@ -56,9 +56,7 @@ const KILLED: &str = r#""action":"SCMP_ACT_KILL_PROCESS""#;
 /// A profile that allows everything but `names`.
 fn forbidding(world: &Sbx, names: &[&str], action: &str) -> PathBuf {
     let names = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(",");
-    let text = format!(
-        r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":[{names}],{action}}}]}}"#
-    );
+    let text = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":[{names}],{action}}}]}}"#);
     world.file("profile.json", text)
 }
 
@@ -98,8 +96,20 @@ fn a_broken_profile_is_refused_before_anything_starts() {
 fn what_sbx_does_last_needs_no_leave_of_the_profile() {
     let world = sbx();
     let late = [
-        "capset", "setresuid", "setresgid", "setgroups", "chdir", "prctl", "close_range", "umask", "rt_sigaction",
-        "rt_sigprocmask", "keyctl",
+        "capset",
+        "setresuid",
+        "setresgid",
+        "setgroups",
+        "chdir",
+        "prctl",
+        "close_range",
+        "umask",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "keyctl",
+        "fchdir",
+        "mount",
+        "openat",
     ];
     for name in late {
         let option = option(&forbidding(&world, &[name], KILLED));
