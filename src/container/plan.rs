@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cli::container_options::{ContainerOptions, LogDriver as LogDriverWord};
-use crate::container::capabilities::CapSet;
+use crate::container::capabilities::{CapSet, Capability};
 use crate::container::spec::{
     LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
 };
@@ -71,6 +71,8 @@ pub fn container(
     if identity.tier == Tier::Single {
         degraded.extend(identity.notes.iter().cloned());
     }
+    let security = security(options)?;
+    degraded.extend(powers_of_the_host(&identity, &security));
     let mounts = mounts(options)?;
     let cwd = working_directory(options, config)?;
     let root = {
@@ -129,7 +131,7 @@ pub fn container(
         },
         mounts,
         devices: devices(options)?,
-        security: security(options)?,
+        security,
         rlimits: rlimit::parse_all(&options.ulimit, &rlimit::current())?,
         sysctls: sysctl::parse_all(&options.sysctl, private)?,
         oom_score_adj: options.oom_score_adj,
@@ -403,6 +405,21 @@ fn security(options: &ContainerOptions) -> Result<Security> {
         no_new_privileges: chosen.no_new_privileges,
         masked_paths: chosen.masked_paths,
         read_only_paths: chosen.read_only_paths,
+    })
+}
+
+/// Files of /proc and /sys look at the user ID alone: covers that can be taken off protect nothing from the host's
+/// own root.
+fn powers_of_the_host(identity: &Identity, security: &Security) -> Option<String> {
+    let uncovered = !security.read_only_paths.iter().any(|path| path == Path::new("/proc/sys"))
+        || security.capabilities.contains(Capability::SYS_ADMIN);
+    let root_of_the_host =
+        identity.host_uid_map().to_host(0) == Some(0) && rustix::process::getuid().is_root();
+    (uncovered && root_of_the_host).then(|| {
+        "root in the container is root of the host by its ID and can change the settings of the host's kernel: give \
+         root subordinate IDs (`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 root`), or leave out \
+         `--privileged`, SYS_ADMIN and unmasked paths"
+            .to_owned()
     })
 }
 
