@@ -35,24 +35,22 @@ pub fn copy_in(to: OwnedFd) {
     });
 }
 
-/// Moves pages where both ends allow it (splice(2)), copies bytes elsewhere.
+/// Moves pages where that is harmless, copies bytes elsewhere.
 ///
-/// Never into a file: splice writes back the offset that it saw before it waited, so that standard output
-/// and error in one file (`> log 2>&1`) would overwrite each other. Never from a terminal, a socket or a
-/// device either: while splice waits for input there it holds the lock of the pipe, and the container's
-/// process could neither read nor close its end.
+/// splice(2) locks the pipe while it waits for the other end: from or to a terminal or socket that may take
+/// for ever, and whoever holds the pipe's other side waits with it. Into a file it writes back the offset that
+/// it saw before it waited, so that both streams in one file (`> log 2>&1`) would overwrite each other.
 fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
-    let kind_of_source = kind(from);
-    while kind(to) == Some(FileType::Fifo)
-        && matches!(kind_of_source, Some(FileType::Fifo | FileType::RegularFile))
-    {
-        match splice(from, None, to, None, CHUNK, SpliceFlags::empty()) {
-            Ok(0) => return Ok(()),
-            Ok(_) | Err(Errno::INTR) => {}
-            // EINVAL: a terminal, a file opened for appending, a file system without splice. EAGAIN: the
-            // caller's descriptor is non-blocking.
-            Err(Errno::INVAL | Errno::AGAIN | Errno::NOSYS) => break,
-            Err(error) => return Err(error),
+    if matches!(kind(from), FileType::Fifo | FileType::RegularFile) && kind(to) == FileType::Fifo {
+        loop {
+            match splice(from, None, to, None, CHUNK, SpliceFlags::empty()) {
+                Ok(0) => return Ok(()),
+                Ok(_) | Err(Errno::INTR) => {}
+                // EINVAL: a file opened for appending, a file system without splice. EAGAIN: the caller's
+                // descriptor is non-blocking.
+                Err(Errno::INVAL | Errno::AGAIN | Errno::NOSYS) => break,
+                Err(error) => return Err(error),
+            }
         }
     }
     let mut buffer = vec![0_u8; 64 * 1024];
@@ -67,8 +65,8 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-fn kind(fd: BorrowedFd<'_>) -> Option<FileType> {
-    rustix::fs::fstat(fd).ok().map(|stat| FileType::from_raw_mode(stat.st_mode))
+fn kind(fd: BorrowedFd<'_>) -> FileType {
+    rustix::fs::fstat(fd).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
 }
 
 /// Writes everything, also to a descriptor that somebody made non-blocking; false when nobody reads.

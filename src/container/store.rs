@@ -286,11 +286,15 @@ fn names_in(directory: &Path) -> Vec<String> {
 }
 
 fn no_room(error: io::Error, message: String) -> Error {
-    let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
+    let kind = error.raw_os_error();
     let failed = Error::new(message).because(error);
-    if full {
-        failed.hint("free some space there, or keep containers elsewhere with `--root DIR` or SBX_ROOT")
-    } else {
-        failed
+    match kind {
+        Some(libc::ENOSPC | libc::EDQUOT) => {
+            failed.hint("free some space there, or keep containers elsewhere with `--root DIR` or SBX_ROOT")
+        }
+        Some(libc::EROFS | libc::EACCES | libc::EPERM) => {
+            failed.hint("the store has to be writable: name another directory with `--root DIR` or SBX_ROOT")
+        }
+        _ => failed,
     }
 }

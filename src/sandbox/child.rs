@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
 use crate::container::directory::ContainerDirectory;
@@ -10,14 +11,13 @@ use crate::container::spec::{Driver, MountKind, Namespace, Root, Seccomp, Spec};
 use crate::container::sysctl;
 use crate::container::user::{self, ResolvedUser};
 use crate::error::{Error, Result, Step};
-use crate::identity::map::{self, IdMap};
 use crate::layers::Upper;
 use crate::network::inside;
 use crate::sandbox::inroot::InRoot;
 use crate::sandbox::message::{FromChild, ToChild};
 use crate::sandbox::privileges::{self, Privileges};
 use crate::sandbox::reach::Reach;
-use crate::sandbox::{devices, init, kernel_mounts, program, root, terminal, user_mounts, userns};
+use crate::sandbox::{accounts, devices, init, kernel_mounts, program, root, terminal, user_mounts, userns};
 use crate::seccomp::bpf::Instruction;
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, exit_now};
@@ -176,27 +176,27 @@ impl Inside<'_> {
         }
         let skipped =
             inside::set_up(open_proc()?.as_fd()).step(|| "cannot bring the loopback interface up")?;
-        self.channel.send(&FromChild::NetworkOpen).step(lost)?;
         skipped
             .iter()
             .try_for_each(|skipped| self.channel.send(&FromChild::Notice(skipped.notice())).step(lost))
     }
 
-    /// Needs the group map.
+    /// Needs the group map. With it the network is ready for a helper.
     fn allow_ping(&self) -> Result<()> {
         if self.spec.namespaces.net != Namespace::Private {
             return Ok(());
         }
-        let groups = if self.spec.identity.join.is_some() {
-            joined_gid_map().and_then(|map| map.last_contiguous_from_zero())
-        } else {
-            self.spec.identity.inner_gid_map().last_contiguous_from_zero()
+        let identity = &self.spec.identity;
+        let groups = match identity.join {
+            None => identity.inner_gid_map().first_contiguous(),
+            Some(_) => userns::own_map("gid_map")?.first_contiguous(),
         };
-        let groups = groups.unwrap_or(0);
-        match inside::allow_ping(open_proc()?.as_fd(), groups) {
-            Some(skipped) => self.channel.send(&FromChild::Notice(skipped.notice())).step(lost),
-            None => Ok(()),
+        if let Some((first, last)) = groups
+            && let Some(skipped) = inside::allow_ping(open_proc()?.as_fd(), first, last)
+        {
+            self.channel.send(&FromChild::Notice(skipped.notice())).step(lost)?;
         }
+        self.channel.send(&FromChild::NetworkOpen).step(lost)
     }
 
     fn wait_for_maps(&self) -> Result<()> {
@@ -250,13 +250,12 @@ impl Inside<'_> {
     fn user(&self, inroot: &InRoot) -> Result<ResolvedUser> {
         let process = &self.spec.process;
         let read = |path| inroot.read(Path::new(path), LONGEST_ACCOUNT_FILE).unwrap_or_default();
-        user::resolve(
-            process.user.as_deref(),
-            &process.groups,
-            &read("/etc/passwd"),
-            &read("/etc/group"),
-            self.spec.identity.default_user,
-        )
+        let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
+        let default = self.spec.identity.default_user;
+        let mut user = user::resolve(process.user.as_deref(), &process.groups, &passwd, &group, default)?;
+        privileges::check_mapped(&user, &self.spec.identity)?;
+        accounts::complete(inroot, self.spec, &mut user, &passwd, &group)?;
+        Ok(user)
     }
 
     fn give_volumes(&self, inroot: &InRoot, user: &ResolvedUser) -> Result<()> {
@@ -361,12 +360,11 @@ impl Inside<'_> {
         if entered.is_err()
             && let Err(error) = rustix::process::chdir(&spec.process.cwd)
         {
-            return Error::new(format!(
-                "cannot enter the working directory `{}`",
-                spec.process.cwd.display()
-            ))
-            .because(error)
-            .exit_code(crate::error::EXIT_NOT_INVOKABLE);
+            let failed =
+                Error::new(format!("cannot enter the working directory `{}`", spec.process.cwd.display()))
+                    .because(error)
+                    .exit_code(crate::error::EXIT_NOT_INVOKABLE);
+            return self.explain_owners(failed, error == Errno::ACCESS, &spec.process.cwd, user);
         }
         if let Err(error) = process::close_on_exec_from(3) {
             return Error::new("cannot close the descriptors of sbx").because(error);
@@ -381,17 +379,40 @@ impl Inside<'_> {
         }
         process::reset_signals();
         let error = program::execute(&spec.process.args, &env);
-        if matches!(spec.security.seccomp, Seccomp::Profile(_)) && error.hints().is_empty() {
+        let denied = error.code() == crate::error::EXIT_NOT_INVOKABLE;
+        if denied && matches!(spec.security.seccomp, Seccomp::Profile(_)) && error.hints().is_empty() {
             return error.hint("the seccomp profile has to allow what executing the command takes");
         }
-        error
+        let command = spec.process.args.first().map(|word| spec.process.cwd.join(word)).unwrap_or_default();
+        self.explain_owners(error, denied, &command, user)
     }
-}
 
-/// The map of a user namespace that somebody else made.
-fn joined_gid_map() -> Option<IdMap> {
-    let text = std::fs::read_to_string("/proc/self/gid_map").ok()?;
-    IdMap::new(map::parse_proc(&text).ok()?).ok()
+    /// On a bind mount the owners are those of the host: who the container's user is there explains a refusal.
+    fn explain_owners(&self, error: Error, denied: bool, path: &Path, user: &ResolvedUser) -> Error {
+        let spec = self.spec;
+        let bound = spec
+            .mounts
+            .iter()
+            .filter(|mount| matches!(mount.kind, MountKind::Bind(_)) && path.starts_with(&mount.target))
+            .max_by_key(|mount| mount.target.components().count());
+        let root = matches!(spec.root, Root::WritableDirectory { .. }).then_some(Path::new("/"));
+        let Some(target) = bound.map(|mount| mount.target.as_path()).or(root).filter(|_| denied) else {
+            return error;
+        };
+        if spec.identity.join.is_some() {
+            return error;
+        }
+        let hint = format!(
+            "`{}` comes from the host, and so do the owners of its files: {}",
+            target.display(),
+            spec.identity.explain(user.uid, user.gid)
+        );
+        let caller = spec.process.account.as_ref().and_then(|account| account.uid);
+        if caller == Some(user.uid) {
+            return error.hint(hint);
+        }
+        error.hint(hint).hint("`--userns image-user` or `--userns keep-id` makes that user the caller")
+    }
 }
 
 /// `--oom-score-adj` for this process and those that it will start.

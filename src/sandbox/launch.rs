@@ -257,6 +257,7 @@ fn launch(
                 device,
                 userns: None,
                 root: &spec.root,
+                owner: spec.identity.owner_without_root(),
                 upper: &upper(spec, directory),
                 stage: &directory.merged(),
                 log: &directory.root_server_log(),
@@ -335,10 +336,13 @@ fn serve_until_ready(
     // A child that failed already has said why, and does not read any more.
     let _ = sandbox.channel.send(&ToChild::Mapped);
     if spec.namespaces.net == Namespace::Private {
-        match sandbox.channel.receive().step(lost)? {
-            Some((FromChild::NetworkOpen, _)) => {}
-            Some((FromChild::Failed(error), _)) => return Err(error),
-            _ => return Err(ended_early(sandbox.pid)),
+        loop {
+            match sandbox.channel.receive().step(lost)? {
+                Some((FromChild::NetworkOpen, _)) => break,
+                Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
+                Some((FromChild::Failed(error), _)) => return Err(error),
+                _ => return Err(ended_early(sandbox.pid)),
+            }
         }
         let cache = network::cache(runtime);
         let runtime_dir = runtime.join(&spec.id);
@@ -390,6 +394,7 @@ fn serve_root(
         device,
         userns: Some(&sandbox.userns),
         root: &spec.root,
+        owner: spec.identity.owner_without_root(),
         upper: &upper(spec, directory),
         stage: &directory.merged(),
         log: &directory.root_server_log(),

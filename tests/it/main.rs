@@ -4,7 +4,14 @@
 
 mod harness;
 
+mod command_line;
+mod exit_codes;
+mod identity;
 mod isolation;
+mod network;
 mod newuidmap_shim;
 mod seccomp_kernel;
 mod seccomp_oracle;
+mod streams;
+mod terminal;
+mod verbs;

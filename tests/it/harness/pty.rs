@@ -48,6 +48,18 @@ impl<'w> Pty<'w> {
         pty
     }
 
+    /// Any program on a terminal of 24 rows and 80 columns.
+    pub fn of(world: &'w Sbx, argv: &[&str]) -> Self {
+        Self::start(world, &argv.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    /// Closes the window: the terminal is gone for the command, which gets SIGHUP.
+    pub fn hang_up(&mut self) {
+        let null = File::open("/dev/null").expect("/dev/null");
+        self.master = null.try_clone().expect("a descriptor");
+        self.terminal = null.into();
+    }
+
     /// Types `text`; `\r` is the Enter key, `\x03` is control-C.
     pub fn send(&mut self, text: &str) {
         self.master.write_all(text.as_bytes()).expect("cannot write to the terminal");
