@@ -97,10 +97,10 @@ impl Inside<'_> {
             self.mount_kernel_file_systems(&inroot)?;
         }
         self.mount_the_rest(&inroot)?;
-        kernel_mounts::mask(&inroot, self.masked(false))?;
         let user = self.user(&inroot)?;
         self.give_volumes(&inroot, &user)?;
         let streams = self.streams(&inroot)?;
+        kernel_mounts::mask(&inroot, self.masked(false))?;
         self.working_directory(&inroot)?;
         root::enter(&inroot)?;
         if self.spec.read_only && self.spec.root != (Root::Host { driver: Driver::Bind }) {
