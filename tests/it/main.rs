@@ -4,6 +4,11 @@
 
 mod harness;
 
+mod devices;
+mod host_image;
+mod hostile_roots;
+mod layers;
+mod mounts;
 mod newuidmap_shim;
 mod seccomp_kernel;
 mod seccomp_oracle;
