@@ -68,7 +68,7 @@ fn host() -> Result<Value> {
     let identity = ids.identity.as_ref();
     let maps = identity.map_or(
         Value::Null,
-        |chosen| json!({ "uidmap": mappings(&chosen.uid_map), "gidmap": mappings(&chosen.gid_map) }),
+        |chosen| json!({ "uidmap": mappings(&chosen.host_uid_map()), "gidmap": mappings(&chosen.host_gid_map()) }),
     );
     let mut host = json!({
         "os": "linux",

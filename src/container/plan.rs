@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::container_options::{ContainerOptions, LogDriver as LogDriverWord};
 use crate::container::capabilities::CapSet;
 use crate::container::spec::{
-    LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
+    Account, LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
 };
 use crate::container::store::Store;
 use crate::container::{device, env, name, namespace, rlimit, security, signal, size, sysctl, volume};
@@ -67,9 +67,15 @@ pub fn container(
     share_masked_proc(&mut namespaces, &mut degraded);
 
     let user = options.user.clone().or_else(|| config.user.clone());
-    let identity = identity(options, &source, user.as_deref(), place, &namespaces, &resolved)?;
+    let host = Host::system();
+    let caller = Caller::current(&host)?;
+    let mut identity =
+        identity(options, (&host, &caller), &source, user.as_deref(), place, &namespaces, &resolved)?;
+    stay_root_without_fuse(options, &source, place.store, &mut identity, &mut degraded);
     if identity.tier == Tier::Single {
-        degraded.extend(identity.notes.iter().cloned());
+        if options.id_tier.is_none() {
+            degraded.push(single_tier_notice(&identity));
+        }
     }
     let mounts = mounts(options)?;
     let cwd = working_directory(options, config)?;
@@ -112,6 +118,7 @@ pub fn container(
             user,
             groups,
             keep_groups,
+            account: options.passwd.then(|| account(&identity, &caller)),
             terminal: options.tty,
             stdin: options.interactive,
             umask: options.umask.as_deref().map(umask).transpose()?,
@@ -231,14 +238,13 @@ fn share_masked_proc(namespaces: &mut Namespaces, degraded: &mut Vec<String>) {
 
 fn identity(
     options: &ContainerOptions,
+    (host, caller): (&Host, &Caller),
     source: &Source,
     user: Option<&str>,
     place: &Place<'_>,
     namespaces: &Namespaces,
     names: &Names<'_>,
 ) -> Result<Identity> {
-    let host = Host::system();
-    let caller = Caller::current(&host)?;
     let in_use = match &options.userns {
         Some(Userns::Auto(_)) => blocks_in_use(place.store),
         _ => Vec::new(),
@@ -255,9 +261,51 @@ fn identity(
         image_user,
         in_use,
     };
-    let mut identity = identity::plan_on(&host, &request, &caller)?;
+    let mut identity = identity::plan_on(host, &request, caller)?;
     join_users_of(&mut identity, options, namespaces, names)?;
     Ok(identity)
+}
+
+/// One line for all reasons; `sbx doctor` has the mends.
+fn single_tier_notice(identity: &Identity) -> String {
+    format!(
+        "one user and one group are mapped, and files of others are stored as the caller's: {} (`sbx doctor` tells \
+         how to mend it)",
+        identity.notes.join("; ")
+    )
+}
+
+/// Root's default is a range of its own below the canonical map, for which layers need fuse-overlayfs; where
+/// that is missing, root is root outside, too, as it is without a range.
+fn stay_root_without_fuse(
+    options: &ContainerOptions,
+    source: &Source,
+    store: &Store,
+    identity: &mut Identity,
+    degraded: &mut Vec<String>,
+) {
+    let asked = options.userns.is_some() || !options.uidmap.is_empty() || !options.gidmap.is_empty();
+    let stacked = !matches!(source, Source::WritableDirectory(_));
+    if asked || identity.nested.is_none() || !stacked {
+        return;
+    }
+    if let Err(missing) = layers::fuse_overlayfs::usable(store.root()) {
+        identity.nested = None;
+        degraded.push(format!(
+            "root's subordinate range is not used, and files that root inside makes are root's outside: {}",
+            missing.causes().join(": ")
+        ));
+    }
+}
+
+/// How the container's account files would name the caller.
+fn account(identity: &Identity, caller: &Caller) -> Account {
+    let uid = match identity.join {
+        None => identity.host_uid_map().to_container(caller.uid),
+        Some(_) => None,
+    };
+    let home = crate::host::paths::home(&crate::host::paths::Surroundings::current()).ok();
+    Account { uid, name: caller.user_name.clone(), home }
 }
 
 /// A namespace of another container belongs to that container's user namespace, which has to be entered.
@@ -293,6 +341,7 @@ fn blocks_in_use(store: &Store) -> Vec<(u32, u32)> {
         .running_ids()
         .iter()
         .filter_map(|id| store.read_spec(id).ok())
+        .filter(|spec| spec.identity.exclusive)
         .filter_map(|spec| spec.identity.nested.map(|nested| nested.blocks()))
         .flatten()
         .collect()

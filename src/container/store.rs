@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -84,6 +84,9 @@ impl Store {
     fn fill(&self, spec: &Spec, directory: &ContainerDirectory) -> Result<()> {
         let failed = || format!("cannot make the container's directory `{}`", directory.path().display());
         make_directory(directory.path()).map_err(|error| no_room(error, failed()))?;
+        // A container whose root is not the caller passes through; the directories above stay closed.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711))
+            .map_err(|error| no_room(error, failed()))?;
         for part in [directory.upper(), directory.work(), directory.merged()] {
             fs::DirBuilder::new().mode(0o755).create(part).map_err(|error| no_room(error, failed()))?;
         }
@@ -282,13 +285,17 @@ fn names_in(directory: &Path) -> Vec<String> {
         .collect()
 }
 
-/// `message` with its cause and, where space has run out, what to do.
+/// `message` with its cause and, where space has run out or nothing may be written, what to do.
 pub fn no_room(error: io::Error, message: String) -> Error {
-    let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
+    let kind = error.raw_os_error();
     let failed = Error::new(message).because(error);
-    if full {
-        failed.hint("free some space there, or keep containers elsewhere with `--root DIR` or SBX_ROOT")
-    } else {
-        failed
+    match kind {
+        Some(libc::ENOSPC | libc::EDQUOT) => {
+            failed.hint("free some space there, or keep containers elsewhere with `--root DIR` or SBX_ROOT")
+        }
+        Some(libc::EROFS | libc::EACCES | libc::EPERM) => {
+            failed.hint("the store has to be writable: name another directory with `--root DIR` or SBX_ROOT")
+        }
+        _ => failed,
     }
 }

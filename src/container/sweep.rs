@@ -1,5 +1,6 @@
 //! Putting in order what a killed monitor left: its processes end, its container is removed or exited.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::container::process::{boot_id, kill_user_namespace};
@@ -14,24 +15,26 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The exit code of a container that was lost: killed.
 const LOST: i32 = 128 + libc::SIGKILL;
 
-/// Looks at every container that is marked as running and puts those in order that nobody looks after.
-/// Cheap when there are none: one lock attempt for each container that does run.
-pub fn sweep(store: &Store) {
+/// Looks at every container that is marked as running and puts those in order that nobody looks after, with
+/// their parts of the user's directory `runtime`. Cheap when there are none: one lock attempt for each container
+/// that does run.
+pub fn sweep(store: &Store, runtime: &Path) {
     for id in store.running_ids() {
         if let Some(claim) = store.claim_abandoned(&id)
-            && let Err(error) = put_in_order(store, &id, &claim)
+            && let Err(error) = put_in_order(store, runtime, &id, &claim)
         {
             log::warn!("cannot clean up after container {}: {error}", id.get(..12).unwrap_or(&id));
         }
     }
 }
 
-fn put_in_order(store: &Store, id: &str, claim: &Claim) -> Result<()> {
+fn put_in_order(store: &Store, runtime: &Path, id: &str, claim: &Claim) -> Result<()> {
     let record = claim.recorded();
     let spec = store.read_spec(id).ok();
     if record.boot_id == boot_id() {
         end_processes(&record, spec.as_ref());
     }
+    let _ = std::fs::remove_dir_all(runtime.join(id));
     match spec {
         Some(spec) if record.started_at.is_some() && !spec.remove_on_exit => {
             let finished = store.directory(id).log().metadata().and_then(|log| log.modified()).ok();

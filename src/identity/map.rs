@@ -199,13 +199,19 @@ impl IdMap {
         Self(lines)
     }
 
-    /// The end of the run of mapped IDs that starts at 0: what `ping_group_range` may open ("0 END").
-    /// None if 0 is not mapped.
-    pub fn last_contiguous_from_zero(&self) -> Option<u32> {
+    /// The first run of mapped IDs, from and to: what `ping_group_range` may open. None if no ID that it takes
+    /// is mapped.
+    pub fn first_contiguous(&self) -> Option<(u32, u32)> {
         let mut inside: Vec<IdRange> = self.0.iter().map(|line| line.inside_range()).collect();
         inside.sort_by_key(|range| range.start);
-        let first = join_adjacent(&inside).into_iter().next().filter(|range| range.start == 0)?;
-        Some((first.end() - 1).min(PING_GROUP_MAX))
+        let first =
+            join_adjacent(&inside).into_iter().next().filter(|range| range.start <= PING_GROUP_MAX)?;
+        Some((first.start, (first.end() - 1).min(PING_GROUP_MAX)))
+    }
+
+    /// The lowest ID inside: who is nearest to root where 0 is not mapped.
+    pub fn lowest_inside(&self) -> Option<u32> {
+        self.0.iter().map(|line| line.inside).min()
     }
 
     /// `container ID 1000 is host ID 100999`: what an owner or a permission error means on the other side.
@@ -395,13 +401,13 @@ mod tests {
 
     #[test]
     fn the_ping_group_range_ends_at_the_first_hole() {
-        assert_eq!(canonical().last_contiguous_from_zero(), Some(65536));
-        assert_eq!(IdMap::single(0, 1000).last_contiguous_from_zero(), Some(0));
-        assert_eq!(IdMap::single(1000, 1000).last_contiguous_from_zero(), None);
+        assert_eq!(canonical().first_contiguous(), Some((0, 65536)));
+        assert_eq!(IdMap::single(0, 1000).first_contiguous(), Some((0, 0)));
+        assert_eq!(IdMap::single(1000, 1000).first_contiguous(), Some((1000, 1000)));
         let unsorted = IdMap::new(vec![line(5, 50, 5), line(0, 90, 5), line(11, 20, 5)]).unwrap();
-        assert_eq!(unsorted.last_contiguous_from_zero(), Some(9));
+        assert_eq!(unsorted.first_contiguous(), Some((0, 9)));
         let everything = IdMap::new(vec![line(0, 0, u32::MAX)]).unwrap();
-        assert_eq!(everything.last_contiguous_from_zero(), Some(2_147_483_647));
+        assert_eq!(everything.first_contiguous(), Some((0, 2_147_483_647)));
     }
 
     #[test]

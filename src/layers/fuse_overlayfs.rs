@@ -53,14 +53,47 @@ pub fn available() -> Result<PathBuf> {
     Ok(program)
 }
 
+/// [`available`], with uppers in `store`.
+///
+/// # Errors
+/// As [`available`], or the store lies on another fuse-overlayfs (a container's own root): that refuses the
+/// attributes which mark directories, and no directory could be made.
+pub fn usable(store: &Path) -> Result<PathBuf> {
+    const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
+    let program = available()?;
+    let on_fuse = rustix::fs::statfs(store).is_ok_and(|status| status.f_type as i64 == FUSE_SUPER_MAGIC);
+    if on_fuse {
+        let mark = c"user.fuseoverlayfs.opaque";
+        match rustix::fs::setxattr(store, mark, b"n", rustix::fs::XattrFlags::empty()) {
+            Err(rustix::io::Errno::PERM) => {
+                return Err(Error::new("cannot stack layers with fuse-overlayfs")
+                    .because(format!(
+                        "`{}` is on a fuse-overlayfs itself, which holds no layers of another",
+                        store.display()
+                    ))
+                    .hint("keep the store on a volume or a tmpfs: `--root DIR` or SBX_ROOT"));
+            }
+            // Without extended attributes it marks directories by files.
+            Err(_) => {}
+            Ok(()) => {
+                let _ = rustix::fs::removexattr(store, mark);
+            }
+        }
+    }
+    Ok(program)
+}
+
 /// Mounts FUSE on `target` in the caller's user and mount namespace and gives the descriptor that a server
 /// has to answer on.
 pub fn mount(target: &Path) -> Result<OwnedFd> {
     let device = rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .step(|| format!("cannot open `{DEVICE}`"))?;
+    // The owner of the mount has to be mapped, and 0 need not be.
     let options = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
-        device.as_fd().as_raw_fd()
+        "fd={},rootmode=40000,user_id={},group_id={},allow_other,default_permissions",
+        device.as_fd().as_raw_fd(),
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw()
     );
     let options = CString::new(options).step(|| "cannot mount FUSE")?;
     rustix::mount::mount(PROGRAM, target, "fuse.fuse-overlayfs", MountFlags::empty(), options.as_c_str())
@@ -75,6 +108,9 @@ pub struct Server<'a> {
     /// The canonical user namespace, joined before the program starts; none: already in it.
     pub userns: Option<&'a File>,
     pub root: &'a Root,
+    /// The user and group that all files seem to have; none: those they have, but for the image `host`, where
+    /// all are root's.
+    pub owner: Option<(u32, u32)>,
     pub upper: &'a Upper,
     /// An empty directory on which the image `host` is staged, in a mount namespace of the server's own.
     pub stage: &'a Path,
@@ -110,7 +146,8 @@ impl Server<'_> {
         // The host's root, owned by an ID that may not be mapped: take the namespace's own root.
         let _ = rustix::thread::set_thread_res_gid(root_gid(), root_gid(), root_gid());
         let _ = rustix::thread::set_thread_res_uid(root_uid(), root_uid(), root_uid());
-        let mut options = self.layers()?;
+        let mut options = self.owners();
+        options.push_str(&self.layers()?);
         let upper = inherited(&self.upper.upper)?;
         let work = inherited(&self.upper.work)?;
         options.push_str(&format!(
@@ -137,6 +174,14 @@ impl Server<'_> {
             .step(|| format!("cannot execute `{}`", self.program.display()))
     }
 
+    fn owners(&self) -> String {
+        match (self.owner, self.root) {
+            (Some((uid, gid)), _) => format!("squash_to_uid={uid},squash_to_gid={gid},"),
+            (None, Root::Host { .. }) => "squash_to_root,".to_owned(),
+            (None, _) => String::new(),
+        }
+    }
+
     /// `lowerdir=`, topmost first, as descriptors that the program inherits.
     fn layers(&self) -> Result<String> {
         let lowers = match self.root {
@@ -149,7 +194,7 @@ impl Server<'_> {
                 .step(|| "cannot detach the mounts of the host")?;
                 host::stage_for_changes(self.stage)?;
                 let stage = inherited(self.stage)?;
-                let options = format!("squash_to_root,lowerdir={}", descriptor_path(&stage));
+                let options = format!("lowerdir={}", descriptor_path(&stage));
                 std::mem::forget(stage);
                 return Ok(options);
             }

@@ -52,7 +52,7 @@ pub enum Choice {
 /// A driver that was asked for and is not to be had, or none that can do what is needed.
 pub fn choose(source: Source, choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Result<Root> {
     match source {
-        Source::Host => host_image(choice, notes),
+        Source::Host => host_image(choice, host.store, notes),
         Source::WritableDirectory(path) => Ok(Root::WritableDirectory { path: directory(&path)? }),
         Source::Directories(paths) => {
             let lowers = paths.iter().map(|path| directory(path)).collect::<Result<Vec<_>>>()?;
@@ -62,8 +62,8 @@ pub fn choose(source: Source, choice: Choice, host: &Host<'_>, notes: &mut Vec<S
     }
 }
 
-fn host_image(choice: Choice, notes: &mut Vec<String>) -> Result<Root> {
-    match (choice, fuse_overlayfs::available()) {
+fn host_image(choice: Choice, store: &Path, notes: &mut Vec<String>) -> Result<Root> {
+    match (choice, fuse_overlayfs::usable(store)) {
         (Choice::Overlay, _) => Err(Error::new("cannot use the driver `overlay` for the image `host`")
             .because("the kernel's overlay does not cross the mounts that the image is made of")
             .hint("leave out `--storage-driver`, or use `--storage-driver fuse-overlayfs`")),
@@ -91,7 +91,7 @@ fn for_directories(
     let remapped = host.identity.nested.is_some();
     match choice {
         Choice::Auto if bare && missing().next().is_none() => Ok(Driver::Bind),
-        Choice::FuseOverlayfs => fuse_overlayfs::available().map(|_| Driver::FuseOverlayfs),
+        Choice::FuseOverlayfs => fuse_overlayfs::usable(host.store).map(|_| Driver::FuseOverlayfs),
         Choice::Overlay if remapped => Err(Error::new("cannot use the driver `overlay` with this ID map")
             .because("the kernel refuses ID-mapped layers to a user namespace")
             .hint(
@@ -107,7 +107,7 @@ fn for_directories(
             if !remapped && reason.is_none() {
                 return Ok(Driver::Overlay);
             }
-            match (fuse_overlayfs::available(), reason) {
+            match (fuse_overlayfs::usable(host.store), reason) {
                 (Ok(_), Some(reason)) => {
                     notes.push(format!("fuse-overlayfs stacks the layers: {reason}"));
                     Ok(Driver::FuseOverlayfs)

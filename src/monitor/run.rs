@@ -14,6 +14,7 @@ use crate::container::sweep;
 use crate::error::{Error, Result, Step};
 use crate::monitor::message::{ToClient, ToMonitor};
 use crate::monitor::{Job, files, guard, log, output};
+use crate::network;
 use crate::sandbox::launch::{self, Sandbox};
 use crate::sys::process::{reap_any, send_signal, wait_for};
 use crate::sys::terminal::{next_signal, signal_descriptor};
@@ -26,30 +27,29 @@ pub(super) fn run(job: Job<'_>) {
         let record = store.running_record(id)?;
         record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
     };
-    let request = launch::Request { spec, directory, runtime, stdio, init_of: &init_of };
-    let started = leave_the_callers_world()
-        .and_then(|()| files::write(store, spec, directory, runtime))
-        .and_then(|()| launch::prepare(request))
-        .and_then(|sandbox| {
-            let mut watch = Watch {
-                spec,
-                sandbox,
-                guard: None,
-                control: Some(&control),
-                streams,
-                log: None,
-                stop_at: None,
-                deadline: None,
-            };
-            match watch.release(directory, &claim, terminal_client) {
-                Ok(()) => Ok(watch),
-                Err(error) => {
-                    watch.sandbox.end();
-                    watch.end_guard();
-                    Err(error)
-                }
+    let meanwhile = || files::write(store, spec, directory, runtime);
+    let request =
+        launch::Request { spec, directory, runtime, stdio, init_of: &init_of, meanwhile: &meanwhile };
+    let started = leave_the_callers_world().and_then(|()| launch::prepare(request)).and_then(|sandbox| {
+        let mut watch = Watch {
+            spec,
+            sandbox,
+            guard: None,
+            control: Some(&control),
+            streams,
+            log: None,
+            stop_at: None,
+            deadline: None,
+        };
+        match watch.release(directory, &claim, terminal_client) {
+            Ok(()) => Ok(watch),
+            Err(error) => {
+                watch.sandbox.end();
+                watch.end_guard();
+                Err(error)
             }
-        });
+        }
+    });
     let mut watch = match started {
         Ok(watch) => watch,
         Err(error) => {
@@ -128,7 +128,12 @@ impl Watch<'_> {
             let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         }
         self.guard = Some(guard::start(self.sandbox.pidfd.as_fd(), claim.descriptor(), also)?);
-        let servers = [self.sandbox.root_server, self.sandbox.network.as_ref().map(|helper| helper.pid())];
+        let network = self.sandbox.network.as_ref();
+        let servers = [
+            self.sandbox.root_server,
+            network.map(network::Helper::pid),
+            network.and_then(network::Helper::relay_pid),
+        ];
         claim.record(&Running {
             boot_id: boot_id(),
             monitor: ProcessRef::of(std::process::id().cast_signed()),
@@ -138,6 +143,9 @@ impl Watch<'_> {
             userns: also.unwrap_or(0),
             started_at: Some(Utc::now().seconds()),
         })?;
+        for notice in self.sandbox.notices.drain(..) {
+            let _ = control.send(&ToClient::Notice(notice));
+        }
         self.sandbox.go()?;
         self.deadline = self.spec.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let _ = control.send(&ToClient::Started { pid: self.sandbox.pid });
@@ -152,15 +160,21 @@ impl Watch<'_> {
 
     /// Serves streams, signals and requests until the first process has ended; its exit code.
     fn until_the_end(&mut self) -> i32 {
-        let signals = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE];
+        let signals =
+            [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ];
         let Ok(signals) = signal_descriptor(&signals) else {
             return wait_for(self.sandbox.pid).unwrap_or(125);
         };
         loop {
+            let mut lost = Vec::new();
             while let Some((pid, code)) = reap_any() {
                 if pid == self.sandbox.pid {
                     return code;
                 }
+                lost.extend(self.sandbox.reaped(pid));
+            }
+            for notice in lost {
+                let _ = self.control.map(|control| control.send(&ToClient::Notice(notice)));
             }
             let mut polled = vec![PollFd::new(&signals, PollFlags::IN)];
             if let Some(control) = self.control {
@@ -173,7 +187,7 @@ impl Watch<'_> {
                 }
             }
             let wait = self.next_deadline().map(until);
-            let _ = poll(&mut polled, wait.as_ref());
+            let _ = crate::sys::memory::poll_idly(&mut polled, wait.as_ref());
             let asked = self.control.is_some() && !polled[1].revents().is_empty();
             let signalled = !polled[0].revents().is_empty();
             let moved = polled[first_stream..].iter().any(|fd| !fd.revents().is_empty());
@@ -182,6 +196,7 @@ impl Watch<'_> {
                 for stream in &mut self.streams {
                     stream.advance(&mut self.log);
                 }
+                self.notice_deaf_client();
             }
             if signalled {
                 while let Some(signal) = next_signal(signals.as_fd()) {
@@ -194,6 +209,26 @@ impl Watch<'_> {
                 self.serve_client();
             }
             self.keep_deadlines();
+        }
+    }
+
+    /// A client whose own output was closed (`| head -1`) passes that on. One that was killed does not: what
+    /// the container says while it is asked to stop belongs in the log.
+    fn notice_deaf_client(&mut self) {
+        let connected = self.control.is_some_and(|control| !has_hung_up(control));
+        let mut terminal_lost = false;
+        for stream in &mut self.streams {
+            if stream.client_went_deaf() && connected {
+                if self.spec.process.terminal {
+                    terminal_lost = true;
+                } else {
+                    stream.close();
+                }
+            }
+        }
+        if terminal_lost {
+            // The client holds the terminal open for keys, so that closing it here would tell nobody.
+            self.stop();
         }
     }
 
@@ -229,8 +264,13 @@ impl Watch<'_> {
 
     /// The first process is gone: everything else of the container goes, and its output is delivered.
     fn finish(&mut self) {
+        if let Some(control) = self.control {
+            let _ = control.send(&ToClient::Ended);
+        }
         if self.spec.namespaces.pid != Namespace::Private && self.spec.identity.join.is_none() {
-            while reap_any().is_some() {}
+            while let Some((pid, _)) = reap_any() {
+                self.sandbox.reaped(pid);
+            }
             if let Ok(metadata) = self.sandbox.userns.metadata() {
                 kill_user_namespace(metadata.ino());
             }
@@ -249,6 +289,12 @@ impl Watch<'_> {
             let _ = wait_for(guard);
         }
     }
+}
+
+fn has_hung_up(channel: &crate::sys::channel::Channel) -> bool {
+    let mut polled = [PollFd::new(channel, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
 }
 
 fn until(deadline: Instant) -> Timespec {

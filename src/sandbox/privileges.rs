@@ -6,7 +6,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 use crate::container::capabilities::CapSet;
 use crate::container::user::ResolvedUser;
 use crate::error::{Error, Result, Step};
-use crate::identity::Identity;
+use crate::identity::{Identity, Tier};
 use crate::seccomp::bpf::Instruction;
 
 /// Everything that is given up, in one value.
@@ -43,6 +43,38 @@ pub fn drop_to(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
     Ok(())
 }
 
+/// Refuses a user whom the map does not have, before anything is started for them. What a joined namespace
+/// maps is the kernel's to say.
+pub fn check_mapped(user: &ResolvedUser, identity: &Identity) -> Result<()> {
+    if identity.join.is_some() {
+        return Ok(());
+    }
+    let (users, groups) = (identity.inner_uid_map(), identity.inner_gid_map());
+    // Where setgroups is denied the list is left as it is.
+    let more = if identity.deny_setgroups { &[] } else { user.groups.as_slice() };
+    let ids = std::iter::once(("uid", "uidmap", user.uid, users))
+        .chain(std::iter::once(("gid", "gidmap", user.gid, groups)))
+        .chain(more.iter().map(|gid| ("gid", "gidmap", *gid, groups)));
+    for (what, flag, id, map) in ids {
+        if map.to_host(id).is_some() {
+            continue;
+        }
+        let mapped: Vec<String> = map.0.iter().map(|line| line.inside_range().to_string()).collect();
+        let failed = Error::new(format!("cannot run as {what} {id}"))
+            .because(format!("it is not mapped into the container, which has {}", mapped.join(", ")));
+        return Err(match identity.tier {
+            Tier::Single => failed.hint(format!(
+                "`--userns keep-id:{what}={id}` makes the caller that one; a range of subordinate IDs maps all \
+                 (`sbx doctor` tells how to get one)"
+            )),
+            _ => failed.hint(format!(
+                "choose another with `--user`, or map it: `--userns keep-id:{what}={id}` or `--{flag}`"
+            )),
+        });
+    }
+    Ok(())
+}
+
 fn install(program: Option<&[Instruction]>) -> Result<()> {
     let Some(program) = program else { return Ok(()) };
     crate::sys::seccomp::install(program).map_err(|error| {
@@ -68,27 +100,25 @@ fn limit_bounding_set(keep: CapSet) -> Result<()> {
     Ok(())
 }
 
+/// Who made a user namespace that is joined may have ruled setgroups(2) out (user_namespaces(7)).
+fn setgroups_denied() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
+}
+
 fn switch_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
     let user = privileges.user;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     if !privileges.keep_groups && !identity.deny_setgroups {
         let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-        rustix::thread::set_thread_groups(&groups).map_err(|error| {
-            Error::new("cannot set the supplementary groups")
-                .because(error)
-                .hint("every group of the user has to be in the gid map")
-        })?;
-    }
-    let unmapped = |what: &str, id: u32, error: rustix::io::Errno| {
-        let failed = Error::new(format!("cannot run as {what} {id}")).because(error);
-        match error {
-            rustix::io::Errno::INVAL => failed.hint(format!(
-                "{what} {id} is not mapped into the container (`sbx info` shows the map); a subordinate range, or \
-                 `--userns keep-id:{what}={id}`, would map it"
-            )),
-            _ => failed,
+        match rustix::thread::set_thread_groups(&groups) {
+            Err(rustix::io::Errno::PERM) if identity.join.is_some() && setgroups_denied() => {}
+            outcome => outcome.map_err(|error| {
+                Error::new("cannot set the supplementary groups")
+                    .because(error)
+                    .hint("every group of the user has to be in the gid map")
+            })?,
         }
-    };
-    rustix::thread::set_thread_res_gid(gid, gid, gid).map_err(|error| unmapped("gid", user.gid, error))?;
-    rustix::thread::set_thread_res_uid(uid, uid, uid).map_err(|error| unmapped("uid", user.uid, error))
+    }
+    rustix::thread::set_thread_res_gid(gid, gid, gid).step(|| format!("cannot run as gid {}", user.gid))?;
+    rustix::thread::set_thread_res_uid(uid, uid, uid).step(|| format!("cannot run as uid {}", user.uid))
 }

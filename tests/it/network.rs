@@ -1,0 +1,7 @@
+//! The network of a container: what it reaches, what reaches it, and what it is told when it can't have one.
+
+mod helpers;
+mod inside;
+mod outer;
+mod refused;
+mod shared;
