@@ -86,11 +86,16 @@ pub fn container(
             .chain(mounts.iter().map(|mount| mount.target.as_path()))
             .chain([cwd.as_path()])
             .collect();
+        let mut generated = vec!["/etc/resolv.conf", "/etc/hostname"];
+        if !options.no_hosts {
+            generated.push("/etc/hosts");
+        }
         let host = layers::Host {
             store: place.store.root(),
             identity: &identity,
             read_only: options.read_only,
             mount_points: &points,
+            generated: &generated,
         };
         layers::choose(source, options.storage_driver, &host, &mut degraded)?
     };

@@ -5,9 +5,14 @@
 mod harness;
 
 mod command_line;
+mod devices;
 mod exit_codes;
+mod host_image;
+mod hostile_roots;
 mod identity;
 mod isolation;
+mod layers;
+mod mounts;
 mod network;
 mod newuidmap_shim;
 mod readme;
