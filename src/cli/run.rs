@@ -10,6 +10,7 @@ use crate::container::store::Store;
 use crate::container::sweep;
 use crate::error::{Error, Result, Step};
 use crate::host::paths;
+use crate::identity::Userns;
 use crate::image;
 use crate::monitor;
 
@@ -61,6 +62,9 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
         log::info!("{note}");
     }
     let place = Place { store: &store, runtime: &runtime };
+    // Held until the choice stands in the spec.
+    let choice =
+        matches!(options.userns, Some(Userns::Auto(_))).then(|| store.lock_choice_of_ids()).transpose()?;
     let spec = plan::container(&options, source, &config, command, &place)?;
     for notice in &spec.degraded {
         log::warn!("{notice}");
@@ -73,14 +77,18 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     let cidfile = options.cidfile.as_ref().map(|path| write_cidfile(path, &spec.id)).transpose()?;
     let started = store.create(&spec).or_else(|error| {
         // The name may be that of a container whose monitor was killed.
-        sweep::sweep(&store);
+        sweep::sweep(&store, &runtime.path);
         store.create(&spec).map_err(|_| error)
     });
+    drop(choice);
     let (claim, directory) = started.inspect_err(|_| remove_cidfile(cidfile))?;
     let connection = monitor::start(&store, &runtime.path, &spec, &directory, claim, client::caller_size())
-        .inspect_err(|_| remove_cidfile(cidfile))?;
+        .inspect_err(|_| {
+        remove_cidfile(cidfile);
+        sweep::sweep(&store, &runtime.path);
+    })?;
     // Beside the monitor's work, and before this process has threads.
-    sweep::sweep(&store);
+    sweep::sweep(&store, &runtime.path);
     client::serve(connection, &serving)
 }
 

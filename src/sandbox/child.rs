@@ -45,6 +45,7 @@ pub struct Inside<'a> {
 impl Inside<'_> {
     /// Becomes the container's command, or says why not and ends.
     pub fn run(self) -> ! {
+        let _ = rustix::thread::set_name(c"sbx-child");
         let error = match self.set_up() {
             Ok(user) => self.execute(&user),
             Err(error) => error,

@@ -10,8 +10,12 @@ use crate::sys::terminal::{next_signal, signal_descriptor};
 
 /// Forks: the child returns and executes the command; the parent stays as PID 1 and never returns.
 pub fn stay_behind(terminal: bool) -> Result<()> {
+    let init = std::process::id();
     match fork().step(|| "cannot start the command below init")? {
         Fork::Child => {
+            // Where the PID namespace is the host's, init's end does not end the others, and until the exec
+            // nobody outside can see which namespaces this process is in.
+            process::die_with_parent(init).step(|| "cannot bind the command to init")?;
             let own = rustix::process::getpid();
             let _ = rustix::process::setpgid(Some(own), Some(own));
             if terminal {
