@@ -30,13 +30,11 @@ const TITLES: Titles<'_> = &[
 /// Those that run, or with `--all` those that ended, too. Whether one runs is asked of the kernel. Fields for
 /// templates: ID, Image, Command, CreatedAt, RunningFor, Status, State, ExitCode, Pid, Ports, Names, Labels.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:
+#[command(after_help = "Examples:
   sbx ps
   sbx ps -a --no-trunc
   sbx ps -a --format '{{.Names}}\\t{{.Status}}'
-  sbx rm $(sbx ps -aq)"
-)]
+  sbx rm $(sbx ps -aq)")]
 pub struct PsArgs {
     /// List containers that ended, too
     #[arg(short, long)]

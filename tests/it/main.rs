@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod kills;
 mod newuidmap_shim;
 mod seccomp_kernel;
 mod seccomp_oracle;
