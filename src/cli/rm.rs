@@ -83,14 +83,16 @@ fn remove(store: &Store, runtime: &Path, word: &str, force: bool) -> Result<bool
         if error.code() != RUNNING {
             return Err(error.while_doing(failed()).exit_code(EXIT_SBX));
         }
-        if !force {
+        let record = store.record_of(&id).unwrap_or_default();
+        // A lock without a monitor is that of another command that removes it, or has just made it.
+        if !force && record.monitor.is_some() {
             return Err(error.while_doing(failed()).hint(format!("remove it by force: `sbx rm -f {word}`")));
         }
         if Instant::now() > until {
             return Err(error.while_doing(failed()).because("it does not end").exit_code(EXIT_SBX));
         }
         // One that is still being set up is killed as soon as its command runs.
-        if let Some(init) = store.record_of(&id).and_then(|record| record.init) {
+        if let Some(init) = record.init.filter(|_| force) {
             init.kill(Duration::from_millis(100));
         }
         std::thread::sleep(Duration::from_millis(2));

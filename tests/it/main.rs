@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod concurrency;
 mod kills;
 mod newuidmap_shim;
 mod seccomp_kernel;
