@@ -11,14 +11,14 @@ pub mod rm;
 pub mod run;
 pub mod unshare;
 mod unsupported;
+mod usage;
 pub mod version;
 
 use std::path::PathBuf;
 
-use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::error::{EXIT_SBX, Error, Result};
+use crate::error::{Error, Result};
 
 /// Containers for people without root: a command in a world of its own, with one binary and no daemon.
 #[derive(Debug, Parser)]
@@ -57,6 +57,7 @@ pub struct Global {
         global = true,
         value_name = "LEVEL",
         default_value = "warn",
+        value_parser = log_level,
         help_heading = "Global options"
     )]
     pub log_level: log::LevelFilter,
@@ -83,7 +84,7 @@ enum Verb {
 pub fn main() -> Result<u8> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage::answer(&error),
     };
     start_log(cli.global.log_level);
     crate::sys::process::tame_signals();
@@ -109,38 +110,17 @@ pub(crate) fn command() -> clap::Command {
     Cli::command()
 }
 
-/// Help and version are answers; everything else is an error of the caller's words.
-fn usage(error: &clap::Error) -> Result<u8> {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = error.print();
-            Ok(0)
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            // Help was not asked for, but is what somebody needs who types `sbx` alone.
-            let _ = error.print();
-            Ok(if std::env::args_os().len() <= 1 { 0 } else { EXIT_SBX })
-        }
-        ErrorKind::UnknownArgument => Err(unsupported::explain(error).unwrap_or_else(|| rephrase(error))),
-        _ => Err(rephrase(error)),
+/// podman's words; those for what is worse than an error mean errors.
+fn log_level(text: &str) -> Result<log::LevelFilter> {
+    match text.to_ascii_lowercase().as_str() {
+        "panic" | "fatal" | "error" => Ok(log::LevelFilter::Error),
+        "warn" | "warning" => Ok(log::LevelFilter::Warn),
+        "info" => Ok(log::LevelFilter::Info),
+        "debug" => Ok(log::LevelFilter::Debug),
+        "trace" => Ok(log::LevelFilter::Trace),
+        _ => Err(Error::new(format!("cannot use `--log-level {text}`"))
+            .hint("there are: error, warn, info, debug, trace")),
     }
-}
-
-/// clap's text in the shape of all other errors.
-fn rephrase(error: &clap::Error) -> Error {
-    let text = error.render().to_string();
-    let mut parts = text.trim_start_matches("error: ").split("\n\n");
-    let message = parts.next().unwrap_or("cannot understand the command line").trim().replace('\n', " ");
-    let mut rephrased = Error::new(message);
-    for part in parts {
-        let part = part.trim();
-        if let Some(tip) = part.strip_prefix("tip: ") {
-            rephrased = rephrased.hint(tip.split_whitespace().collect::<Vec<_>>().join(" "));
-        } else if let Some(usage) = part.strip_prefix("Usage: ") {
-            rephrased = rephrased.hint(format!("usage: `{usage}`; more with `--help`"));
-        }
-    }
-    rephrased
 }
 
 fn start_log(level: log::LevelFilter) {

@@ -74,6 +74,9 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
         terminal: spec.process.terminal,
         signal_proxy: args.sig_proxy,
     };
+    if serving.terminal && serving.stdin && !client::is_terminal() {
+        log::warn!("the input device is not a TTY: `-t` and `-i` might not work together as expected");
+    }
     let cidfile = options.cidfile.as_ref().map(|path| write_cidfile(path, &spec.id)).transpose()?;
     let started = store.create(&spec).or_else(|error| {
         // The name may be that of a container whose monitor was killed.
@@ -89,7 +92,12 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     })?;
     // Beside the monitor's work, and before this process has threads.
     sweep::sweep(&store, &runtime.path);
-    client::serve(connection, &serving)
+    let outcome = client::serve(connection, &serving);
+    if options.rm || outcome.is_err() {
+        // The file goes with the container (podman-run(1), --cidfile).
+        remove_cidfile(cidfile);
+    }
+    outcome
 }
 
 fn write_cidfile<'a>(path: &'a std::path::Path, id: &str) -> Result<&'a std::path::Path> {

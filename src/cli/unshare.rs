@@ -4,7 +4,7 @@ use std::ffi::{CString, OsString};
 use std::os::unix::ffi::OsStrExt;
 
 use crate::cli::Global;
-use crate::error::{Error, Result, Step};
+use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_INVOKABLE, Error, Result, Step};
 use crate::identity::{self, Caller, Host, Tier};
 use crate::sandbox::userns;
 
@@ -38,20 +38,13 @@ pub fn execute(args: UnshareArgs, _global: &Global) -> Result<u8> {
         .map(|word| CString::new(word.as_bytes()))
         .collect::<Result<Vec<_>, _>>()
         .step(|| "cannot run the command")?;
-    // Keys of the terminal reach both processes; the command decides what they mean.
-    let ignored = [nix::sys::signal::Signal::SIGINT, nix::sys::signal::Signal::SIGQUIT];
-    let mask = nix::sys::signal::SigSet::from_iter(ignored);
-    mask.thread_block().step(|| "cannot block signals")?;
-    let code = userns::run_in(&identity, || {
-        crate::sys::process::reset_signals();
-        let errno = match nix::unistd::execvp(&words[0], &words) {
-            Err(errno) => errno,
-            Ok(never) => match never {},
-        };
-        let code = if errno == nix::Error::ENOENT { 127 } else { 126 };
-        let error = Error::new(format!("cannot execute `{}`", command[0].display())).because(errno);
-        eprint!("{}", error.report());
-        code
-    })?;
-    Ok(u8::try_from(code).unwrap_or(crate::error::EXIT_SBX))
+    // This process itself becomes the command, so that signals, job control and the exit code are its own.
+    userns::become_root_of_new(&identity)?;
+    crate::sys::process::reset_signals();
+    let errno = match nix::unistd::execvp(&words[0], &words) {
+        Err(errno) => errno,
+        Ok(never) => match never {},
+    };
+    let code = if errno == nix::Error::ENOENT { EXIT_NOT_FOUND } else { EXIT_NOT_INVOKABLE };
+    Err(Error::new(format!("cannot execute `{}`", command[0].display())).because(errno).exit_code(code))
 }

@@ -7,46 +7,132 @@ use crate::error::Error;
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
 const DETACHED: &str = "sbx runs containers in the foreground only, so far";
 const IMAGES: &str = "there is no image store yet: the sources of a root are `host` and `--rootfs`";
+const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
+const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
+const SECRETS: &str = "there is no store of secrets: bind a file with `-v FILE:/run/secrets/NAME:ro`";
+const HEALTH: &str = "health checks are of use for containers in the background, which are not there yet";
+const PORTS: &str = "the sources of today expose no ports: publish each with `-p`";
+const STREAMS: &str = "the streams of a container in the foreground are always the caller's";
 
-const KNOWN: &[(&str, &str)] = &[
-    ("--detach", DETACHED),
-    ("-d", DETACHED),
-    ("--restart", DETACHED),
-    ("--health-cmd", DETACHED),
-    ("--detach-keys", DETACHED),
-    ("--memory", LIMITS),
-    ("-m", LIMITS),
-    ("--memory-swap", LIMITS),
-    ("--memory-reservation", LIMITS),
-    ("--cpus", LIMITS),
-    ("--cpu-shares", LIMITS),
-    ("--cpu-quota", LIMITS),
-    ("--cpu-period", LIMITS),
-    ("--cpuset-cpus", LIMITS),
-    ("--cpuset-mems", LIMITS),
-    ("--pids-limit", LIMITS),
-    ("--blkio-weight", LIMITS),
-    ("--cgroup-parent", LIMITS),
-    ("--cgroups", LIMITS),
-    ("--pull", IMAGES),
-    ("--platform", IMAGES),
-    ("--arch", IMAGES),
-    ("--volumes-from", "there are no named volumes yet: bind a directory with `-v /path:/path`"),
-    ("--publish-all", "the sources of today expose no ports: publish each with `-p`"),
-    ("-P", "the sources of today expose no ports: publish each with `-p`"),
-    ("--ip", "an address can be chosen on bridge networks only, which are not there yet"),
-    ("--ip6", "an address can be chosen on bridge networks only, which are not there yet"),
-    ("--network-alias", "names between containers need bridge networks, which are not there yet"),
-    ("--link", "names between containers need bridge networks, which are not there yet"),
-    ("--pod", "there are no pods: share namespaces with `--net container:ID` and its like"),
-    ("--oom-kill-disable", "it is a setting of cgroup v1, which cannot be used without root"),
-    ("--kernel-memory", "it is a setting of cgroup v1, which cannot be used without root"),
+/// Sorted by reason: what is missing today, then what will never be there.
+const KNOWN: &[(&str, &[&str])] = &[
+    (DETACHED, &["--detach", "-d", "--restart", "--detach-keys", "--sdnotify"]),
+    (
+        HEALTH,
+        &[
+            "--health-cmd",
+            "--health-interval",
+            "--health-log-destination",
+            "--health-max-log-count",
+            "--health-max-log-size",
+            "--health-on-failure",
+            "--health-retries",
+            "--health-start-interval",
+            "--health-start-period",
+            "--health-startup-cmd",
+            "--health-startup-interval",
+            "--health-startup-retries",
+            "--health-startup-success",
+            "--health-startup-timeout",
+            "--health-timeout",
+            "--no-healthcheck",
+        ],
+    ),
+    (
+        LIMITS,
+        &[
+            "--memory",
+            "-m",
+            "--memory-swap",
+            "--memory-swappiness",
+            "--memory-reservation",
+            "--cpus",
+            "--cpu-count",
+            "--cpu-percent",
+            "--cpu-shares",
+            "-c",
+            "--cpu-quota",
+            "--cpu-period",
+            "--cpu-rt-period",
+            "--cpu-rt-runtime",
+            "--cpuset-cpus",
+            "--cpuset-mems",
+            "--pids-limit",
+            "--blkio-weight",
+            "--blkio-weight-device",
+            "--device-read-bps",
+            "--device-read-iops",
+            "--device-write-bps",
+            "--device-write-iops",
+            "--device-cgroup-rule",
+            "--io-maxbandwidth",
+            "--io-maxiops",
+            "--cgroup-parent",
+            "--cgroup-conf",
+            "--cgroups",
+        ],
+    ),
+    (
+        IMAGES,
+        &[
+            "--pull",
+            "--platform",
+            "--arch",
+            "--os",
+            "--variant",
+            "--authfile",
+            "--cert-dir",
+            "--creds",
+            "--decryption-key",
+            "--disable-content-trust",
+            "--image-volume",
+            "--retry",
+            "--retry-delay",
+            "--rmi",
+            "--signature-policy",
+            "--tls-verify",
+            "--use-api-socket",
+        ],
+    ),
+    (
+        "there are no named volumes yet: bind a directory with `-v /path:/path`",
+        &["--volumes-from", "--volume-driver", "--storage-opt"],
+    ),
+    (PORTS, &["--publish-all", "-P", "--expose"]),
+    (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
+    (SECRETS, &["--secret"]),
+    (
+        "there are no pods: share namespaces with `--net container:ID` and its like",
+        &["--pod", "--pod-id-file", "--infra", "--requires", "--init-ctr"],
+    ),
+    (STREAMS, &["--attach", "-a", "--preserve-fds", "--preserve-fd"]),
+    ("a name is free again as soon as its container is removed: `--rm`", &["--replace"]),
+    ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
+    (CGROUP_V1, &["--oom-kill-disable", "--kernel-memory"]),
+    ("`--userns auto`, `--uidmap` and `--gidmap` give ranges", &["--subuidname", "--subgidname"]),
+    ("the log is a file beside the container, without options", &["--log-opt"]),
+    ("labels are set one by one", &["--label-file"]),
+    (
+        "the caller's environment is passed on by name: `-e NAME`",
+        &["--env-host", "--env-merge", "--unsetenv", "--unsetenv-all", "--http-proxy"],
+    ),
+    ("devices of the host are brought in one by one with `--device`", &["--gpus"]),
+    ("the init of `--init` is part of sbx", &["--init-path"]),
+    ("sbx has no runtime of another program below it", &["--runtime", "--isolation"]),
+    (
+        "the entries of /etc/passwd, /etc/hosts and /etc/hostname are sbx's own",
+        &["--passwd", "--passwd-entry", "--group-entry", "--hostuser", "--no-hostname", "--hosts-file"],
+    ),
+    ("the time zone of the container is its root's own: `-e TZ=…`", &["--tz"]),
+    ("systemd needs a delegated control group, which sbx does not manage yet", &["--systemd"]),
+    ("there is no cache shared between machines to be told apart", &["--rdt-class", "--intel-rdt-closid"]),
+    ("hardware and personality are the host's", &["--personality"]),
 ];
 
 /// Why the option that clap does not know is not there, where there is something to say.
 pub fn explain(error: &clap::Error) -> Option<Error> {
     let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else { return None };
     let bare = option.split('=').next().unwrap_or(option);
-    let (_, reason) = KNOWN.iter().find(|(name, _)| *name == bare)?;
+    let (reason, _) = KNOWN.iter().find(|(_, names)| names.contains(&bare))?;
     Some(Error::new(format!("the option `{bare}` is not supported")).because(reason))
 }

@@ -1,16 +1,25 @@
 //! The caller's side of a container: terminal, streams, signals, exit code.
 //!
-//! By the time a client runs its threads the monitor has been forked; the client itself forks no more.
+//! The first thread waits for signals and for the monitor; each stream is copied by a thread of its own. By
+//! the time they start the monitor has been forked; the client itself forks no more.
 
 mod signals;
 mod streams;
 mod terminal;
 
-use crate::error::{Error, Result, Step};
-use crate::monitor::Connection;
-use crate::monitor::message::ToClient;
+use std::os::fd::{AsFd, OwnedFd};
 
-pub use terminal::caller_size;
+use rustix::event::{PollFd, PollFlags};
+
+use crate::error::{EXIT_SBX, Error, Result, Step};
+use crate::monitor::Connection;
+use crate::monitor::message::{ToClient, ToMonitor};
+use crate::sys::channel::Channel;
+use crate::sys::terminal::next_signal;
+use signals::Action;
+use terminal::Terminal;
+
+pub use terminal::{caller_size, is_terminal};
 
 /// What the caller wants of the container's streams.
 pub struct Options {
@@ -26,46 +35,145 @@ pub struct Options {
 /// Why it never started, or that its monitor was killed.
 pub fn serve(connection: Connection, options: &Options) -> Result<u8> {
     let Connection { monitor, control, stdin, stdout, stderr } = connection;
-    let control = std::sync::Arc::new(control);
-    signals::forward(&control, options)?;
-    let mut outputs = Vec::new();
-    if let Some(stdout) = stdout {
-        outputs.push(streams::copy_out(stdout, rustix::stdio::stdout()));
+    // Before the first thread, so that every thread inherits the mask and the signals come here alone.
+    let signals = signals::catch().step(|| "cannot catch signals")?;
+    let (all_written, writing) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
+    for (from, to) in [(stdout, rustix::stdio::stdout()), (stderr, rustix::stdio::stderr())] {
+        if let Some(from) = from {
+            streams::copy_out(from, to, writing.try_clone().step(|| "cannot make a pipe")?);
+        }
     }
-    if let Some(stderr) = stderr {
-        outputs.push(streams::copy_out(stderr, rustix::stdio::stderr()));
-    }
+    drop(writing);
     if let Some(stdin) = stdin {
         streams::copy_in(stdin);
     }
-    let mut raw = None;
-    let outcome = loop {
-        let message = control.receive().step(|| "cannot talk to the container's monitor")?;
-        match message {
-            Some((ToClient::Started { .. }, _)) => {}
-            Some((ToClient::Terminal, Some(master))) => {
-                raw = terminal::take_over(master, options.stdin)?;
+    let mut client =
+        Client { control, options, terminal: None, commands_signals: options.signal_proxy, outcome: None };
+    client.until_the_end(&signals, &all_written);
+    drop(client.terminal);
+    // What the monitor has said last it says at its end.
+    let _ = crate::sys::process::wait_for(monitor);
+    client.outcome.unwrap_or_else(|| Err(monitor_killed()))
+}
+
+struct Client<'a> {
+    control: Channel,
+    options: &'a Options,
+    /// The caller's terminal while the container has it.
+    terminal: Option<Terminal>,
+    /// Whether signals are meant for the command: while it runs, and with `--sig-proxy`.
+    commands_signals: bool,
+    outcome: Option<Result<u8>>,
+}
+
+impl Client<'_> {
+    /// Serves signals and the monitor, and once the container has ended, waits for its output to be taken.
+    fn until_the_end(&mut self, signals: &OwnedFd, all_written: &OwnedFd) {
+        loop {
+            let awaited = if self.outcome.is_none() { self.control.as_fd() } else { all_written.as_fd() };
+            let mut polled =
+                [PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(awaited, PollFlags::IN)];
+            if crate::sys::memory::poll_idly(&mut polled, None).is_err() {
+                continue;
             }
-            Some((ToClient::Terminal, None)) => {}
-            Some((ToClient::Failed(error), _)) => break Err(error),
+            let [signalled, arrived] = polled.map(|fd| !fd.revents().is_empty());
+            if signalled {
+                while let Some(signal) = next_signal(signals.as_fd()) {
+                    self.signalled(signal);
+                }
+            }
+            if arrived {
+                if self.outcome.is_some() {
+                    return;
+                }
+                self.outcome = self.told();
+            }
+        }
+    }
+
+    /// The monitor's next message, and the outcome where it is the last.
+    fn told(&mut self) -> Option<Result<u8>> {
+        let message = match self.control.receive().step(|| "cannot talk to the container's monitor") {
+            Ok(message) => message,
+            Err(error) => return Some(Err(error)),
+        };
+        match message {
+            Some((ToClient::Started { .. } | ToClient::Terminal, None)) => None,
+            Some((ToClient::Started { .. }, Some(_))) => None,
+            Some((ToClient::Terminal, Some(master))) => {
+                match Terminal::take_over(master, self.options.stdin) {
+                    Ok(terminal) => {
+                        self.terminal = Some(terminal);
+                        None
+                    }
+                    Err(error) => Some(Err(error)),
+                }
+            }
+            Some((ToClient::Ended, _)) => {
+                self.commands_signals = false;
+                None
+            }
+            Some((ToClient::Notice(notice), _)) => {
+                log::warn!("{notice}");
+                None
+            }
+            Some((ToClient::Failed(error), _)) => Some(Err(error)),
             Some((ToClient::Exited { code, error }, _)) => {
+                self.commands_signals = false;
                 if let Some(error) = error {
                     log::warn!("the container ended, but not all could be put in order: {error}");
                 }
-                break Ok(u8::try_from(code).unwrap_or(crate::error::EXIT_SBX));
+                Some(Ok(u8::try_from(code).unwrap_or(EXIT_SBX)))
             }
-            None => {
-                break Err(Error::new("the monitor of the container was killed")
-                    .because("it ended without saying how the container did")
-                    .hint("the container is ended; the next command of sbx cleans up after it"));
+            None => Some(Err(monitor_killed())),
+        }
+    }
+
+    fn signalled(&mut self, signal: i32) {
+        match signals::action(signal) {
+            Action::Resize => {
+                if let Some(terminal) = &self.terminal {
+                    terminal.copy_size();
+                }
+            }
+            Action::Stop => {
+                if let Some(terminal) = &self.terminal {
+                    terminal.restore();
+                }
+                let _ = crate::sys::signals::take(signal);
+            }
+            Action::Continue => {
+                if let Some(terminal) = &self.terminal {
+                    terminal.resume();
+                }
+                self.forward(signal);
+            }
+            Action::Command if self.commands_signals && !self.hung_up(signal) => self.forward(signal),
+            Action::Command => {
+                if let Some(terminal) = &self.terminal {
+                    terminal.restore();
+                }
+                // The monitor ends the container of a client that is gone.
+                let _ = crate::sys::signals::take(signal);
             }
         }
-    };
-    for output in outputs {
-        let _ = output.join();
     }
-    drop(raw);
-    // What the monitor has said last it says at its end.
-    let _ = crate::sys::process::wait_for(monitor);
-    outcome
+
+    /// A terminal that is gone can't bring the command's end: the client goes, and the container with it.
+    fn hung_up(&self, signal: i32) -> bool {
+        signal == libc::SIGHUP && self.terminal.as_ref().is_some_and(Terminal::is_gone)
+    }
+
+    fn forward(&self, signal: i32) {
+        if self.commands_signals {
+            let _ = self.control.send(&ToMonitor::Signal(signal));
+        }
+    }
+}
+
+fn monitor_killed() -> Error {
+    Error::new("the monitor of the container was killed")
+        .because("it ended without saying how the container did")
+        .hint("the container is ended; the next command of sbx cleans up after it")
 }

@@ -1,20 +1,16 @@
-//! Signals sent to the client go to the container (`--sig-proxy`).
+//! Which signals the client catches, and what each means.
 
-use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::thread;
+use std::io;
+use std::os::fd::OwnedFd;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use crate::sys::signals::is_ignored;
+use crate::sys::terminal::signal_descriptor;
 
-use crate::client::Options;
-use crate::error::{Result, Step};
-use crate::monitor::message::ToMonitor;
-use crate::sys::channel::Channel;
-use crate::sys::terminal::{next_signal, signal_descriptor};
-
-/// With a terminal keys travel as bytes, and only what comes from elsewhere is forwarded. SIGTSTP and its
-/// like stay with the client: it is a job of the caller's shell. SIGCHLD, SIGPIPE and SIGURG never go.
-const FORWARDED: &[i32] = &[
+/// Signals that go to the command (`--sig-proxy`), and otherwise end the client.
+///
+/// SIGCHLD, SIGPIPE and SIGURG are the client's own business, faults can't be passed on, and SIGWINCH tells
+/// of the caller's terminal alone: servers take it as a request to shut down.
+const COMMANDS: &[i32] = &[
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
@@ -22,29 +18,41 @@ const FORWARDED: &[i32] = &[
     libc::SIGUSR1,
     libc::SIGUSR2,
     libc::SIGALRM,
-    libc::SIGCONT,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
 ];
 
-/// Blocks the signals before any other thread starts, so that all threads inherit the mask, and forwards
-/// them from a thread of its own.
-pub fn forward(control: &Arc<Channel>, options: &Options) -> Result<()> {
-    // A closed pipe of the caller shows as EPIPE where it is written to.
-    signal_descriptor(&[libc::SIGPIPE]).step(|| "cannot block SIGPIPE")?;
-    if !options.signal_proxy {
-        return Ok(());
+pub enum Action {
+    /// It is the command's, or the client's end.
+    Command,
+    /// The terminal has another size.
+    Resize,
+    /// The client is a job of the caller's shell.
+    Stop,
+    Continue,
+}
+
+/// A descriptor of the signals, which are blocked; those that the caller ignores stay ignored.
+pub fn catch() -> io::Result<OwnedFd> {
+    let own = [libc::SIGWINCH, libc::SIGTSTP, libc::SIGCONT];
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    let caught: Vec<i32> = own
+        .into_iter()
+        .chain(COMMANDS.iter().copied())
+        .chain(real_time)
+        .filter(|n| !is_ignored(*n))
+        .collect();
+    signal_descriptor(&caught)
+}
+
+pub fn action(signal: i32) -> Action {
+    match signal {
+        libc::SIGWINCH => Action::Resize,
+        libc::SIGTSTP => Action::Stop,
+        libc::SIGCONT => Action::Continue,
+        _ => Action::Command,
     }
-    let mut signals: Vec<i32> = FORWARDED.to_vec();
-    signals.extend(libc::SIGRTMIN()..=libc::SIGRTMAX());
-    let descriptor = signal_descriptor(&signals).step(|| "cannot catch signals")?;
-    let control = Arc::clone(control);
-    thread::spawn(move || {
-        loop {
-            let mut polled = [PollFd::new(&descriptor, PollFlags::IN)];
-            let _ = poll(&mut polled, None);
-            while let Some(signal) = next_signal(descriptor.as_fd()) {
-                let _ = control.send(&ToMonitor::Signal(signal));
-            }
-        }
-    });
-    Ok(())
 }

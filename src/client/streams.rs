@@ -2,71 +2,88 @@
 //! the caller blocks nothing else.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
 const CHUNK: usize = 1 << 20;
 
-/// Copies from the container until it has nothing more to say.
-pub fn copy_out(from: OwnedFd, to: BorrowedFd<'static>) -> JoinHandle<()> {
-    thread::spawn(move || copy(from.as_fd(), to))
+/// Copies from the container until it has nothing more to say, or nobody listens; `writing` is closed then.
+/// Its next writes fail there as they would without a container between: a closed pipe is passed on.
+pub fn copy_out(from: OwnedFd, to: BorrowedFd<'static>, writing: OwnedFd) {
+    thread::spawn(move || {
+        if let Err(error) = copy(from.as_fd(), to)
+            && error != Errno::PIPE
+            // EIO: a terminal that hung up.
+            && error != Errno::IO
+        {
+            log::warn!("cannot write the output of the container: {}", std::io::Error::from(error));
+        }
+        drop((from, writing));
+    });
 }
 
 /// Copies the caller's standard input until its end; the container then reads the end, too. The thread is
 /// not waited for: it may be blocked in a read for ever.
 pub fn copy_in(to: OwnedFd) {
     thread::spawn(move || {
-        copy(rustix::stdio::stdin(), to.as_fd());
+        let _ = copy(rustix::stdio::stdin(), to.as_fd());
         drop(to);
     });
 }
 
-/// Moves pages where both ends allow it (splice(2): one of them is a pipe), copies bytes elsewhere.
-fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) {
-    loop {
+/// Moves pages where both ends allow it (splice(2)), copies bytes elsewhere.
+///
+/// Never into a file: splice writes back the offset that it saw before it waited, so that standard output
+/// and error in one file (`> log 2>&1`) would overwrite each other.
+fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
+    while is_pipe(to) {
         match splice(from, None, to, None, CHUNK, SpliceFlags::empty()) {
-            Ok(0) => return,
+            Ok(0) => return Ok(()),
             Ok(_) | Err(Errno::INTR) => {}
             // EINVAL: a terminal, a file opened for appending, a file system without splice. EAGAIN: the
             // caller's descriptor is non-blocking.
             Err(Errno::INVAL | Errno::AGAIN | Errno::NOSYS) => break,
-            Err(_) => return,
+            Err(error) => return Err(error),
         }
     }
     let mut buffer = vec![0_u8; 64 * 1024];
     loop {
-        let read = match rustix::io::read(from, &mut buffer[..]) {
-            Ok(0) => return,
-            Ok(read) => read,
-            Err(Errno::INTR) => continue,
-            Err(Errno::AGAIN) => {
-                wait_for(from, rustix::event::PollFlags::IN);
-                continue;
-            }
-            Err(_) => return,
-        };
-        if !write_all(to, &buffer[..read]) {
-            return;
+        match rustix::io::read(from, &mut buffer[..]) {
+            Ok(0) => return Ok(()),
+            Ok(read) => write_whole(to, &buffer[..read])?,
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait_for(from, PollFlags::IN),
+            Err(error) => return Err(error),
         }
     }
 }
 
+fn is_pipe(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(fd)
+        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
+}
+
 /// Writes everything, also to a descriptor that somebody made non-blocking; false when nobody reads.
-pub fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> bool {
+pub fn write_all(to: BorrowedFd<'_>, bytes: &[u8]) -> bool {
+    write_whole(to, bytes).is_ok()
+}
+
+fn write_whole(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match rustix::io::write(to, bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => wait_for(to, rustix::event::PollFlags::OUT),
-            Err(_) => return false,
+            Err(Errno::AGAIN) => wait_for(to, PollFlags::OUT),
+            Err(error) => return Err(error),
         }
     }
-    true
+    Ok(())
 }
 
-fn wait_for(fd: BorrowedFd<'_>, flags: rustix::event::PollFlags) {
-    let mut polled = [rustix::event::PollFd::from_borrowed_fd(fd, flags)];
-    let _ = rustix::event::poll(&mut polled, None);
+pub fn wait_for(fd: BorrowedFd<'_>, flags: PollFlags) {
+    let mut polled = [PollFd::from_borrowed_fd(fd, flags)];
+    let _ = poll(&mut polled, None);
 }

@@ -1,101 +1,128 @@
 //! The caller's terminal: raw while the container has it, restored whatever way the client ends.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::stdio::{stdin, stdout};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::io::Errno;
+use rustix::process::getpgrp;
+use rustix::stdio::{stderr, stdin, stdout};
+use rustix::termios::{
+    OptionalActions, SpecialCodeIndex, Termios, Winsize, isatty, tcgetattr, tcgetpgrp, tcgetwinsize,
+    tcsetattr, tcsetwinsize,
+};
 
-use crate::client::streams::write_all;
+use crate::client::streams::{wait_for, write_all};
 use crate::error::{Result, Step};
-use crate::sys::terminal::{next_signal, signal_descriptor};
+
+/// Whether the caller's standard input is a terminal.
+pub fn is_terminal() -> bool {
+    isatty(stdin())
+}
 
 /// Rows and columns of the caller's terminal, if there is one.
 pub fn caller_size() -> Option<(u16, u16)> {
-    let size = tcgetwinsize(stdin()).or_else(|_| tcgetwinsize(stdout())).ok()?;
+    let size = size()?;
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
 
-/// Restores the caller's terminal when dropped.
-pub struct Raw {
-    saved: Arc<Mutex<Option<Termios>>>,
+fn size() -> Option<Winsize> {
+    [stdin(), stdout(), stderr()].into_iter().find_map(|stream| tcgetwinsize(stream).ok())
 }
 
-impl Drop for Raw {
+/// The caller's terminal on the one side, the container's on the other.
+pub struct Terminal {
+    master: Arc<OwnedFd>,
+    /// The modes of the caller, where keys are passed on.
+    saved: Option<Termios>,
+}
+
+impl Drop for Terminal {
     fn drop(&mut self) {
-        restore(&self.saved);
+        self.restore();
     }
 }
 
-fn restore(saved: &Mutex<Option<Termios>>) {
-    if let Ok(mut saved) = saved.lock()
-        && let Some(saved) = saved.take()
-    {
-        let _ = tcsetattr(stdin(), OptionalActions::Flush, &saved);
+impl Terminal {
+    /// Connects the two: window sizes, and with `keys` what is typed.
+    ///
+    /// # Errors
+    /// A terminal that can't be set to raw mode.
+    pub fn take_over(master: OwnedFd, keys: bool) -> Result<Self> {
+        let master = Arc::new(master);
+        let failed = || "cannot set the terminal to raw mode";
+        let saved = if keys && isatty(stdin()) { Some(tcgetattr(stdin()).step(failed)?) } else { None };
+        let terminal = Self { master: Arc::clone(&master), saved };
+        terminal.resume();
+        if keys {
+            thread::spawn(move || pass_keys(&master));
+        }
+        Ok(terminal)
+    }
+
+    /// Raw mode and the size as it is now: at the start, and after the client was stopped. A client in the
+    /// background leaves the terminal alone: it is somebody else's.
+    pub fn resume(&self) {
+        self.copy_size();
+        if let Some(saved) = &self.saved
+            && is_ours()
+        {
+            let mut raw = saved.clone();
+            raw.make_raw();
+            let _ = tcsetattr(stdin(), OptionalActions::Now, &raw);
+        }
+    }
+
+    pub fn restore(&self) {
+        if let Some(saved) = &self.saved
+            && is_ours()
+        {
+            let _ = tcsetattr(stdin(), OptionalActions::Now, saved);
+        }
+    }
+
+    pub fn copy_size(&self) {
+        if let Some(size) = size()
+            && size.ws_row > 0
+            && size.ws_col > 0
+        {
+            let _ = tcsetwinsize(&self.master, size);
+        }
+    }
+
+    /// The caller's terminal was closed (ioctl_tty(2): EIO of a terminal that hung up).
+    pub fn is_gone(&self) -> bool {
+        self.saved.is_some() && tcgetattr(stdin()).is_err()
     }
 }
 
-/// Connects the caller's terminal with the container's: keys (with `keys`) and window sizes.
-pub fn take_over(master: OwnedFd, keys: bool) -> Result<Option<Raw>> {
-    let master = Arc::new(master);
-    follow_size(Arc::clone(&master))?;
-    if !keys {
-        return Ok(None);
-    }
-    let raw = if isatty(stdin()) { Some(make_raw()?) } else { None };
-    thread::spawn(move || {
-        let mut buffer = [0_u8; 4096];
-        loop {
-            match rustix::io::read(stdin(), &mut buffer[..]) {
-                Ok(0) => {
-                    // End of a pipe: the line discipline's own end of file.
-                    write_all(master.as_fd(), &[4]);
+/// Whether this is the foreground job, or the terminal has no jobs to speak of.
+fn is_ours() -> bool {
+    tcgetpgrp(stdin()).map_or(true, |foreground| foreground == getpgrp())
+}
+
+fn pass_keys(master: &OwnedFd) {
+    let mut buffer = [0_u8; 4096];
+    let mut at_line_start = true;
+    loop {
+        match rustix::io::read(stdin(), &mut buffer[..]) {
+            Ok(0) => {
+                // The end of a pipe or file becomes what ends a terminal's input; after an unfinished line
+                // the first one only hands over that line (termios(3), VEOF).
+                let end = tcgetattr(master).map_or(4, |modes| modes.special_codes[SpecialCodeIndex::VEOF]);
+                let ends = [end, end];
+                write_all(master.as_fd(), if at_line_start { &ends[..1] } else { &ends });
+                return;
+            }
+            Ok(read) => {
+                at_line_start = buffer[read - 1] == b'\n';
+                if !write_all(master.as_fd(), &buffer[..read]) {
                     return;
                 }
-                Ok(read) => {
-                    if !write_all(master.as_fd(), &buffer[..read]) {
-                        return;
-                    }
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return,
             }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => wait_for(stdin(), rustix::event::PollFlags::IN),
+            Err(_) => return,
         }
-    });
-    Ok(raw)
-}
-
-fn make_raw() -> Result<Raw> {
-    let failed = || "cannot set the terminal to raw mode";
-    let saved = tcgetattr(stdin()).step(failed)?;
-    let mut raw = saved.clone();
-    raw.make_raw();
-    tcsetattr(stdin(), OptionalActions::Flush, &raw).step(failed)?;
-    Ok(Raw { saved: Arc::new(Mutex::new(Some(saved))) })
-}
-
-fn follow_size(master: Arc<OwnedFd>) -> Result<()> {
-    let changes = signal_descriptor(&[libc::SIGWINCH]).step(|| "cannot follow the terminal's size")?;
-    // The size may have changed while the container was set up.
-    copy_size(&master);
-    thread::spawn(move || {
-        loop {
-            let mut polled = [PollFd::new(&changes, PollFlags::IN)];
-            let _ = poll(&mut polled, None);
-            while next_signal(changes.as_fd()).is_some() {
-                copy_size(&master);
-            }
-        }
-    });
-    Ok(())
-}
-
-fn copy_size(master: &OwnedFd) {
-    if let Ok(size) = tcgetwinsize(stdin()).or_else(|_| tcgetwinsize(stdout()))
-        && size.ws_row > 0
-    {
-        let _ = tcsetwinsize(master, size);
     }
 }

@@ -9,7 +9,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -72,6 +72,9 @@ impl Store {
     fn fill(&self, spec: &Spec, directory: &ContainerDirectory) -> Result<()> {
         let failed = || format!("cannot make the container's directory `{}`", directory.path().display());
         make_directory(directory.path()).map_err(|error| no_room(error, failed()))?;
+        // A container whose root is not the caller passes through; the directories above stay closed.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711))
+            .map_err(|error| no_room(error, failed()))?;
         for part in [directory.upper(), directory.work(), directory.merged()] {
             fs::DirBuilder::new().mode(0o755).create(part).map_err(|error| no_room(error, failed()))?;
         }

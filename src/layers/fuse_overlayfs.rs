@@ -51,9 +51,12 @@ pub fn available() -> Result<PathBuf> {
 pub fn mount(target: &Path) -> Result<OwnedFd> {
     let device = rustix::fs::open(DEVICE, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
         .step(|| format!("cannot open `{DEVICE}`"))?;
+    // The owner of the mount has to be mapped, and 0 need not be.
     let options = format!(
-        "fd={},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions",
-        device.as_fd().as_raw_fd()
+        "fd={},rootmode=40000,user_id={},group_id={},allow_other,default_permissions",
+        device.as_fd().as_raw_fd(),
+        rustix::process::getuid().as_raw(),
+        rustix::process::getgid().as_raw()
     );
     let options = CString::new(options).step(|| "cannot mount FUSE")?;
     rustix::mount::mount(PROGRAM, target, "fuse.fuse-overlayfs", MountFlags::empty(), options.as_c_str())

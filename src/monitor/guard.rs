@@ -24,6 +24,7 @@ pub fn start(init: BorrowedFd<'_>, lock: BorrowedFd<'_>, also: Option<u64>) -> R
             let _ = rustix::thread::set_name(c"sbx-guard");
             close_all_but(&mut [monitor.as_raw_fd(), init.as_raw_fd(), lock.as_raw_fd()]);
             let mut polled = [PollFd::from_borrowed_fd(monitor.as_fd(), PollFlags::IN)];
+            crate::sys::memory::release_text();
             while poll(&mut polled, None).is_err() {}
             let _ = send_signal_to(init, libc::SIGKILL);
             if let Some(userns) = also {

@@ -25,13 +25,17 @@ impl Name {
 /// Appends to a log file.
 pub struct Log {
     file: File,
+    /// Where the last whole write ended.
+    length: u64,
     /// Kept between writes to spare allocations.
     lines: Vec<u8>,
 }
 
 impl Log {
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: File::options().append(true).create(true).open(path)?, lines: Vec::new() })
+        let file = File::options().append(true).create(true).open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Self { file, length, lines: Vec::new() })
     }
 
     /// Writes a chunk as it came, with the time `now`.
@@ -41,7 +45,17 @@ impl Log {
     pub fn write(&mut self, stream: Name, chunk: &[u8], now: Utc) -> io::Result<()> {
         self.lines.clear();
         format(&mut self.lines, stream, chunk, now);
-        self.file.write_all(&self.lines)
+        match self.file.write_all(&self.lines) {
+            Ok(()) => {
+                self.length += self.lines.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                // No half line stays, to which the next one would be added.
+                let _ = self.file.set_len(self.length);
+                Err(error)
+            }
+        }
     }
 }
 

@@ -10,6 +10,10 @@ pub enum ToClient {
     Started { pid: i32 },
     /// Carries the master side of the container's terminal: keys and window sizes go there.
     Terminal,
+    /// The command has ended; signals have nobody to go to any more, while the output is still delivered.
+    Ended,
+    /// What the caller should know about the running container.
+    Notice(String),
     /// The last message: the container never started, and is put in order.
     Failed(Error),
     /// The last message: the container ended, all its output is written, and it is put in order.

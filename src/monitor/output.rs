@@ -17,9 +17,12 @@ pub struct Stream {
     name: Name,
     source: Option<OwnedFd>,
     client: Option<OwnedFd>,
-    /// Read, logged, and not yet taken by the client.
-    pending: Vec<u8>,
+    /// The client does not read any more, and the container was not told so yet.
+    deaf: bool,
+    /// `buffer[taken..filled]` is read, logged, and not yet taken by the client.
+    buffer: Box<[u8]>,
     taken: usize,
+    filled: usize,
 }
 
 impl Stream {
@@ -30,16 +33,23 @@ impl Stream {
             rustix::fs::fcntl_setfl(end, flags | rustix::fs::OFlags::NONBLOCK)
                 .step(|| "cannot set up a stream")?;
         }
-        Ok(Self { name, source: Some(source), client, pending: Vec::new(), taken: 0 })
+        let buffer = vec![0; CHUNK].into_boxed_slice();
+        Ok(Self { name, source: Some(source), client, deaf: false, buffer, taken: 0, filled: 0 })
     }
 
     fn backlog(&self) -> bool {
-        self.taken < self.pending.len()
+        self.taken < self.filled
     }
 
-    /// Whether the container may write more or the client has something to come.
-    pub fn is_open(&self) -> bool {
-        self.source.is_some() || self.backlog()
+    /// Whether the client has stopped reading since this was asked last.
+    pub fn client_went_deaf(&mut self) -> bool {
+        std::mem::take(&mut self.deaf)
+    }
+
+    /// Reads no more: what the container writes from here on fails, as on any closed pipe.
+    pub fn close(&mut self) {
+        self.source = None;
+        self.taken = self.filled;
     }
 
     /// What to wait for: input, or room at the client.
@@ -58,28 +68,19 @@ impl Stream {
             return self.flush();
         }
         let Some(source) = &self.source else { return false };
-        self.pending.resize(CHUNK, 0);
-        match rustix::io::read(source, &mut self.pending[..]) {
+        match rustix::io::read(source, &mut self.buffer[..]) {
             Ok(read @ 1..) => {
-                self.pending.truncate(read);
-                self.taken = 0;
+                (self.taken, self.filled) = (0, read);
                 if let Some(log) = log {
                     // A full disk loses the log's line, not the container.
-                    let _ = log.write(self.name, &self.pending, Utc::now());
-                }
-                if self.client.is_none() {
-                    self.taken = read;
+                    let _ = log.write(self.name, &self.buffer[..read], Utc::now());
                 }
                 self.flush();
                 true
             }
-            Err(Errno::AGAIN | Errno::INTR) => {
-                self.pending.clear();
-                false
-            }
+            Err(Errno::AGAIN | Errno::INTR) => false,
             // EIO: the last process that had the terminal open is gone.
             Ok(0) | Err(_) => {
-                self.pending.clear();
                 self.source = None;
                 false
             }
@@ -88,19 +89,19 @@ impl Stream {
 
     fn flush(&mut self) -> bool {
         let Some(client) = &self.client else {
-            self.taken = self.pending.len();
+            self.taken = self.filled;
             return true;
         };
-        match rustix::io::write(client, &self.pending[self.taken..]) {
+        match rustix::io::write(client, &self.buffer[self.taken..self.filled]) {
             Ok(written) => {
                 self.taken += written;
                 true
             }
             Err(Errno::AGAIN | Errno::INTR) => false,
-            // The client closed its side; the container goes on, as if its output were read.
             Err(_) => {
                 self.client = None;
-                self.taken = self.pending.len();
+                self.deaf = true;
+                self.taken = self.filled;
                 true
             }
         }

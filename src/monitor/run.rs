@@ -27,7 +27,6 @@ pub(super) fn run(job: Job<'_>) {
         let record = store.running_record(id)?;
         record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
     };
-    let request = launch::Request { spec, directory, runtime, stdio, init_of: &init_of };
     let own_runtime = runtime.join(&spec.id);
     let record = Running {
         boot_id: boot_id(),
@@ -35,33 +34,35 @@ pub(super) fn run(job: Job<'_>) {
         runtime: Some(own_runtime.clone()),
         ..Running::default()
     };
-    let started = leave_the_callers_world()
+    let meanwhile = || files::write(store, spec, directory, runtime);
+    let request =
+        launch::Request { spec, directory, runtime, stdio, init_of: &init_of, meanwhile: &meanwhile };
+    let prepared = leave_the_callers_world()
         .and_then(|()| claim.record(&record))
-        .and_then(|()| files::write(store, spec, directory, runtime))
-        .and_then(|()| launch::prepare(request))
-        .and_then(|sandbox| {
-            let mut watch = Watch {
-                spec,
-                sandbox,
-                claim: &claim,
-                record,
-                trouble: None,
-                guard: None,
-                control: Some(&control),
-                streams,
-                log: None,
-                stop_at: None,
-                deadline: None,
-            };
-            match watch.release(store, directory, terminal_client) {
-                Ok(()) => Ok(watch),
-                Err(error) => {
-                    watch.sandbox.end();
-                    watch.end_guard();
-                    Err(error)
-                }
+        .and_then(|()| launch::prepare(request));
+    let started = prepared.and_then(|sandbox| {
+        let mut watch = Watch {
+            spec,
+            sandbox,
+            claim: &claim,
+            record,
+            trouble: None,
+            guard: None,
+            control: Some(&control),
+            streams,
+            log: None,
+            stop_at: None,
+            deadline: None,
+        };
+        match watch.release(store, directory, terminal_client) {
+            Ok(()) => Ok(watch),
+            Err(error) => {
+                watch.sandbox.end();
+                watch.end_guard();
+                Err(error)
             }
-        });
+        }
+    });
     let mut watch = match started {
         Ok(watch) => watch,
         Err(error) => {
@@ -103,10 +104,12 @@ fn leave_the_callers_world() -> Result<()> {
     rustix::stdio::dup2_stderr(&null).step(|| "cannot let go of standard error")
 }
 
-/// A child of the monitor that the container cannot do without.
+/// A child of the monitor that ended before the container did.
 enum Lost {
     Guard,
     RootServer,
+    /// What it can do without, and what the caller should know of that.
+    Other(String),
 }
 
 struct Watch<'a> {
@@ -162,6 +165,9 @@ impl Watch<'_> {
             store.write_state(&self.spec.id, &State::lost(self.record.started_at))?;
         }
         self.start_guard()?;
+        for notice in self.sandbox.notices.drain(..) {
+            let _ = control.send(&ToClient::Notice(notice));
+        }
         self.sandbox.go()?;
         self.deadline = self.spec.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let _ = control.send(&ToClient::Started { pid: self.sandbox.pid });
@@ -187,16 +193,11 @@ impl Watch<'_> {
             self.guard = None;
             return Some(Lost::Guard);
         }
-        if self.sandbox.root_server == Some(pid) {
-            self.sandbox.root_server = None;
-            return Some(Lost::RootServer);
+        let served_root = self.sandbox.root_server == Some(pid);
+        if let Some(notice) = self.sandbox.reaped(pid) {
+            return Some(Lost::Other(notice));
         }
-        if let Some(network) = &mut self.sandbox.network
-            && network.pid() == pid
-        {
-            network.reaped();
-        }
-        None
+        served_root.then_some(Lost::RootServer)
     }
 
     /// A child ended while the container's first process is there.
@@ -209,6 +210,9 @@ impl Watch<'_> {
                 }
             }
             Some(Lost::RootServer) => self.end_rootless(code),
+            Some(Lost::Other(notice)) => {
+                let _ = self.control.map(|control| control.send(&ToClient::Notice(notice)));
+            }
             None => {}
         }
     }
@@ -231,7 +235,8 @@ impl Watch<'_> {
 
     /// Serves streams, signals and requests until the first process has ended; its exit code.
     fn until_the_end(&mut self) -> i32 {
-        let signals = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE];
+        let signals =
+            [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ];
         let Ok(signals) = signal_descriptor(&signals) else {
             return wait_for(self.sandbox.pid).unwrap_or(125);
         };
@@ -253,7 +258,7 @@ impl Watch<'_> {
                 }
             }
             let wait = self.next_deadline().map(until);
-            let _ = poll(&mut polled, wait.as_ref());
+            let _ = crate::sys::memory::poll_idly(&mut polled, wait.as_ref());
             let asked = self.control.is_some() && !polled[1].revents().is_empty();
             let signalled = !polled[0].revents().is_empty();
             let moved = polled[first_stream..].iter().any(|fd| !fd.revents().is_empty());
@@ -262,6 +267,7 @@ impl Watch<'_> {
                 for stream in &mut self.streams {
                     stream.advance(&mut self.log);
                 }
+                self.notice_deaf_client();
             }
             if signalled {
                 while let Some(signal) = next_signal(signals.as_fd()) {
@@ -274,6 +280,26 @@ impl Watch<'_> {
                 self.serve_client();
             }
             self.keep_deadlines();
+        }
+    }
+
+    /// A client whose own output was closed (`| head -1`) passes that on. One that was killed does not: what
+    /// the container says while it is asked to stop belongs in the log.
+    fn notice_deaf_client(&mut self) {
+        let connected = self.control.is_some_and(|control| !has_hung_up(control));
+        let mut terminal_lost = false;
+        for stream in &mut self.streams {
+            if stream.client_went_deaf() && connected {
+                if self.spec.process.terminal {
+                    terminal_lost = true;
+                } else {
+                    stream.close();
+                }
+            }
+        }
+        if terminal_lost {
+            // The client holds the terminal open for keys, so that closing it here would tell nobody.
+            self.stop();
         }
     }
 
@@ -309,6 +335,9 @@ impl Watch<'_> {
 
     /// The first process is gone: everything else of the container goes, and its output is delivered.
     fn finish(&mut self) {
+        if let Some(control) = self.control {
+            let _ = control.send(&ToClient::Ended);
+        }
         if self.record.userns != 0 {
             // The server writes back what is dirty once the last mount is gone.
             kill_user_namespace(self.record.userns, &self.record.servers);
@@ -330,6 +359,12 @@ impl Watch<'_> {
             let _ = wait_for(guard);
         }
     }
+}
+
+fn has_hung_up(channel: &crate::sys::channel::Channel) -> bool {
+    let mut polled = [PollFd::new(channel, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
 }
 
 fn until(deadline: Instant) -> Timespec {

@@ -54,6 +54,8 @@ pub struct Helper {
     /// Serves the UDP ports that the helper can't.
     relay: Option<Relay>,
     runtime_dir: PathBuf,
+    /// It holds ports of the host.
+    publishes: bool,
     ended: bool,
 }
 
@@ -94,6 +96,7 @@ fn start_slirp4netns(network: &Network, options: &[String], target: &Target<'_>)
         ready,
         log,
         _exit: Some(exit),
+        publishes: !network.ports.is_empty(),
         forwards: network.ports,
         relay,
         runtime_dir: target.runtime_dir.to_owned(),
@@ -120,6 +123,7 @@ fn start_pasta(network: &Network, options: &[String], target: &Target<'_>) -> Re
         ready,
         log,
         _exit: None,
+        publishes: !(network.ports.is_empty() && options.is_empty()),
         forwards: Vec::new(),
         relay,
         runtime_dir: target.runtime_dir.to_owned(),
@@ -238,15 +242,20 @@ impl Helper {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// To be told by a caller that reaps all its children that the helper is among them: its process ID may be
-    /// another's from now on.
-    pub fn reaped(&mut self) {
-        self.ended = true;
+    /// To be told by a caller that reaps all its children which one it was: the process ID of the helper may be
+    /// another's from now on. Says what the container has lost.
+    pub fn reaped(&mut self, pid: i32) -> Option<String> {
+        if pid == self.pid() {
+            self.ended = true;
+            return Some(format!("{} has ended: the container goes on without a network", self.name));
+        }
+        (self.relay_pid() == Some(pid))
+            .then(|| "the relay of the published UDP ports has ended: they go nowhere now".to_owned())
     }
 
     /// Kills the helper with everything that it started, and does not wait. The kernel takes some 15 ms to remove
-    /// the tap interface: time for other cleaning up before [`Helper::stop`].
-    pub fn kill(&mut self) {
+    /// the tap interface.
+    fn kill(&mut self) {
         if !self.ended {
             // ESRCH: all of the group are gone. Nothing else can be done about a failure.
             let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
@@ -254,9 +263,11 @@ impl Helper {
         self.relay = None;
     }
 
-    /// Ends the helper with everything that it started, and reaps it. Its ports are free when this returns.
-    pub fn stop(self) {
-        drop(self);
+    /// Ends the helper with everything that it started. Published ports are free when this returns. Where there are
+    /// none nobody has to wait for the kernel, and the dying helper is left to the caller's end: init reaps it.
+    pub fn stop(mut self) {
+        self.kill();
+        self.ended |= !self.publishes;
     }
 }
 

@@ -14,34 +14,53 @@ pub struct Skipped {
     pub cause: io::Error,
 }
 
-/// Brings the loopback interface up, opens ports below 1024 and unprivileged ping for the groups 0 to
-/// `ping_groups` (the last group of the map's first contiguous piece), and turns duplicate address detection off
-/// for interfaces yet to come: on a tap that we alone serve it would only hold IPv6 back for a second.
+/// Brings the loopback interface up, opens ports below 1024, and turns duplicate address detection off for
+/// interfaces yet to come: on a tap that we alone serve it would only hold IPv6 back for a second, so this comes
+/// before the helper makes one. It needs no ID maps (the capability over the namespace suffices).
 ///
-/// `proc` is a directory of procfs (any instance: its `sys/net` is that of the caller's namespace). To be called as
-/// soon as the ID maps are written, so that it comes before the helper's interface. Starts nothing, and allocates
-/// for sysctls that failed alone.
+/// `proc` is a directory of procfs (any instance: its `sys/net` is that of the caller's namespace). Starts nothing,
+/// and allocates for sysctls that failed alone.
 ///
 /// # Errors
 /// The loopback interface can't be brought up (EPERM: no CAP_NET_ADMIN).
-pub fn set_up(proc: BorrowedFd<'_>, ping_groups: u32) -> io::Result<Vec<Skipped>> {
-    let mut skipped = Vec::new();
-    let mut set = |sysctl: &'static str, value: &[u8]| match write(proc, sysctl, value) {
-        Ok(()) => {}
-        // A kernel without IPv6.
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound && sysctl.contains("ipv6") => {}
-        Err(cause) => skipped.push(Skipped { sysctl, cause }),
-    };
-    set("sys/net/ipv6/conf/default/accept_dad", b"0");
-    set("sys/net/ipv4/ip_unprivileged_port_start", b"0");
-    let mut range = [0; 12];
-    set("sys/net/ipv4/ping_group_range", ping_range(ping_groups, &mut range));
+pub fn set_up(proc: BorrowedFd<'_>) -> io::Result<Vec<Skipped>> {
+    let duplicates = set(proc, "net/ipv6/conf/default/accept_dad", b"0");
+    let ports = set(proc, "net/ipv4/ip_unprivileged_port_start", b"0");
     sys::net::loopback_up()?;
-    Ok(skipped)
+    Ok(duplicates.into_iter().chain(ports).collect())
+}
+
+/// Opens unprivileged ping (icmp(7), ping_group_range) for the groups 0 to `last`, the last group of the map's first
+/// contiguous piece; the maps must be written.
+pub fn allow_ping(proc: BorrowedFd<'_>, last: u32) -> Option<Skipped> {
+    let mut range = [0; 12];
+    set(proc, "net/ipv4/ping_group_range", ping_range(last, &mut range))
+}
+
+fn set(proc: BorrowedFd<'_>, sysctl: &'static str, value: &[u8]) -> Option<Skipped> {
+    match write(proc, sysctl, value) {
+        Ok(()) => None,
+        // A kernel without IPv6.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound && sysctl.contains("ipv6") => None,
+        Err(cause) => Some(Skipped { sysctl, cause }),
+    }
+}
+
+impl Skipped {
+    /// What the container's user should know.
+    pub fn notice(&self) -> String {
+        let consequence = match self.sysctl {
+            "net/ipv4/ping_group_range" => "`ping` needs `--cap-add NET_RAW` and root inside",
+            "net/ipv4/ip_unprivileged_port_start" => "ports below 1024 are for root inside alone",
+            _ => "IPv6 is ready a second after the start",
+        };
+        format!("{consequence}: cannot set the sysctl {}: {}", self.sysctl.replace('/', "."), self.cause)
+    }
 }
 
 fn write(proc: BorrowedFd<'_>, path: &str, value: &[u8]) -> io::Result<()> {
-    let file = rustix::fs::openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let sysctls = rustix::fs::openat(proc, "sys", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let file = rustix::fs::openat(sysctls, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(&file, value)?;
     Ok(())
 }

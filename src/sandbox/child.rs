@@ -1,6 +1,6 @@
 //! Inside: the container's first process, from empty namespaces to the user's command.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use crate::container::directory::ContainerDirectory;
@@ -12,6 +12,7 @@ use crate::network::inside;
 use crate::sandbox::inroot::InRoot;
 use crate::sandbox::message::{FromChild, ToChild};
 use crate::sandbox::privileges::{self, Privileges};
+use crate::sandbox::reach::Reach;
 use crate::sandbox::{devices, init, kernel_mounts, program, root, terminal, user_mounts, userns};
 use crate::seccomp::bpf::Instruction;
 use crate::sys::channel::Channel;
@@ -42,14 +43,37 @@ pub struct Inside<'a> {
     pub seccomp: Option<Vec<Instruction>>,
 }
 
+/// What was done before the maps were written.
+struct Early {
+    root: Option<InRoot>,
+    kernel_mounts: bool,
+}
+
 impl Inside<'_> {
     /// Becomes the container's command, or says why not and ends.
     pub fn run(self) -> ! {
         let _ = rustix::thread::set_name(c"sbx-child");
+        // Elsewhere the container's root is the caller and reaches what the caller does.
+        let root_is_another = self.spec.identity.nested.is_some() || self.spec.identity.join.is_some();
+        let reach = if root_is_another { Reach::open(self.spec, self.directory).map(Some) } else { Ok(None) };
+        match reach {
+            Ok(None) => self.become_command(),
+            Ok(Some(reach)) => {
+                Inside { spec: &reach.spec, directory: &reach.directory, ..self }.become_command()
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn become_command(self) -> ! {
         let error = match self.set_up() {
             Ok(user) => self.execute(&user),
             Err(error) => error,
         };
+        self.fail(error)
+    }
+
+    fn fail(&self, error: Error) -> ! {
         let code = error.code();
         let _ = self.channel.send(&FromChild::Failed(error));
         exit_now(code.into())
@@ -58,24 +82,21 @@ impl Inside<'_> {
     fn set_up(&self) -> Result<ResolvedUser> {
         die_with_monitor()?;
         rustix::process::setsid().step(|| "cannot make a session for the container")?;
-        self.before_the_maps()?;
+        let early = self.before_the_maps()?;
         self.wait_for_maps()?;
-        self.open_network()?;
+        self.allow_ping()?;
 
-        let merged = self.directory.merged();
-        let upper = self.upper();
-        if let Some(device) = root::mount_root(self.spec, &upper, &merged)? {
-            use std::os::fd::AsFd;
-            self.channel.send_with(&FromChild::ServeRoot, device.as_fd()).step(lost)?;
+        let inroot = match early.root {
+            Some(inroot) => inroot,
+            None => self.mount_root()?,
+        };
+        if !early.kernel_mounts {
+            self.mount_kernel_file_systems(&inroot)?;
         }
-        let inroot = InRoot::open(&merged)?;
-        self.mount_everything(&inroot)?;
+        self.mount_the_rest(&inroot)?;
         let user = self.user(&inroot)?;
         self.give_volumes(&inroot, &user)?;
         let streams = self.streams(&inroot)?;
-        self.set_sysctls(&inroot)?;
-        kernel_mounts::mask(&inroot, &self.spec.security.masked_paths)?;
-        kernel_mounts::protect(&inroot, &self.spec.security.read_only_paths)?;
         self.working_directory(&inroot)?;
         root::enter(&inroot)?;
         if self.spec.read_only && self.spec.root != (Root::Host { driver: Driver::Bind }) {
@@ -88,9 +109,11 @@ impl Inside<'_> {
         Ok(user)
     }
 
-    /// What needs no IDs goes on while the helpers write the maps.
-    fn before_the_maps(&self) -> Result<()> {
+    /// What makes no files, and so needs no IDs, goes on while the helpers write the maps: a root that is
+    /// bound, and what the kernel mounts into it.
+    fn before_the_maps(&self) -> Result<Early> {
         root::detach_from_host()?;
+        self.open_network()?;
         if self.spec.namespaces.uts == Namespace::Private {
             if let Some(name) = &self.spec.hostname {
                 rustix::system::sethostname(name.as_bytes())
@@ -101,21 +124,64 @@ impl Inside<'_> {
                     .step(|| format!("cannot set the domain name `{name}`"))?;
             }
         }
-        Ok(())
+        // An overlay makes a directory of mode 000 and opens it, which takes a capability over its owner's ID.
+        let bound = matches!(
+            self.spec.root,
+            Root::WritableDirectory { .. } | Root::Directories { driver: Driver::Bind, .. }
+        );
+        if !bound {
+            return Ok(Early { root: None, kernel_mounts: false });
+        }
+        let inroot = self.mount_root()?;
+        // Missing directories would have to be made, and sysctls written, by an ID that is mapped.
+        let kernel_mounts = self.spec.sysctls.is_empty()
+            && ["/proc", "/sys"].iter().all(|path| inroot.find(Path::new(path)).is_ok());
+        if kernel_mounts {
+            self.mount_kernel_file_systems(&inroot)?;
+        }
+        Ok(Early { root: Some(inroot), kernel_mounts })
     }
 
-    /// Comes before the helper's interface, and needs the group map for what it opens to pings.
+    fn mount_root(&self) -> Result<InRoot> {
+        let merged = self.directory.merged();
+        if let Some(device) = root::mount_root(self.spec, &self.upper(), &merged)? {
+            use std::os::fd::AsFd;
+            self.channel.send_with(&FromChild::ServeRoot, device.as_fd()).step(lost)?;
+        }
+        InRoot::open(&merged)
+    }
+
+    fn mount_kernel_file_systems(&self, inroot: &InRoot) -> Result<()> {
+        kernel_mounts::mount_proc(inroot, self.spec)?;
+        kernel_mounts::mount_sys(inroot, self.spec)?;
+        self.set_sysctls(inroot)?;
+        kernel_mounts::mask(inroot, &self.spec.security.masked_paths)?;
+        kernel_mounts::protect(inroot, &self.spec.security.read_only_paths)
+    }
+
+    /// What has to be so before the helper makes its interface.
     fn open_network(&self) -> Result<()> {
         if self.spec.namespaces.net != Namespace::Private {
             return Ok(());
         }
-        use std::os::fd::AsFd;
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-        let proc =
-            rustix::fs::open("/proc", flags, rustix::fs::Mode::empty()).step(|| "cannot open /proc")?;
+        let skipped =
+            inside::set_up(open_proc()?.as_fd()).step(|| "cannot bring the loopback interface up")?;
+        self.channel.send(&FromChild::NetworkOpen).step(lost)?;
+        skipped
+            .iter()
+            .try_for_each(|skipped| self.channel.send(&FromChild::Notice(skipped.notice())).step(lost))
+    }
+
+    /// Needs the group map.
+    fn allow_ping(&self) -> Result<()> {
+        if self.spec.namespaces.net != Namespace::Private {
+            return Ok(());
+        }
         let groups = self.spec.identity.inner_gid_map().last_contiguous_from_zero().unwrap_or(0);
-        inside::set_up(proc.as_fd(), groups).step(|| "cannot bring the loopback interface up")?;
-        Ok(())
+        match inside::allow_ping(open_proc()?.as_fd(), groups) {
+            Some(skipped) => self.channel.send(&FromChild::Notice(skipped.notice())).step(lost),
+            None => Ok(()),
+        }
     }
 
     fn wait_for_maps(&self) -> Result<()> {
@@ -123,7 +189,10 @@ impl Inside<'_> {
             Some((ToChild::Mapped, _)) => {}
             _ => exit_now(125),
         }
-        userns::become_root();
+        userns::become_root()?;
+        // Changing IDs makes the process undumpable, and its namespaces would be closed to the helpers that
+        // have to join them (proc(5), /proc/PID/ns). Nothing of the container runs yet.
+        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable);
         // Changing IDs clears it (prctl(2), PR_SET_PDEATHSIG).
         die_with_monitor()
     }
@@ -143,11 +212,9 @@ impl Inside<'_> {
         }
     }
 
-    fn mount_everything(&self, inroot: &InRoot) -> Result<()> {
+    fn mount_the_rest(&self, inroot: &InRoot) -> Result<()> {
         let spec = self.spec;
-        kernel_mounts::mount_proc(inroot, spec)?;
         devices::mount_dev(inroot, spec)?;
-        kernel_mounts::mount_sys(inroot, spec)?;
         let bare = matches!(
             spec.root,
             Root::Host { driver: Driver::Bind } | Root::Directories { driver: Driver::Bind, .. }
@@ -191,7 +258,6 @@ impl Inside<'_> {
     fn streams(&self, inroot: &InRoot) -> Result<Option<OwnedFd>> {
         let Stdio::Terminal { size } = &self.stdio else { return Ok(None) };
         let pair = terminal::open(inroot, *size)?;
-        use std::os::fd::AsFd;
         self.channel.send_with(&FromChild::Terminal, pair.master.as_fd()).step(lost)?;
         Ok(Some(pair.slave))
     }
@@ -296,6 +362,11 @@ impl Inside<'_> {
         process::reset_signals();
         program::execute(&spec.process.args, &env)
     }
+}
+
+fn open_proc() -> Result<OwnedFd> {
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    rustix::fs::open("/proc", flags, rustix::fs::Mode::empty()).step(|| "cannot open /proc")
 }
 
 fn die_with_monitor() -> Result<()> {

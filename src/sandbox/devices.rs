@@ -37,7 +37,7 @@ pub fn mount_dev(root: &InRoot, spec: &Spec) -> Result<()> {
     for (name, target) in LINKS {
         rustix::fs::symlinkat(*target, &dev, *name).step(|| format!("cannot make /dev/{name}"))?;
     }
-    pseudo_terminals(root, &dev)?;
+    pseudo_terminals(root, &dev, spec)?;
     shared_memory(root, &dev, spec)?;
     message_queues(&dev, spec)?;
     if spec.security.privileged {
@@ -46,13 +46,16 @@ pub fn mount_dev(root: &InRoot, spec: &Spec) -> Result<()> {
     spec.devices.iter().try_for_each(|device| add(root, device))
 }
 
-fn pseudo_terminals(root: &InRoot, dev: impl AsFd) -> Result<()> {
+/// Group 5 is tty by custom. Where the map has no 5 the kernel refuses it, and says so on its console.
+fn pseudo_terminals(root: &InRoot, dev: impl AsFd, spec: &Spec) -> Result<()> {
     let pts = make_directory(&dev, "pts")?;
-    // Group 5 is tty by custom; where the map has no 5 the mount is refused.
+    let options = if spec.identity.join.is_none() && spec.identity.inner_gid_map().to_host(5).is_some() {
+        c"newinstance,ptmxmode=0666,mode=0620,gid=5"
+    } else {
+        c"newinstance,ptmxmode=0666,mode=0620"
+    };
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
-    mount_at(&pts, "devpts", "devpts", flags, c"newinstance,ptmxmode=0666,mode=0620,gid=5")
-        .or_else(|_| mount_at(&pts, "devpts", "devpts", flags, c"newinstance,ptmxmode=0666,mode=0620"))
-        .step(|| "cannot mount devpts on /dev/pts")?;
+    mount_at(&pts, "devpts", "devpts", flags, options).step(|| "cannot mount devpts on /dev/pts")?;
     root.find(Path::new("/dev/pts/ptmx")).map(|_| ()).step(|| "cannot find /dev/pts/ptmx")
 }
 

@@ -35,6 +35,8 @@ pub struct Sandbox {
     /// The server of the root.
     pub root_server: Option<i32>,
     pub network: Option<Helper>,
+    /// What the caller should know.
+    pub notices: Vec<String>,
     channel: Channel,
 }
 
@@ -47,11 +49,13 @@ pub struct Request<'a> {
     pub stdio: Stdio,
     /// The first process of a running container, for namespaces of others.
     pub init_of: &'a dyn Fn(&str) -> Result<i32>,
+    /// Done by the monitor while the helpers write the maps; the child looks at the result afterwards.
+    pub meanwhile: &'a dyn Fn() -> Result<()>,
 }
 
 /// Makes the sandbox. On an error everything that was started is ended before it is returned.
 pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
-    let Request { spec, directory, runtime, stdio, init_of } = request;
+    let Request { spec, directory, runtime, stdio, init_of, meanwhile } = request;
     let joins = to_join(spec, init_of)?;
     let seccomp =
         seccomp::program(&spec.security.seccomp, spec.security.capabilities, seccomp::running_kernel())?;
@@ -59,8 +63,9 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
     let inside = Inside { spec, directory, channel: theirs, stdio, seccomp };
 
     let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
-        (directly(inside, ours)?, None)
+        (directly(inside, ours, meanwhile)?, None)
     } else {
+        meanwhile()?;
         let (sandbox, launcher) = through_launcher(inside, ours, &joins)?;
         (sandbox, Some(launcher))
     };
@@ -86,6 +91,16 @@ impl Sandbox {
         }
     }
 
+    /// To be told of every other child that was reaped, since its process ID may be another's from now on. Says
+    /// what the container has lost with it.
+    pub fn reaped(&mut self, pid: i32) -> Option<String> {
+        if self.root_server == Some(pid) {
+            // It goes with the mount, mostly a moment before the container's first process is reaped.
+            self.root_server = None;
+        }
+        self.network.as_mut()?.reaped(pid)
+    }
+
     /// Ends everything that was started and waits for it.
     pub fn end(&mut self) {
         let _ = send_signal(self.pid, libc::SIGKILL);
@@ -109,7 +124,7 @@ impl Sandbox {
 }
 
 /// The common case: the canonical maps, nothing joined.
-fn directly(inside: Inside<'_>, channel: Channel) -> Result<Sandbox> {
+fn directly(inside: Inside<'_>, channel: Channel, meanwhile: &dyn Fn() -> Result<()>) -> Result<Sandbox> {
     let identity = &inside.spec.identity;
     let flags = libc::CLONE_NEWUSER | to_make(inside.spec);
     match clone3(flags).map_err(|error| clone_failed(&error))? {
@@ -121,6 +136,7 @@ fn directly(inside: Inside<'_>, channel: Channel) -> Result<Sandbox> {
             let prepared = (|| {
                 let writing = identity::start_write(identity, pid)?;
                 let userns = open_userns(pid)?;
+                meanwhile()?;
                 writing.wait()?;
                 Ok(userns)
             })();
@@ -132,6 +148,7 @@ fn directly(inside: Inside<'_>, channel: Channel) -> Result<Sandbox> {
                     terminal: None,
                     root_server: None,
                     network: None,
+                    notices: Vec::new(),
                     channel,
                 }),
                 Err(error) => {
@@ -188,8 +205,16 @@ fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Res
                 Some(userns) => userns,
                 None => open_userns(pid)?,
             };
-            let sandbox =
-                Sandbox { pid, pidfd, userns, terminal: None, root_server: None, network: None, channel };
+            let sandbox = Sandbox {
+                pid,
+                pidfd,
+                userns,
+                terminal: None,
+                root_server: None,
+                network: None,
+                notices: Vec::new(),
+                channel,
+            };
             Ok((sandbox, launcher))
         }
         Err(error) => {
@@ -251,13 +276,12 @@ fn launch_child(
     if identity.join.is_some() {
         // The user namespace comes first in the list.
         joins.iter().try_for_each(Join::enter)?;
-        become_root();
     } else if let Some(_nested) = &identity.nested {
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
             .map_err(|errno| crate::host::userns::explain_clone_failure(&errno.into()))?;
         monitor_channel.send(&FromLauncher::Unmapped).step(|| "cannot talk to the monitor")?;
         monitor_channel.receive::<ToLauncher>().step(|| "cannot talk to the monitor")?;
-        become_root();
+        become_root()?;
         joins.iter().try_for_each(Join::enter)?;
         flags |= libc::CLONE_NEWUSER;
     } else {
@@ -295,8 +319,14 @@ fn serve_until_ready(
     mut launcher: Option<Launcher>,
 ) -> Result<()> {
     let lost = || "cannot talk to the container's process";
-    sandbox.channel.send(&ToChild::Mapped).step(lost)?;
+    // A child that failed already has said why, and does not read any more.
+    let _ = sandbox.channel.send(&ToChild::Mapped);
     if spec.namespaces.net == Namespace::Private {
+        match sandbox.channel.receive().step(lost)? {
+            Some((FromChild::NetworkOpen, _)) => {}
+            Some((FromChild::Failed(error), _)) => return Err(error),
+            _ => return Err(ended_early(sandbox.pid)),
+        }
         let cache = network::cache(runtime);
         let runtime_dir = runtime.join(&spec.id);
         let target = Target { pid: sandbox.pid, runtime_dir: &runtime_dir, cache: &cache };
@@ -307,6 +337,7 @@ fn serve_until_ready(
             Some((FromChild::ServeRoot, Some(device))) => {
                 sandbox.root_server = Some(serve_root(sandbox, spec, directory, device, launcher.take())?);
             }
+            Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
             Some((FromChild::Terminal, Some(master))) => sandbox.terminal = Some(master),
             Some((FromChild::Ready, _)) => break,
             Some((FromChild::Failed(error), _)) => return Err(with_server_log(error, directory)),

@@ -7,6 +7,10 @@ use crate::Error;
 /// From the container's process to the monitor.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum FromChild {
+    /// The network namespace is ready for the interface of a helper.
+    NetworkOpen,
+    /// What the caller should know.
+    Notice(String),
     /// Carries the FUSE descriptor of the mounted root: something has to serve it.
     ServeRoot,
     /// Carries the master side of the container's terminal.

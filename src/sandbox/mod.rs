@@ -14,6 +14,7 @@ pub mod message;
 pub mod namespaces;
 pub mod privileges;
 pub mod program;
+pub mod reach;
 pub mod root;
 pub mod terminal;
 pub mod user_mounts;

@@ -38,6 +38,46 @@ pub fn run_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
     }
 }
 
+/// Makes the calling process root of a new canonical user namespace, for good. A child writes the maps from
+/// outside and ends.
+///
+/// # Errors
+/// As [`run_in`].
+pub fn become_root_of_new(identity: &Identity) -> Result<()> {
+    let failed = || "cannot talk to the process that writes the ID maps";
+    let own = std::process::id().cast_signed();
+    let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
+    match fork().step(|| "cannot start a process")? {
+        Fork::Child => {
+            drop(ours);
+            let mapped = match theirs.receive::<()>() {
+                Ok(Some(_)) => identity::start_write(identity, own).and_then(identity::PendingWrite::wait),
+                // The parent ended or could not make its namespace.
+                _ => exit_now(0),
+            };
+            let _ = theirs.send(&mapped.err());
+            exit_now(0)
+        }
+        Fork::Parent(mapper) => {
+            drop(theirs);
+            let unshared = nix::sched::unshare(CloneFlags::CLONE_NEWUSER);
+            let outcome = match unshared {
+                Err(errno) => Err(crate::host::userns::explain_clone_failure(&errno.into())),
+                Ok(()) => ours.send(&()).step(failed).and_then(|()| {
+                    match ours.receive::<Option<Error>>().step(failed)? {
+                        Some((None, _)) => Ok(()),
+                        Some((Some(error), _)) => Err(error),
+                        None => Err(Error::new(failed()).because("it was killed")),
+                    }
+                }),
+            };
+            drop(ours);
+            let _ = wait_for(mapper);
+            outcome.and_then(|()| become_root())
+        }
+    }
+}
+
 fn map(identity: &Identity, pid: i32, channel: &Channel) -> Result<()> {
     let unshared: Option<(Option<i32>, _)> = channel.receive().step(|| "cannot talk to a process")?;
     if let Some((Some(errno), _)) = unshared {
@@ -55,14 +95,39 @@ fn enter(channel: &Channel) -> Result<()> {
     let unshared = nix::sched::unshare(CloneFlags::CLONE_NEWUSER).err().map(|errno| errno as i32);
     channel.send(&unshared).step(|| "cannot talk to the parent")?;
     channel.receive::<ToLauncher>().step(|| "cannot talk to the parent")?;
-    become_root();
-    Ok(())
+    become_root()
 }
 
-/// Takes the namespace's own root IDs; in the canonical maps these are the caller's, so nothing changes but
-/// under maps where the caller is someone else or nobody.
-pub fn become_root() {
+/// Takes the namespace's own root IDs, or its lowest where it has no root: a process whose IDs are not mapped
+/// can make no file (EOVERFLOW). In the canonical maps these are the caller's, so that nothing changes there.
+pub fn become_root() -> Result<()> {
     use rustix::fs::{Gid, Uid};
-    let _ = rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT);
-    let _ = rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT);
+    use rustix::io::Errno;
+    use rustix::thread::{set_thread_res_gid, set_thread_res_uid};
+    let failed = || "cannot take the IDs of the container's root";
+    match set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT) {
+        Err(Errno::INVAL) => {
+            let gid = Gid::from_raw(lowest("gid_map")?);
+            set_thread_res_gid(gid, gid, gid).step(failed)?;
+        }
+        result => result.step(failed)?,
+    }
+    match set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT) {
+        Err(Errno::INVAL) => {
+            let uid = Uid::from_raw(lowest("uid_map")?);
+            set_thread_res_uid(uid, uid, uid).step(failed)
+        }
+        result => result.step(failed),
+    }
+}
+
+fn lowest(map: &str) -> Result<u32> {
+    let path = format!("/proc/self/{map}");
+    let text = std::fs::read_to_string(&path).step(|| format!("cannot read `{path}`"))?;
+    let lines = identity::map::parse_proc(&text).step(|| format!("cannot understand `{path}`"))?;
+    lines
+        .iter()
+        .map(|line| line.inside)
+        .min()
+        .ok_or_else(|| Error::new(format!("cannot take an ID of `{path}`")).because("it is empty"))
 }

@@ -3,10 +3,12 @@
 
 pub mod channel;
 pub mod ids;
+pub mod memory;
 pub mod mount;
 pub mod net;
 pub mod probe;
 pub mod process;
 pub mod seccomp;
+pub mod signals;
 pub mod terminal;
 pub mod time;

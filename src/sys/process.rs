@@ -260,8 +260,8 @@ pub fn parent_namespace(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 }
 
 /// Takes what a caller may have set and a program that waits for its children and writes files cannot use:
-/// with SIGCHLD ignored no child could be waited for, and a file that reaches RLIMIT_FSIZE or a pipe that
-/// nobody reads is to be an error, not the end. Programs that are started get the defaults back.
+/// with SIGCHLD ignored no child could be waited for, and a file that reaches RLIMIT_FSIZE is to be an error,
+/// not the end. Programs that are started get the defaults back.
 pub fn tame_signals() {
     // SAFETY: plain system calls on this process's own signal state with a zeroed, valid sigaction.
     unsafe {
@@ -270,7 +270,6 @@ pub fn tame_signals() {
         libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut());
         action.sa_sigaction = libc::SIG_IGN;
         libc::sigaction(libc::SIGXFSZ, &raw const action, std::ptr::null_mut());
-        libc::sigaction(libc::SIGPIPE, &raw const action, std::ptr::null_mut());
     }
 }
 

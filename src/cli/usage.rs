@@ -1,0 +1,114 @@
+//! Errors of the command line, in the shape of all other errors.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::cli::unsupported;
+use crate::error::{EXIT_SBX, Error, Result};
+
+/// Help and version are answers; everything else is an error of the caller's words.
+///
+/// # Errors
+/// What was wrong, with the exit code 125.
+pub fn answer(error: &clap::Error) -> Result<u8> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let _ = error.print();
+            Ok(0)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            // Help was not asked for, but is what somebody needs who types `sbx` alone.
+            let _ = error.print();
+            Ok(if std::env::args_os().len() <= 1 { 0 } else { EXIT_SBX })
+        }
+        ErrorKind::UnknownArgument => {
+            Err(unsupported::explain(error).unwrap_or_else(|| unknown_option(error)))
+        }
+        ErrorKind::InvalidSubcommand => Err(unknown_command(error)),
+        ErrorKind::InvalidValue => Err(invalid_value(error)),
+        ErrorKind::ValueValidation => Err(refused_value(error)),
+        _ => Err(other(error)),
+    }
+}
+
+fn unknown_option(error: &clap::Error) -> Error {
+    let option = word(error, ContextKind::InvalidArg);
+    let mut rephrased = Error::new(format!("there is no option `{option}`"));
+    if let Some(similar) = list(error, ContextKind::SuggestedArg).first() {
+        rephrased = rephrased.hint(format!("there is `{similar}`"));
+    }
+    rephrased.hint(format!("`{} --help` lists the options", verb()))
+}
+
+fn unknown_command(error: &clap::Error) -> Error {
+    let command = word(error, ContextKind::InvalidSubcommand);
+    let mut rephrased = Error::new(format!("there is no command `{command}`"));
+    let similar = list(error, ContextKind::SuggestedSubcommand);
+    if !similar.is_empty() {
+        rephrased = rephrased.hint(format!("there is {}", in_backticks(&similar)));
+    }
+    rephrased.hint("`sbx --help` lists the commands")
+}
+
+fn invalid_value(error: &clap::Error) -> Error {
+    let argument = flag(error);
+    let value = word(error, ContextKind::InvalidValue);
+    if value.is_empty() {
+        return Error::new(format!("`{argument}` needs a value"))
+            .hint(format!("`{} --help` tells which", verb()));
+    }
+    Error::new(format!("cannot use `{argument} {value}`"))
+        .hint(format!("there are: {}", list(error, ContextKind::ValidValue).join(", ")))
+}
+
+/// A value that its parser refused. Our own parsers have said everything, hints included.
+fn refused_value(error: &clap::Error) -> Error {
+    let Some(source) = std::error::Error::source(error) else { return other(error) };
+    if let Some(own) = source.downcast_ref::<Error>() {
+        let whole = own.causes().iter().fold(Error::new(own.message()), |error, cause| error.because(cause));
+        return own.hints().iter().fold(whole, |error, hint| error.hint(hint));
+    }
+    let refused =
+        Error::new(format!("cannot use `{} {}`", flag(error), word(error, ContextKind::InvalidValue)));
+    if source.is::<std::num::ParseIntError>() {
+        return refused.because("it is no whole number, or too large a one");
+    }
+    refused.because(source)
+}
+
+/// Conflicts, missing words and the like: clap's own sentence in our punctuation.
+fn other(error: &clap::Error) -> Error {
+    let text = error.render().to_string();
+    let mut parts = text.trim_start_matches("error: ").split("\n\n");
+    let message = parts.next().unwrap_or("cannot understand the command line");
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ").replace('\'', "`");
+    Error::new(message).hint(format!("`{} --help` shows what it takes", verb()))
+}
+
+/// `sbx run` and the like: the command whose words are wrong.
+fn verb() -> String {
+    let command = super::command();
+    let verb = std::env::args().skip(1).find(|word| command.find_subcommand(word).is_some());
+    verb.map_or_else(|| "sbx".to_owned(), |verb| format!("sbx {verb}"))
+}
+
+/// The option alone of clap's `--option <VALUE>`.
+fn flag(error: &clap::Error) -> String {
+    let shown = word(error, ContextKind::InvalidArg);
+    shown.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+fn word(error: &clap::Error, kind: ContextKind) -> String {
+    list(error, kind).into_iter().next().unwrap_or_default()
+}
+
+fn list(error: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match error.get(kind) {
+        Some(ContextValue::String(word)) => vec![word.clone()],
+        Some(ContextValue::Strings(words)) => words.clone(),
+        _ => Vec::new(),
+    }
+}
+
+fn in_backticks(words: &[String]) -> String {
+    words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" and ")
+}
