@@ -43,9 +43,11 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
     let runtime = paths::runtime(&surroundings)?.path;
     sweep::sweep(&store, &runtime);
     let words = if args.all { every(&store, args.force) } else { args.containers };
+    // Of all that there are, others may have removed one meanwhile.
+    let may_be_gone = args.force || args.all;
     let mut worst: Option<Error> = None;
     for word in words {
-        match remove(&store, &runtime, &word, args.force) {
+        match remove(&store, &runtime, &word, args.force, may_be_gone) {
             Ok(true) => {
                 print::line(&word)?;
             }
@@ -69,12 +71,15 @@ fn every(store: &Store, force: bool) -> Vec<String> {
         .collect()
 }
 
-/// False for one that does not exist, with `force`.
-fn remove(store: &Store, runtime: &Path, word: &str, force: bool) -> Result<bool> {
+/// False for one that does not exist.
+///
+/// # Errors
+/// It runs, or does not exist and has to (`may_be_gone`), or something of it cannot be removed.
+fn remove(store: &Store, runtime: &Path, word: &str, force: bool, may_be_gone: bool) -> Result<bool> {
     let failed = || format!("cannot remove the container `{word}`");
     let id = match store.find(word) {
         Ok(id) => id,
-        Err(_) if force && !store.ids().iter().any(|id| id.starts_with(word)) => return Ok(false),
+        Err(_) if may_be_gone && !store.ids().iter().any(|id| id.starts_with(word)) => return Ok(false),
         Err(error) => return Err(error.while_doing(failed()).exit_code(MISSING)),
     };
     let until = Instant::now() + PATIENCE;

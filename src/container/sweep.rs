@@ -71,8 +71,12 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
             }
         }
         Ok(spec) => erase(store, &spec, None)?,
-        // What it holds may be dear to somebody; `sbx rm` removes it.
-        Err(damage) if record.started_at.is_some() => log::warn!("{damage}"),
+        // What it holds may be dear to somebody; `sbx rm` removes it. Without a spec it was being removed.
+        Err(damage)
+            if record.started_at.is_some() && store.directory(id).spec().symlink_metadata().is_ok() =>
+        {
+            log::warn!("{damage}");
+        }
         Err(_) => erase_unknown(store, id)?,
     }
     claim.release();

@@ -52,7 +52,7 @@ pub fn try_in(directory: &Path) -> Result<(), String> {
 
 fn explain(error: &TrialError, directory: &Path) -> String {
     let (step, error) = match error {
-        TrialError::NotTried(error) => return format!("it could not be tried: {error}"),
+        TrialError::NotTried(error) => return format!("it could not be tried: {}", words(error)),
         TrialError::Refused(step, error) => (step, error),
     };
     let file_system =

@@ -5,6 +5,7 @@
 mod harness;
 
 mod concurrency;
+mod environment;
 mod kills;
 mod newuidmap_shim;
 mod seccomp_kernel;
