@@ -5,6 +5,7 @@
 mod harness;
 
 mod concurrency;
+mod damage;
 mod environment;
 mod kills;
 mod newuidmap_shim;
