@@ -72,10 +72,9 @@ pub fn container(
     let mut identity =
         identity(options, (&host, &caller), &source, user.as_deref(), place, &namespaces, &resolved)?;
     stay_root_without_fuse(options, &source, place.store, &mut identity, &mut degraded);
-    if identity.tier == Tier::Single
-        && options.id_tier.is_none() {
-            degraded.push(single_tier_notice(&identity));
-        }
+    if identity.tier == Tier::Single && options.id_tier.is_none() {
+        degraded.push(single_tier_notice(&identity));
+    }
     let mounts = mounts(options)?;
     let cwd = working_directory(options, config)?;
     let root = {
