@@ -6,12 +6,16 @@ use crate::cli::Global;
 use crate::cli::container_options::ContainerOptions;
 use crate::client;
 use crate::container::plan::{self, Place};
+use crate::container::spec::Seccomp;
 use crate::container::store::Store;
 use crate::container::sweep;
 use crate::error::{Error, Result, Step};
 use crate::host::paths;
 use crate::image;
 use crate::monitor;
+
+/// The exit code after SIGSYS.
+const KILLED_BY_FILTER: u8 = 128 + libc::SIGSYS as u8;
 
 /// Run a command in a new container.
 ///
@@ -90,6 +94,11 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     // Beside the monitor's work, and before this process has threads.
     sweep::sweep(&store, &runtime.path);
     let outcome = client::serve(connection, &serving);
+    if matches!(spec.security.seccomp, Seccomp::Profile(_)) && matches!(outcome, Ok(KILLED_BY_FILTER)) {
+        log::warn!(
+            "the seccomp profile forbids a system call that the command, or its execution, needs: it was killed"
+        );
+    }
     if options.rm || outcome.is_err() {
         // The file goes with the container (podman-run(1), --cidfile).
         remove_cidfile(cidfile);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cli::container_options::{ContainerOptions, LogDriver as LogDriverWord};
-use crate::container::capabilities::CapSet;
+use crate::container::capabilities::{CapSet, Capability};
 use crate::container::spec::{
     Account, LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
 };
@@ -75,6 +75,8 @@ pub fn container(
     if identity.tier == Tier::Single && options.id_tier.is_none() {
         degraded.push(single_tier_notice(&identity));
     }
+    let security = security(options)?;
+    degraded.extend(powers_of_the_host(&identity, &security));
     let mounts = mounts(options)?;
     let cwd = working_directory(options, config)?;
     let root = {
@@ -84,15 +86,21 @@ pub fn container(
             .chain(mounts.iter().map(|mount| mount.target.as_path()))
             .chain([cwd.as_path()])
             .collect();
+        let mut generated = vec!["/etc/resolv.conf", "/etc/hostname"];
+        if !options.no_hosts {
+            generated.push("/etc/hosts");
+        }
         let host = layers::Host {
             store: place.store.root(),
             identity: &identity,
             read_only: options.read_only,
             mount_points: &points,
+            generated: &generated,
         };
         layers::choose(source, options.storage_driver, &host, &mut degraded)?
     };
     let hostname = hostname(options, &namespaces, &id)?;
+    let shared_uts = namespaces.uts != Namespace::Private;
     let (groups, keep_groups) = groups(options)?;
     let private = sysctl::Private {
         net: namespaces.net == Namespace::Private,
@@ -120,6 +128,11 @@ pub fn container(
         namespaces,
         hostname,
         domainname: match &options.domainname {
+            Some(_) if shared_uts => {
+                return Err(Error::new("cannot set a domain name")
+                    .because("the UTS namespace is not the container's own")
+                    .hint("leave out `--uts`, or `--domainname`"));
+            }
             Some(domain) => {
                 name::check_hostname("--domainname", domain)?;
                 Some(domain.clone())
@@ -128,7 +141,7 @@ pub fn container(
         },
         mounts,
         devices: devices(options)?,
-        security: security(options)?,
+        security,
         rlimits: rlimit::parse_all(&options.ulimit, &rlimit::current())?,
         sysctls: sysctl::parse_all(&options.sysctl, private)?,
         oom_score_adj: options.oom_score_adj,
@@ -309,9 +322,15 @@ fn join_users_of(
     names: &Names<'_>,
 ) -> Result<()> {
     use namespace::Containers;
-    let joined = [&namespaces.pid, &namespaces.ipc, &namespaces.uts, &namespaces.net, &namespaces.cgroup]
+    let mut all = [&namespaces.pid, &namespaces.ipc, &namespaces.uts, &namespaces.net, &namespaces.cgroup]
         .into_iter()
-        .find(|namespace| matches!(namespace, Namespace::Container(_)));
+        .filter(|namespace| matches!(namespace, Namespace::Container(_)));
+    let joined = all.next();
+    if all.any(|other| Some(other) != joined) {
+        return Err(Error::new("cannot join namespaces of two containers")
+            .because("the namespaces of a container belong to its user namespace, and there is one to be in")
+            .hint("name the same container in each of the flags"));
+    }
     if let Some(Namespace::Container(word)) = &identity.join {
         identity.join = Some(Namespace::Container(names.running(word)?));
     }
@@ -438,6 +457,21 @@ fn security(options: &ContainerOptions) -> Result<Security> {
         no_new_privileges: chosen.no_new_privileges,
         masked_paths: chosen.masked_paths,
         read_only_paths: chosen.read_only_paths,
+    })
+}
+
+/// Files of /proc and /sys look at the user ID alone: covers that can be taken off protect nothing from the host's
+/// own root.
+fn powers_of_the_host(identity: &Identity, security: &Security) -> Option<String> {
+    let uncovered = !security.read_only_paths.iter().any(|path| path == Path::new("/proc/sys"))
+        || security.capabilities.contains(Capability::SYS_ADMIN);
+    let root_of_the_host =
+        identity.host_uid_map().to_host(0) == Some(0) && rustix::process::getuid().is_root();
+    (uncovered && root_of_the_host).then(|| {
+        "root in the container is root of the host by its ID and can change the settings of the host's kernel: give \
+         root subordinate IDs (`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 root`), or leave out \
+         `--privileged`, SYS_ADMIN and unmasked paths"
+            .to_owned()
     })
 }
 

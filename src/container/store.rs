@@ -222,7 +222,7 @@ impl Store {
 
     pub fn write_state(&self, id: &str, state: &State) -> Result<()> {
         let path = self.directory(id).state();
-        write_json(&path, state).step(|| format!("cannot write `{}`", path.display()))
+        write_json(&path, state).map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))
     }
 
     pub fn read_state(&self, id: &str) -> Option<State> {
@@ -239,7 +239,7 @@ impl Claim {
         let old = self.file.metadata().map_or(0, |metadata| metadata.len());
         // Spaces over the rest of a longer record: never a moment without a whole one.
         text.resize(text.len().max(usize::try_from(old).unwrap_or(0)), b' ');
-        self.file.write_all_at(&text, 0).step(failed)
+        self.file.write_all_at(&text, 0).map_err(|error| no_room(error, failed()))
     }
 
     pub fn recorded(&self) -> Running {
@@ -287,7 +287,8 @@ fn names_in(directory: &Path) -> Vec<String> {
         .collect()
 }
 
-fn no_room(error: io::Error, message: String) -> Error {
+/// `message` with its cause and, where space has run out or nothing may be written, what to do.
+pub fn no_room(error: io::Error, message: String) -> Error {
     let kind = error.raw_os_error();
     let failed = Error::new(message).because(error);
     match kind {

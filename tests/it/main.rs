@@ -5,11 +5,17 @@
 mod harness;
 
 mod command_line;
+mod devices;
 mod exit_codes;
+mod host_image;
+mod hostile_roots;
 mod identity;
 mod isolation;
+mod layers;
+mod mounts;
 mod network;
 mod newuidmap_shim;
+mod readme;
 mod seccomp_kernel;
 mod seccomp_oracle;
 mod streams;
