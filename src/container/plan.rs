@@ -72,10 +72,8 @@ pub fn container(
     let mut identity =
         identity(options, (&host, &caller), &source, user.as_deref(), place, &namespaces, &resolved)?;
     stay_root_without_fuse(options, &source, place.store, &mut identity, &mut degraded);
-    if identity.tier == Tier::Single {
-        if options.id_tier.is_none() {
-            degraded.push(single_tier_notice(&identity));
-        }
+    if identity.tier == Tier::Single && options.id_tier.is_none() {
+        degraded.push(single_tier_notice(&identity));
     }
     let security = security(options)?;
     degraded.extend(powers_of_the_host(&identity, &security));

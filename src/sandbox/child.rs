@@ -188,11 +188,11 @@ impl Inside<'_> {
         }
         let identity = &self.spec.identity;
         let groups = match identity.join {
-            None => identity.inner_gid_map().first_contiguous(),
-            Some(_) => userns::own_map("gid_map")?.first_contiguous(),
+            None => identity.host_gid_map(),
+            Some(_) => userns::own_map("gid_map")?,
         };
-        if let Some((first, last)) = groups
-            && let Some(skipped) = inside::allow_ping(open_proc()?.as_fd(), first, last)
+        if let Some(range) = groups.ping_groups()
+            && let Some(skipped) = inside::allow_ping(open_proc()?.as_fd(), range)
         {
             self.channel.send(&FromChild::Notice(skipped.notice())).step(lost)?;
         }
