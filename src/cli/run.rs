@@ -11,6 +11,7 @@ use crate::container::store::Store;
 use crate::container::sweep;
 use crate::error::{Error, Result, Step};
 use crate::host::paths;
+use crate::identity::Userns;
 use crate::image;
 use crate::monitor;
 
@@ -65,6 +66,9 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
         log::info!("{note}");
     }
     let place = Place { store: &store, runtime: &runtime };
+    // Held until the choice stands in the spec.
+    let choice =
+        matches!(options.userns, Some(Userns::Auto(_))).then(|| store.lock_choice_of_ids()).transpose()?;
     let decide = || plan::container(&options, source.clone(), &config, command.clone(), &place);
     let spec = decide().or_else(|error| match sweep::sweep(&store, &runtime.path) {
         0 => Err(error),
@@ -88,9 +92,13 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
         sweep::sweep(&store, &runtime.path);
         store.create(&spec).map_err(|_| error)
     });
+    drop(choice);
     let (claim, directory) = started.inspect_err(|_| remove_cidfile(cidfile))?;
     let connection = monitor::start(&store, &runtime.path, &spec, &directory, claim, client::caller_size())
-        .inspect_err(|_| remove_cidfile(cidfile))?;
+        .inspect_err(|_| {
+        remove_cidfile(cidfile);
+        sweep::sweep(&store, &runtime.path);
+    })?;
     // Beside the monitor's work, and before this process has threads.
     sweep::sweep(&store, &runtime.path);
     let outcome = client::serve(connection, &serving);

@@ -77,6 +77,7 @@ pub fn container(
     }
     let security = security(options)?;
     degraded.extend(powers_of_the_host(&identity, &security));
+    let image = source.word();
     let mounts = mounts(options)?;
     let cwd = working_directory(options, config)?;
     let root = {
@@ -86,11 +87,16 @@ pub fn container(
             .chain(mounts.iter().map(|mount| mount.target.as_path()))
             .chain([cwd.as_path()])
             .collect();
+        let mut generated = vec!["/etc/resolv.conf", "/etc/hostname"];
+        if !options.no_hosts {
+            generated.push("/etc/hosts");
+        }
         let host = layers::Host {
             store: place.store.root(),
             identity: &identity,
             read_only: options.read_only,
             mount_points: &points,
+            generated: &generated,
         };
         layers::choose(source, options.storage_driver, &host, &mut degraded)?
     };
@@ -105,6 +111,7 @@ pub fn container(
     let stop_signal = options.stop_signal.as_deref().or(config.stop_signal.as_deref());
     Ok(Spec {
         created: crate::sys::time::Utc::now().seconds(),
+        image,
         root,
         read_only: options.read_only,
         process: Process {
@@ -368,7 +375,11 @@ fn image_user(source: &Source, user: Option<&str>) -> Result<Option<(u32, u32)>>
 }
 
 fn mounts(options: &ContainerOptions) -> Result<Vec<Mount>> {
-    let cwd = std::env::current_dir().step(|| "cannot find the working directory")?;
+    let cwd = match std::env::current_dir() {
+        // It may have been removed, which matters to relative paths alone.
+        Err(_) if options.volume.is_empty() && options.mount.is_empty() => PathBuf::from("/"),
+        found => found.step(|| "cannot find the working directory")?,
+    };
     let context = volume::Context { cwd: &cwd, selinuxfs: Path::new("/sys/fs/selinux") };
     let mut mounts = volume::parse_all(&options.volume, &options.mount, &options.tmpfs, context)?;
     mounts.iter().try_for_each(volume::check_source)?;

@@ -56,6 +56,7 @@ struct Early {
 impl Inside<'_> {
     /// Becomes the container's command, or says why not and ends.
     pub fn run(self) -> ! {
+        let _ = rustix::thread::set_name(c"sbx-child");
         // Elsewhere the container's root is the caller and reaches what the caller does.
         let root_is_another = self.spec.identity.nested.is_some() || self.spec.identity.join.is_some();
         let reach = if root_is_another { Reach::open(self.spec, self.directory).map(Some) } else { Ok(None) };

@@ -12,6 +12,7 @@ use crate::sys::terminal::{next_signal, signal_descriptor};
 /// Forks: the child returns and executes the command; the parent stays as PID 1 and never returns. What others
 /// may see or send is in order before there are others.
 pub fn stay_behind(terminal: bool) -> Result<()> {
+    let init = std::process::id();
     let failed = || "cannot set up init";
     rustix::thread::set_name(c"sbx-init").step(failed)?;
     // /proc/1/exe would hand out the sbx binary of the host, /proc/1/cmdline the caller's options and paths.
@@ -22,6 +23,9 @@ pub fn stay_behind(terminal: bool) -> Result<()> {
     let signals = signal_descriptor(&every).step(failed)?;
     match fork().step(|| "cannot start the command below init")? {
         Fork::Child => {
+            // Where the PID namespace is the host's, init's end does not end the others, and until the exec
+            // nobody outside can see which namespaces this process is in.
+            process::die_with_parent(init).step(|| "cannot bind the command to init")?;
             let own = rustix::process::getpid();
             let _ = rustix::process::setpgid(Some(own), Some(own));
             if terminal {

@@ -237,6 +237,7 @@ fn launch(
     monitor: u32,
 ) -> ! {
     let (spec, directory) = (inside.spec, inside.directory);
+    let _ = rustix::thread::set_name(c"sbx-launcher");
     let _ = crate::sys::process::die_with_parent(monitor);
     match launch_child(inside, channel, monitor_channel, joins) {
         Ok((pid, pidfd)) => {

@@ -270,6 +270,35 @@ fn exit_code(status: i32) -> i32 {
     if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
 }
 
+/// The namespace in which a user namespace was made (ioctl_ns(2), NS_GET_PARENT; Linux 4.9).
+///
+/// # Errors
+/// EPERM where that is not below the caller's own.
+pub fn parent_namespace(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const NS_GET_PARENT: u32 = 0xb702;
+    // SAFETY: the ioctl takes no argument.
+    let parent = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PARENT as _) };
+    if parent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made the descriptor, close-on-exec, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(parent) })
+}
+
+/// Takes what a caller may have set and a program that waits for its children and writes files cannot use:
+/// with SIGCHLD ignored no child could be waited for, and a file that reaches RLIMIT_FSIZE is to be an error,
+/// not the end. Programs that are started get the defaults back.
+pub fn tame_signals() {
+    // SAFETY: plain system calls on this process's own signal state with a zeroed, valid sigaction.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut());
+        action.sa_sigaction = libc::SIG_IGN;
+        libc::sigaction(libc::SIGXFSZ, &raw const action, std::ptr::null_mut());
+    }
+}
+
 /// Whether the process behind a pidfd has ended.
 pub fn has_ended(pidfd: impl AsFd) -> bool {
     let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
