@@ -61,7 +61,7 @@ pub fn available() -> Result<PathBuf> {
 pub fn usable(store: &Path) -> Result<PathBuf> {
     const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
     let program = available()?;
-    let on_fuse = rustix::fs::statfs(store).is_ok_and(|status| status.f_type as i64 == FUSE_SUPER_MAGIC);
+    let on_fuse = rustix::fs::statfs(store).is_ok_and(|status| status.f_type == FUSE_SUPER_MAGIC);
     if on_fuse {
         let mark = c"user.fuseoverlayfs.opaque";
         match rustix::fs::setxattr(store, mark, b"n", rustix::fs::XattrFlags::empty()) {

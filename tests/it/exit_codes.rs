@@ -24,8 +24,8 @@ fn it_is_the_commands_own() {
 fn a_signal_that_ends_the_command_is_added_to_128() {
     let world = sbx();
     // PID 1 is spared the signals that it sends itself (pid_namespaces(7)); its child isn't, and below
-    // `--init` the command is one.
-    for signal in [1, 2, 3, 4, 6, 8, 9, 10, 11, 13, 14, 15, 31, 34, 64] {
+    // `--init` the command is one. SIGQUIT is not among them, since shells ignore it.
+    for signal in [1, 2, 4, 6, 8, 9, 10, 11, 13, 14, 15, 31, 34, 64] {
         let script = format!("ulimit -c 0; kill -{signal} $$; sleep 5");
         run(&world, &["--init", "sh", "-c", &script]).expect_code(128 + signal);
     }

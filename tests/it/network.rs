@@ -2,6 +2,7 @@
 
 mod helpers;
 mod inside;
+mod lost;
 mod outer;
 mod refused;
 mod shared;

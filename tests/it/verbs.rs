@@ -151,7 +151,7 @@ fn doctor_says_for_each_check_what_it_found() {
     let finished = world.sbx(["doctor"]).finish();
     assert!([0, 1].contains(&finished.code()), "{}", finished.stderr());
     let text = finished.stdout();
-    for subject in ["user namespaces", "newuidmap", "fuse-overlayfs", "slirp4netns", "control group"] {
+    for subject in ["user namespaces", "newuidmap", "fuse-overlayfs", "slirp4netns", "cgroup"] {
         assert!(text.to_lowercase().contains(subject), "nothing about {subject}:\n{text}");
     }
     let whole = json(&world.sbx(["doctor", "--format", "json"]).finish().stdout());
@@ -161,11 +161,15 @@ fn doctor_says_for_each_check_what_it_found() {
 }
 
 #[test]
-fn doctor_fails_where_something_needed_is_missing() {
-    let world = sbx().env("PATH", "/no/such/directory");
-    let finished = world.sbx(["doctor"]).finish();
+fn doctor_fails_where_something_needed_is_missing_and_tells_the_mend() {
+    let world = sbx();
+    let finished = world.sbx(["--root", "/proc/no-place", "doctor"]).finish();
     let text = finished.stdout();
-    assert!(text.contains("newuidmap") && text.contains("apt"), "no mend is told:\n{text}");
+    assert!(text.contains("missing  store") && text.contains("mend: "), "{text}");
+    assert_eq!(finished.code(), 1, "{text}");
+    let whole =
+        json(&world.sbx(["--root", "/proc/no-place", "doctor", "--format", "json"]).expect_code(1).stdout());
+    assert!(whole.to_string().contains("SBX_ROOT"), "{whole}");
 }
 
 fn script_for(world: &Sbx, shell: &str) -> std::path::PathBuf {
@@ -282,7 +286,10 @@ fn unshare_starts_a_shell_with_the_terminals_job_control() {
     std::thread::sleep(std::time::Duration::from_millis(200));
     pty.send("\x1a");
     pty.expect("Stopped");
-    pty.send_line("kill %1; wait; exit 6");
+    pty.send_line("fg");
+    pty.expect("sleep 1000");
+    pty.send("\x03");
+    pty.send_line("exit 6");
     assert_eq!(pty.finish(), 6);
 }
 

@@ -9,7 +9,7 @@ const WAYS_ON: &str = "use `--network host` (the host's own network) or `--netwo
 fn covered(script: &str, network: &[&str]) -> crate::harness::Finished {
     let world = sbx();
     let outer = Outer::new(&world, FAR);
-    let run = format!("set -e; {script}; shift 0; exec \"$@\"");
+    let run = format!("set -e; {script}; exec \"$@\"");
     let finished = outer
         .program("unshare")
         .args(["--mount", "sh", "-c", &run, "sh"])
@@ -31,7 +31,7 @@ const NO_PASTA: &str = "mount --bind /dev/null \"$(command -v pasta)\"";
 
 #[test]
 fn without_the_tun_device() {
-    for network in [&[][..], &["--net", "slirp4netns"], &["--net", "pasta"]] {
+    for network in [&["--net", "slirp4netns"][..], &["--net", "pasta"], &["-p", "8080:80"]] {
         covered(NO_DEVICE, network)
             .code_is(125)
             .stderr_has("`/dev/net/tun` cannot be opened")
@@ -40,6 +40,16 @@ fn without_the_tun_device() {
     }
     for network in ["host", "none"] {
         let _ = covered(NO_DEVICE, &["--net", network]).code_is(0);
+    }
+}
+
+#[test]
+fn the_default_goes_without_a_network_and_says_so() {
+    for script in [NO_DEVICE.to_owned(), format!("{NO_SLIRP}; {NO_PASTA}")] {
+        covered(&script, &[])
+            .code_is(0)
+            .stderr_has("Warning: the container has no network but its own loopback interface: ")
+            .stderr_has("`--network host`");
     }
 }
 
@@ -60,7 +70,7 @@ fn without_one_helper_the_default_is_the_other() {
 
 #[test]
 fn without_any_helper() {
-    covered(&format!("{NO_SLIRP}; {NO_PASTA}"), &[])
+    covered(&format!("{NO_SLIRP}; {NO_PASTA}"), &["-p", "8080:80"])
         .code_is(125)
         .stderr_has("neither slirp4netns nor pasta is installed")
         .stderr_has("apt install slirp4netns")
