@@ -430,3 +430,30 @@ fn a_kept_container_is_exited_after_its_monitor_was_killed() {
     assert_eq!(world.sbx(["rm", "kept"]).succeed(), "kept");
     assert_nothing_left(&world, "a kept container");
 }
+
+#[test]
+fn a_killed_launcher_is_noticed_at_every_step() {
+    let world = sbx();
+    let mut hits = 0;
+    for step in 0..24 {
+        let running = world
+            .run(arguments(&["--rm", "--net", "none", "--userns", "keep-id", "--rootfs", "ROOT", "true"]));
+        let running = running.timeout(Duration::from_secs(20)).spawn();
+        let launcher = loop {
+            if let Some(pid) = named(&world, "sbx-launcher") {
+                break Some(pid);
+            }
+            if named(&world, "fuse-overlayfs").is_some() || processes(&world).is_empty() {
+                break None;
+            }
+        };
+        std::thread::sleep(Duration::from_micros(500) * step);
+        let hit = launcher.is_some_and(end);
+        let code = running.finish().code();
+        assert!(code == 0 || hit, "exit code {code}");
+        hits += usize::from(code == 125);
+    }
+    assert!(hits > 0, "no launcher was killed before its work was done");
+    next_command(&world);
+    assert_nothing_left(&world, "killed launchers");
+}

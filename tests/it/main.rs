@@ -9,5 +9,6 @@ mod damage;
 mod environment;
 mod kills;
 mod newuidmap_shim;
+mod ps_rm;
 mod seccomp_kernel;
 mod seccomp_oracle;
