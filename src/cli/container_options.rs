@@ -69,6 +69,9 @@ pub struct ContainerOptions {
     /// Add a supplementary group; `keep-groups` keeps those of the caller.
     #[arg(long, value_name = "GROUP", help_heading = "Identity")]
     pub group_add: Vec<String>,
+    /// Whether a user that the container's passwd file lacks is added to it.
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, help_heading = "Identity")]
+    pub passwd: bool,
     /// User namespace: host, keep-id[:uid=,gid=], auto[:size=], nomap, image-user, container:ID, ns:PATH.
     #[arg(long, value_name = "MODE", help_heading = "Identity")]
     pub userns: Option<Userns>,

@@ -6,6 +6,7 @@ use crate::cli::Global;
 use crate::cli::container_options::ContainerOptions;
 use crate::client;
 use crate::container::plan::{self, Place};
+use crate::container::spec::Seccomp;
 use crate::container::store::Store;
 use crate::container::sweep;
 use crate::error::{Error, Result, Step};
@@ -13,6 +14,9 @@ use crate::host::paths;
 use crate::identity::Userns;
 use crate::image;
 use crate::monitor;
+
+/// The exit code after SIGSYS.
+const KILLED_BY_FILTER: u8 = 128 + libc::SIGSYS as u8;
 
 /// Run a command in a new container.
 ///
@@ -65,7 +69,12 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     // Held until the choice stands in the spec.
     let choice =
         matches!(options.userns, Some(Userns::Auto(_))).then(|| store.lock_choice_of_ids()).transpose()?;
-    let spec = plan::container(&options, source, &config, command, &place)?;
+    let decide = || plan::container(&options, source.clone(), &config, command.clone(), &place);
+    let spec = decide().or_else(|error| match sweep::sweep(&store, &runtime.path) {
+        0 => Err(error),
+        // A helper whose monitor was killed may have held the port.
+        _ => decide(),
+    })?;
     for notice in &spec.degraded {
         log::warn!("{notice}");
     }
@@ -93,6 +102,11 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     // Beside the monitor's work, and before this process has threads.
     sweep::sweep(&store, &runtime.path);
     let outcome = client::serve(connection, &serving);
+    if matches!(spec.security.seccomp, Seccomp::Profile(_)) && matches!(outcome, Ok(KILLED_BY_FILTER)) {
+        log::warn!(
+            "the seccomp profile forbids a system call that the command, or its execution, needs: it was killed"
+        );
+    }
     if options.rm || outcome.is_err() {
         // The file goes with the container (podman-run(1), --cidfile).
         remove_cidfile(cidfile);

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cli::container_options::{ContainerOptions, LogDriver as LogDriverWord};
-use crate::container::capabilities::CapSet;
+use crate::container::capabilities::{CapSet, Capability};
 use crate::container::spec::{
-    LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
+    Account, LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
 };
 use crate::container::store::Store;
 use crate::container::{device, env, name, namespace, rlimit, security, signal, size, sysctl, volume};
@@ -67,10 +67,16 @@ pub fn container(
     share_masked_proc(&mut namespaces, &mut degraded);
 
     let user = options.user.clone().or_else(|| config.user.clone());
-    let identity = identity(options, &source, user.as_deref(), place, &namespaces, &resolved)?;
-    if identity.tier == Tier::Single {
-        degraded.extend(identity.notes.iter().cloned());
+    let host = Host::system();
+    let caller = Caller::current(&host)?;
+    let mut identity =
+        identity(options, (&host, &caller), &source, user.as_deref(), place, &namespaces, &resolved)?;
+    stay_root_without_fuse(options, &source, place.store, &mut identity, &mut degraded);
+    if identity.tier == Tier::Single && options.id_tier.is_none() {
+        degraded.push(single_tier_notice(&identity));
     }
+    let security = security(options)?;
+    degraded.extend(powers_of_the_host(&identity, &security));
     let image = source.word();
     let mounts = mounts(options)?;
     let cwd = working_directory(options, config)?;
@@ -81,15 +87,21 @@ pub fn container(
             .chain(mounts.iter().map(|mount| mount.target.as_path()))
             .chain([cwd.as_path()])
             .collect();
+        let mut generated = vec!["/etc/resolv.conf", "/etc/hostname"];
+        if !options.no_hosts {
+            generated.push("/etc/hosts");
+        }
         let host = layers::Host {
             store: place.store.root(),
             identity: &identity,
             read_only: options.read_only,
             mount_points: &points,
+            generated: &generated,
         };
         layers::choose(source, options.storage_driver, &host, &mut degraded)?
     };
     let hostname = hostname(options, &namespaces, &id)?;
+    let shared_uts = namespaces.uts != Namespace::Private;
     let (groups, keep_groups) = groups(options)?;
     let private = sysctl::Private {
         net: namespaces.net == Namespace::Private,
@@ -109,6 +121,7 @@ pub fn container(
             user,
             groups,
             keep_groups,
+            account: options.passwd.then(|| account(&identity, &caller)),
             terminal: options.tty,
             stdin: options.interactive,
             umask: options.umask.as_deref().map(umask).transpose()?,
@@ -117,6 +130,11 @@ pub fn container(
         namespaces,
         hostname,
         domainname: match &options.domainname {
+            Some(_) if shared_uts => {
+                return Err(Error::new("cannot set a domain name")
+                    .because("the UTS namespace is not the container's own")
+                    .hint("leave out `--uts`, or `--domainname`"));
+            }
             Some(domain) => {
                 name::check_hostname("--domainname", domain)?;
                 Some(domain.clone())
@@ -125,7 +143,7 @@ pub fn container(
         },
         mounts,
         devices: devices(options)?,
-        security: security(options)?,
+        security,
         rlimits: rlimit::parse_all(&options.ulimit, &rlimit::current())?,
         sysctls: sysctl::parse_all(&options.sysctl, private)?,
         oom_score_adj: options.oom_score_adj,
@@ -228,14 +246,13 @@ fn share_masked_proc(namespaces: &mut Namespaces, degraded: &mut Vec<String>) {
 
 fn identity(
     options: &ContainerOptions,
+    (host, caller): (&Host, &Caller),
     source: &Source,
     user: Option<&str>,
     place: &Place<'_>,
     namespaces: &Namespaces,
     names: &Names<'_>,
 ) -> Result<Identity> {
-    let host = Host::system();
-    let caller = Caller::current(&host)?;
     let in_use = match &options.userns {
         Some(Userns::Auto(_)) => blocks_in_use(place.store),
         _ => Vec::new(),
@@ -252,9 +269,51 @@ fn identity(
         image_user,
         in_use,
     };
-    let mut identity = identity::plan_on(&host, &request, &caller)?;
+    let mut identity = identity::plan_on(host, &request, caller)?;
     join_users_of(&mut identity, options, namespaces, names)?;
     Ok(identity)
+}
+
+/// One line for all reasons; `sbx doctor` has the mends.
+fn single_tier_notice(identity: &Identity) -> String {
+    format!(
+        "one user and one group are mapped, and files of others are stored as the caller's: {} (`sbx doctor` tells \
+         how to mend it)",
+        identity.notes.join("; ")
+    )
+}
+
+/// Root's default is a range of its own below the canonical map, for which layers need fuse-overlayfs; where
+/// that is missing, root is root outside, too, as it is without a range.
+fn stay_root_without_fuse(
+    options: &ContainerOptions,
+    source: &Source,
+    store: &Store,
+    identity: &mut Identity,
+    degraded: &mut Vec<String>,
+) {
+    let asked = options.userns.is_some() || !options.uidmap.is_empty() || !options.gidmap.is_empty();
+    let stacked = !matches!(source, Source::WritableDirectory(_));
+    if asked || identity.nested.is_none() || !stacked {
+        return;
+    }
+    if let Err(missing) = layers::fuse_overlayfs::usable(store.root()) {
+        identity.nested = None;
+        degraded.push(format!(
+            "root's subordinate range is not used, and files that root inside makes are root's outside: {}",
+            missing.causes().join(": ")
+        ));
+    }
+}
+
+/// How the container's account files would name the caller.
+fn account(identity: &Identity, caller: &Caller) -> Account {
+    let uid = match identity.join {
+        None => identity.host_uid_map().to_container(caller.uid),
+        Some(_) => None,
+    };
+    let home = crate::host::paths::home(&crate::host::paths::Surroundings::current()).ok();
+    Account { uid, name: caller.user_name.clone(), home }
 }
 
 /// A namespace of another container belongs to that container's user namespace, which has to be entered.
@@ -265,9 +324,15 @@ fn join_users_of(
     names: &Names<'_>,
 ) -> Result<()> {
     use namespace::Containers;
-    let joined = [&namespaces.pid, &namespaces.ipc, &namespaces.uts, &namespaces.net, &namespaces.cgroup]
+    let mut all = [&namespaces.pid, &namespaces.ipc, &namespaces.uts, &namespaces.net, &namespaces.cgroup]
         .into_iter()
-        .find(|namespace| matches!(namespace, Namespace::Container(_)));
+        .filter(|namespace| matches!(namespace, Namespace::Container(_)));
+    let joined = all.next();
+    if all.any(|other| Some(other) != joined) {
+        return Err(Error::new("cannot join namespaces of two containers")
+            .because("the namespaces of a container belong to its user namespace, and there is one to be in")
+            .hint("name the same container in each of the flags"));
+    }
     if let Some(Namespace::Container(word)) = &identity.join {
         identity.join = Some(Namespace::Container(names.running(word)?));
     }
@@ -290,6 +355,7 @@ fn blocks_in_use(store: &Store) -> Vec<(u32, u32)> {
         .running_ids()
         .iter()
         .filter_map(|id| store.read_spec(id).ok())
+        .filter(|spec| spec.identity.exclusive)
         .filter_map(|spec| spec.identity.nested.map(|nested| nested.blocks()))
         .flatten()
         .collect()
@@ -397,6 +463,21 @@ fn security(options: &ContainerOptions) -> Result<Security> {
         no_new_privileges: chosen.no_new_privileges,
         masked_paths: chosen.masked_paths,
         read_only_paths: chosen.read_only_paths,
+    })
+}
+
+/// Files of /proc and /sys look at the user ID alone: covers that can be taken off protect nothing from the host's
+/// own root.
+fn powers_of_the_host(identity: &Identity, security: &Security) -> Option<String> {
+    let uncovered = !security.read_only_paths.iter().any(|path| path == Path::new("/proc/sys"))
+        || security.capabilities.contains(Capability::SYS_ADMIN);
+    let root_of_the_host =
+        identity.host_uid_map().to_host(0) == Some(0) && rustix::process::getuid().is_root();
+    (uncovered && root_of_the_host).then(|| {
+        "root in the container is root of the host by its ID and can change the settings of the host's kernel: give \
+         root subordinate IDs (`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 root`), or leave out \
+         `--privileged`, SYS_ADMIN and unmasked paths"
+            .to_owned()
     })
 }
 

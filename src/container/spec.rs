@@ -81,9 +81,20 @@ pub struct Process {
     pub groups: Vec<String>,
     /// `--group-add keep-groups`: the caller's supplementary groups are kept.
     pub keep_groups: bool,
+    /// Who a user without an entry in the container's passwd file is; none: such a user gets no entry.
+    pub account: Option<Account>,
     pub terminal: bool,
     pub stdin: bool,
     pub umask: Option<u32>,
+}
+
+/// The caller, as the container's account files may name it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Account {
+    /// The caller's ID inside the container, where it has one.
+    pub uid: Option<u32>,
+    pub name: Option<String>,
+    pub home: Option<PathBuf>,
 }
 
 /// One namespace of the container.
@@ -178,8 +189,6 @@ pub struct Bind {
 pub struct Device {
     pub host: PathBuf,
     pub container: PathBuf,
-    /// Permissions without `w` bind the node read-only.
-    pub write: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

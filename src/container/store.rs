@@ -237,12 +237,11 @@ impl Store {
                     {
                         return Err(Error::new(failed())
                             .because(format!(
-                                "the name \"{name}\" is already in use by container {}",
-                                short(&owner)
+                                "the container name \"{name}\" is already in use by container \"{owner}\""
                             ))
-                            .hint(format!(
-                                "choose another name, or remove that container: `sbx rm {name}`"
-                            )));
+                            .hint(
+                                "choose another name; with `--rm` a name is free again once its container ends",
+                            ));
                     }
                     self.clear_name(name);
                 }
@@ -378,12 +377,17 @@ fn names_in(directory: &Path) -> Vec<String> {
         .collect()
 }
 
-pub(super) fn no_room(error: io::Error, message: String) -> Error {
-    let full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT));
+/// `message` with its cause and, where space has run out or nothing may be written, what to do.
+pub fn no_room(error: io::Error, message: String) -> Error {
+    let kind = error.raw_os_error();
     let failed = Error::new(message).because(error);
-    if full {
-        failed.hint("free some space there, or keep containers elsewhere with `--root DIR` or SBX_ROOT")
-    } else {
-        failed
+    match kind {
+        Some(libc::ENOSPC | libc::EDQUOT) => {
+            failed.hint("free some space there, or keep containers elsewhere with `--root DIR` or SBX_ROOT")
+        }
+        Some(libc::EROFS | libc::EACCES | libc::EPERM) => {
+            failed.hint("the store has to be writable: name another directory with `--root DIR` or SBX_ROOT")
+        }
+        _ => failed,
     }
 }

@@ -18,21 +18,23 @@ use crate::network;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Looks at every container that is marked as running and puts those in order that nobody looks after.
-/// Cheap when there are none: one lock attempt for each container that does run.
+/// Looks at every container that is marked as running and puts those in order that nobody looks after; says
+/// how many there were. Cheap when there are none: one lock attempt for each container that does run.
 ///
 /// `runtime` is the user's runtime directory.
-pub fn sweep(store: &Store, runtime: &Path) {
+pub fn sweep(store: &Store, runtime: &Path) -> usize {
+    let mut abandoned = 0;
     for id in store.running_ids() {
-        if let Some(claim) = store.claim_abandoned(&id)
-            && let Err(error) = put_in_order(store, &id, &claim, runtime)
-        {
+        let Some(claim) = store.claim_abandoned(&id) else { continue };
+        abandoned += 1;
+        if let Err(error) = put_in_order(store, &id, &claim, runtime) {
             log::warn!("cannot clean up after container {}: {error}", short(&id));
         }
     }
     overlay::remove_abandoned_trials(store.root());
     remove_unfinished(&store.root().join("cache"), "overlay.json.", "");
     remove_unfinished(runtime, "helpers.", ".new");
+    abandoned
 }
 
 /// Removes what a process was writing when it was killed: files with its PID in their names.

@@ -158,6 +158,7 @@ mod tests {
             gid_map: IdMap::single(0, 1000),
             deny_setgroups: false,
             nested: None,
+            exclusive: false,
             join: None,
             default_user: None,
             writer: MapWriter::Direct,

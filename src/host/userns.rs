@@ -153,7 +153,12 @@ pub fn explain(error: &io::Error, state: &UserNamespaces, privileged: bool) -> E
         Some(libc::EAGAIN) => failed
             .because("the limit of processes is reached (`ulimit -u`, or pids.max of the cgroup)")
             .hint("end processes that are not needed, or raise the limit"),
-        Some(libc::EINVAL | libc::ENOSYS) => failed
+        // Seccomp profiles of containers answer clone3 so, to have programs fall back to a call that they can see
+        // through; Linux has it since 5.3.
+        Some(libc::ENOSYS) => failed
+            .because("clone3 is not there: the seccomp profile of an outer container hides it, or the kernel is older than 5.3")
+            .hint("start the outer container with `--security-opt seccomp=unconfined`, `--cap-add SYS_ADMIN` or `--privileged`"),
+        Some(libc::EINVAL) => failed
             .because("the kernel does not know one of the namespaces that were asked for")
             .hint("run `sbx doctor`"),
         _ => failed.hint("run `sbx doctor`"),

@@ -124,7 +124,11 @@ fn bounding_set() -> u64 {
 }
 
 fn own_map(path: &Path) -> Result<Vec<MapLine>> {
-    let text = std::fs::read_to_string(path).step(|| format!("cannot read `{}`", path.display()))?;
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Error::new(format!("cannot read `{}`", path.display()))
+            .because(error)
+            .hint("sbx needs /proc: `mount -t proc proc /proc`, or start the outer container with it")
+    })?;
     parse_proc(&text).step(|| format!("cannot understand `{}`", path.display()))
 }
 

@@ -60,6 +60,8 @@ pub struct Identity {
     /// Another map (keep-id, image-user, auto, nomap, --uidmap) is written for a namespace nested in the
     /// canonical one; its outside IDs are IDs *inside the canonical namespace*.
     pub nested: Option<NestedMaps>,
+    /// No other container may have the nested IDs (`auto`).
+    pub exclusive: bool,
     /// Join this user namespace instead of making one (`container:ID`, `ns:PATH`).
     pub join: Option<crate::container::spec::Namespace>,
     /// The user that runs the command when neither `--user` nor the image says so (keep-id: the caller).
@@ -86,9 +88,24 @@ impl Identity {
         }
     }
 
+    /// The map of users that stands in the container's own namespace.
+    pub fn inner_uid_map(&self) -> &IdMap {
+        self.nested.as_ref().map_or(&self.uid_map, |nested| &nested.uid_map)
+    }
+
     /// The map of groups that stands in the container's own namespace.
     pub fn inner_gid_map(&self) -> &IdMap {
         self.nested.as_ref().map_or(&self.gid_map, |nested| &nested.gid_map)
+    }
+
+    /// Under a map without root, files of root would be nobody's and nothing could be made beside them: all are
+    /// those of the lowest user and group there. None where root is mapped.
+    pub fn owner_without_root(&self) -> Option<(u32, u32)> {
+        let (users, groups) = (self.inner_uid_map(), self.inner_gid_map());
+        if self.join.is_some() || users.to_host(0).is_some() && groups.to_host(0).is_some() {
+            return None;
+        }
+        Some((users.lowest_inside()?, groups.lowest_inside()?))
     }
 
     /// Why a process with container IDs `uid` and `gid` may not do what it tried on a file of the host.

@@ -63,6 +63,7 @@ pub fn plan_on(host: &Host, request: &Request, caller: &Caller) -> Result<Identi
         gid_map: base.gid_map.clone(),
         deny_setgroups: base.deny_setgroups,
         nested: None,
+        exclusive: false,
         join: match &userns {
             Userns::Container(id) => Some(Namespace::Container(id.clone())),
             Userns::Path(path) => Some(Namespace::Path(path.clone())),
@@ -86,6 +87,7 @@ pub fn plan_on(host: &Host, request: &Request, caller: &Caller) -> Result<Identi
             identity.gid_map.0[0].inside = nested.gid_map.0[0].inside;
         } else if !is_whole(&nested.uid_map, &base.uid_map) || !is_whole(&nested.gid_map, &base.gid_map) {
             identity.nested = Some(nested);
+            identity.exclusive = matches!(userns, Userns::Auto(_));
         }
     }
     Ok(identity)
@@ -119,7 +121,8 @@ impl<'a> Asked<'a> {
 
     /// The lines of the nested maps; none: the canonical maps serve as they are.
     fn lines(&self, base: &Base) -> Result<Option<(Lines, Lines)>> {
-        let canonical = (&base.uid_map, &base.gid_map);
+        let whole = (&base.uid_map, &base.gid_map);
+        let canonical = base.containers.as_ref().map_or(whole, |(users, groups)| (users, groups));
         if let Some((uid, gid)) = self.caller_as {
             return Ok(Some((nested::caller_as(uid, canonical.0), nested::caller_as(gid, canonical.1))));
         }
@@ -145,9 +148,13 @@ impl<'a> Asked<'a> {
             .map(|lines| Some(both(lines)))
             .map_err(|cause| self.refused(&cause, base)),
             _ if self.words == "--uidmap" => {
-                nested::explicit(&self.request.uid_maps, &self.request.gid_maps, canonical)
+                nested::explicit(&self.request.uid_maps, &self.request.gid_maps, whole)
                     .map(Some)
                     .map_err(|cause| self.refused(&cause, base))
+            }
+            // Root that asks for nothing gets its range; `--userns host` is the way to be root outside, too.
+            Userns::Host if self.request.userns.is_none() && base.containers.is_some() => {
+                Ok(Some((nested::without_caller(canonical.0), nested::without_caller(canonical.1))))
             }
             _ => Ok(None),
         }

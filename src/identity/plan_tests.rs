@@ -235,11 +235,28 @@ fn an_outer_container_without_powers_is_named() {
 fn root_writes_its_range_itself() {
     let stage = Stage::new("root:100000:65536\n", "0:100000:65536\n").without_helpers();
     let identity = stage.default(&root());
-    assert_eq!((identity.tier, identity.writer), (Tier::Root, MapWriter::Direct));
-    assert_eq!(identity.uid_map.0, vec![line(0, 0, 1), line(1, 100_000, 65536)]);
+    assert_eq!((identity.tier, &identity.writer), (Tier::Root, &MapWriter::Direct));
+    assert_eq!(identity.uid_map.0, vec![line(0, 0, u32::MAX)], "its files stay root's on disk");
+    assert_eq!(nested_users(&identity), vec![line(0, 100_000, 65536)]);
     assert_eq!(identity.gid_map, identity.uid_map);
     assert!(!identity.deny_setgroups);
     assert_eq!(identity.notes, Vec::<String>::new());
+}
+
+#[test]
+fn root_with_a_range_is_root_outside_only_where_it_says_so() {
+    let stage = Stage::new("root:100000:65536\n", "root:100000:65536\n");
+    let asked = |words| stage.plan(&asking(words), &root()).unwrap();
+    assert!(asked("host").nested.is_none());
+    assert_eq!(nested_users(&asked("nomap")), vec![line(0, 100_000, 65536)]);
+    assert_eq!(nested_users(&asked("keep-id")), vec![line(0, 0, 1), line(1, 100_000, 65536)]);
+    let image = Request { image_user: Some((1000, 1000)), ..asking("image-user") };
+    assert_eq!(
+        nested_users(&stage.plan(&image, &root()).unwrap()),
+        vec![line(0, 100_000, 1000), line(1000, 0, 1), line(1001, 101_000, 64536)]
+    );
+    let mapped = Request { uid_maps: vec!["0:1234:5".parse().unwrap()], ..Request::default() };
+    assert_eq!(nested_users(&stage.plan(&mapped, &root()).unwrap()), vec![line(0, 1234, 5)]);
 }
 
 #[test]
@@ -475,7 +492,9 @@ fn roots_identity_has_no_block_to_give_away() {
         assert!(text(&error).contains("the host's own users"), "{}", text(&error));
     }
     let stage = Stage::new("root:100000:65536\n", "root:100000:65536\n");
-    assert_eq!(nested_users(&stage.plan(&asking("auto"), &root()).unwrap()), vec![line(0, 1, 1024)]);
+    let auto = stage.plan(&asking("auto"), &root()).unwrap();
+    assert_eq!(nested_users(&auto), vec![line(0, 100_000, 1024)]);
+    assert!(auto.exclusive);
 }
 
 #[test]

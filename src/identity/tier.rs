@@ -17,8 +17,11 @@ pub(super) struct Base {
     pub gid_map: IdMap,
     pub deny_setgroups: bool,
     pub writer: MapWriter,
-    /// Beyond the caller's, the IDs are those of the host's real users.
+    /// Beyond the caller's, the IDs are those of the host's real users, and there are no others.
     pub hosts_own_ids: bool,
+    /// The canonical IDs that are containers' alone where these are a part of the canonical maps only: root with
+    /// a subordinate range keeps its own IDs on disk, and its containers get the range.
+    pub containers: Option<(IdMap, IdMap)>,
     pub notes: Vec<String>,
     /// Why higher tiers were not taken.
     pub passed_over: Vec<Obstacle>,
@@ -89,6 +92,7 @@ fn range_tier(host: &Host, caller: &Caller) -> Result<Base, Vec<Obstacle>> {
                 deny_setgroups: caller.setgroups_denied,
                 writer,
                 hosts_own_ids: false,
+                containers: None,
                 notes,
                 passed_over: Vec::new(),
             })
@@ -119,18 +123,21 @@ fn root_tier(host: &Host, caller: &Caller) -> Result<Base, Vec<Obstacle>> {
     if !obstacles.is_empty() {
         return Err(obstacles);
     }
-    let (uid_map, gid_map, hosts_own_ids, mut notes) = match subordinate_maps(host, caller) {
-        Ok(maps) => (maps.uid_map, maps.gid_map, false, maps.notes),
+    let subordinate = subordinate_maps(host, caller);
+    let mut base = match subordinate {
+        Ok(maps) if caller.uid != 0 => root_base(caller, maps.uid_map, maps.gid_map, maps.notes),
+        Ok(maps) => {
+            let (mut base, _) = outer_ids(caller)?;
+            let own = |map: &IdMap| {
+                let lines = map.0.iter().map(|line| MapLine::new(line.outside, line.outside, line.count));
+                IdMap::new(lines.collect()).map_err(|fault| vec![Obstacle::new(fault.to_string())])
+            };
+            base.containers = Some((own(&maps.uid_map)?, own(&maps.gid_map)?));
+            base.notes = maps.notes;
+            base
+        }
         Err(reasons) => {
-            let (uid_map, mut notes) = identity_map(caller.uid, &caller.uid_map, Kind::User)?;
-            let (gid_map, more) = identity_map(caller.gid, &caller.gid_map, Kind::Group)?;
-            if uid_map.len().min(gid_map.len()) == 1 {
-                return Err(vec![
-                    Obstacle::new("the outer namespace has one user or group ID alone to map")
-                        .mend("start the outer container with a range of IDs"),
-                ]);
-            }
-            notes.extend(more);
+            let (mut base, more) = outer_ids(caller)?;
             let reasons: Vec<String> = reasons.iter().map(Obstacle::to_string).collect();
             let meaning = match caller.uid {
                 0 => {
@@ -138,21 +145,42 @@ fn root_tier(host: &Host, caller: &Caller) -> Result<Base, Vec<Obstacle>> {
                 }
                 _ => "the container's IDs are those outside, and its users may touch what is theirs there",
             };
-            notes.insert(0, format!("{}: {meaning}", reasons.join("; ")));
-            (uid_map, gid_map, true, notes)
+            base.notes = vec![format!("{}: {meaning}", reasons.join("; "))];
+            base.notes.extend(more);
+            base.hosts_own_ids = true;
+            base
         }
     };
-    notes.extend(setgroups_note(caller));
-    Ok(Base {
+    base.notes.extend(setgroups_note(caller));
+    Ok(base)
+}
+
+/// Every ID of the caller's namespace as itself, and what had to be left out.
+fn outer_ids(caller: &Caller) -> Result<(Base, Vec<String>), Vec<Obstacle>> {
+    let (uid_map, mut notes) = identity_map(caller.uid, &caller.uid_map, Kind::User)?;
+    let (gid_map, more) = identity_map(caller.gid, &caller.gid_map, Kind::Group)?;
+    if uid_map.len().min(gid_map.len()) == 1 {
+        return Err(vec![
+            Obstacle::new("the outer namespace has one user or group ID alone to map")
+                .mend("start the outer container with a range of IDs"),
+        ]);
+    }
+    notes.extend(more);
+    Ok((root_base(caller, uid_map, gid_map, Vec::new()), notes))
+}
+
+fn root_base(caller: &Caller, uid_map: IdMap, gid_map: IdMap, notes: Vec<String>) -> Base {
+    Base {
         tier: Tier::Root,
         uid_map,
         gid_map,
         deny_setgroups: caller.setgroups_denied,
         writer: MapWriter::Direct,
-        hosts_own_ids,
+        hosts_own_ids: false,
+        containers: None,
         notes,
         passed_over: Vec::new(),
-    })
+    }
 }
 
 fn single_tier(caller: &Caller) -> Result<Base, Vec<Obstacle>> {
@@ -167,6 +195,7 @@ fn single_tier(caller: &Caller) -> Result<Base, Vec<Obstacle>> {
         deny_setgroups: caller.setgroups_denied || !caller.has(caller::CAP_SETGID),
         writer: MapWriter::Direct,
         hosts_own_ids: false,
+        containers: None,
         notes: Vec::new(),
         passed_over: Vec::new(),
     })

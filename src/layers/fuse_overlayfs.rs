@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, FileType, Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::container::spec::Root;
@@ -24,6 +24,8 @@ use crate::sys::process::{Fork, exit_now, fork, keep_over_exec};
 
 const PROGRAM: &str = "fuse-overlayfs";
 const DEVICE: &str = "/dev/fuse";
+/// Linux's devices.txt, 10 char.
+const NUMBER: (u32, u32) = (10, 229);
 
 /// The program's path, where it and its device may be used.
 ///
@@ -36,13 +38,48 @@ pub fn available() -> Result<PathBuf> {
             .because("`fuse-overlayfs` is not installed")
             .hint("ask an administrator for the package fuse-overlayfs")
     })?;
-    rustix::fs::access(DEVICE, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).map_err(
-        |error| {
-            cannot()
-                .because(format!("`{DEVICE}`: {error}"))
-                .hint("ask an administrator for `modprobe fuse` and `chmod 0666 /dev/fuse`")
-        },
-    )?;
+    let unusable = |why: &dyn std::fmt::Display| {
+        cannot()
+            .because(format!("`{DEVICE}`: {why}"))
+            .hint("ask an administrator for `modprobe fuse` and `chmod 0666 /dev/fuse`")
+    };
+    // Outer containers put /dev/null or a file in the place of what they hide.
+    let found = rustix::fs::stat(DEVICE).map_err(|error| unusable(&error))?;
+    let number = (rustix::fs::major(found.st_rdev), rustix::fs::minor(found.st_rdev));
+    if FileType::from_raw_mode(found.st_mode) != FileType::CharacterDevice || number != NUMBER {
+        return Err(unusable(&"it is not the device of FUSE"));
+    }
+    rustix::fs::access(DEVICE, Access::READ_OK | Access::WRITE_OK).map_err(|error| unusable(&error))?;
+    Ok(program)
+}
+
+/// [`available`], with uppers in `store`.
+///
+/// # Errors
+/// As [`available`], or the store lies on another fuse-overlayfs (a container's own root): that refuses the
+/// attributes which mark directories, and no directory could be made.
+pub fn usable(store: &Path) -> Result<PathBuf> {
+    const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
+    let program = available()?;
+    let on_fuse = rustix::fs::statfs(store).is_ok_and(|status| status.f_type == FUSE_SUPER_MAGIC);
+    if on_fuse {
+        let mark = c"user.fuseoverlayfs.opaque";
+        match rustix::fs::setxattr(store, mark, b"n", rustix::fs::XattrFlags::empty()) {
+            Err(rustix::io::Errno::PERM) => {
+                return Err(Error::new("cannot stack layers with fuse-overlayfs")
+                    .because(format!(
+                        "`{}` is on a fuse-overlayfs itself, which holds no layers of another",
+                        store.display()
+                    ))
+                    .hint("keep the store on a volume or a tmpfs: `--root DIR` or SBX_ROOT"));
+            }
+            // Without extended attributes it marks directories by files.
+            Err(_) => {}
+            Ok(()) => {
+                let _ = rustix::fs::removexattr(store, mark);
+            }
+        }
+    }
     Ok(program)
 }
 
@@ -71,6 +108,9 @@ pub struct Server<'a> {
     /// The canonical user namespace, joined before the program starts; none: already in it.
     pub userns: Option<&'a File>,
     pub root: &'a Root,
+    /// The user and group that all files seem to have; none: those they have, but for the image `host`, where
+    /// all are root's.
+    pub owner: Option<(u32, u32)>,
     pub upper: &'a Upper,
     /// An empty directory on which the image `host` is staged, in a mount namespace of the server's own.
     pub stage: &'a Path,
@@ -106,7 +146,8 @@ impl Server<'_> {
         // The host's root, owned by an ID that may not be mapped: take the namespace's own root.
         let _ = rustix::thread::set_thread_res_gid(root_gid(), root_gid(), root_gid());
         let _ = rustix::thread::set_thread_res_uid(root_uid(), root_uid(), root_uid());
-        let mut options = self.layers()?;
+        let mut options = self.owners();
+        options.push_str(&self.layers()?);
         let upper = inherited(&self.upper.upper)?;
         let work = inherited(&self.upper.work)?;
         options.push_str(&format!(
@@ -133,6 +174,14 @@ impl Server<'_> {
             .step(|| format!("cannot execute `{}`", self.program.display()))
     }
 
+    fn owners(&self) -> String {
+        match (self.owner, self.root) {
+            (Some((uid, gid)), _) => format!("squash_to_uid={uid},squash_to_gid={gid},"),
+            (None, Root::Host { .. }) => "squash_to_root,".to_owned(),
+            (None, _) => String::new(),
+        }
+    }
+
     /// `lowerdir=`, topmost first, as descriptors that the program inherits.
     fn layers(&self) -> Result<String> {
         let lowers = match self.root {
@@ -143,9 +192,9 @@ impl Server<'_> {
                     MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
                 )
                 .step(|| "cannot detach the mounts of the host")?;
-                host::stage(self.stage)?;
+                host::stage_for_changes(self.stage)?;
                 let stage = inherited(self.stage)?;
-                let options = format!("squash_to_root,lowerdir={}", descriptor_path(&stage));
+                let options = format!("lowerdir={}", descriptor_path(&stage));
                 std::mem::forget(stage);
                 return Ok(options);
             }

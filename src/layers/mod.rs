@@ -33,6 +33,8 @@ pub struct Host<'a> {
     pub read_only: bool,
     /// Every directory and file that will be mounted on, to see whether a bare root has them all.
     pub mount_points: &'a [&'a Path],
+    /// The generated files of /etc: a bare root without one of them goes without.
+    pub generated: &'a [&'a str],
 }
 
 /// `--storage-driver`.
@@ -50,7 +52,7 @@ pub enum Choice {
 /// A driver that was asked for and is not to be had, or none that can do what is needed.
 pub fn choose(source: Source, choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Result<Root> {
     match source {
-        Source::Host => host_image(choice, notes),
+        Source::Host => host_image(choice, host.store, notes),
         Source::WritableDirectory(path) => Ok(Root::WritableDirectory { path: directory(&path)? }),
         Source::Directories(paths) => {
             let lowers = paths.iter().map(|path| directory(path)).collect::<Result<Vec<_>>>()?;
@@ -60,8 +62,8 @@ pub fn choose(source: Source, choice: Choice, host: &Host<'_>, notes: &mut Vec<S
     }
 }
 
-fn host_image(choice: Choice, notes: &mut Vec<String>) -> Result<Root> {
-    match (choice, fuse_overlayfs::available()) {
+fn host_image(choice: Choice, store: &Path, notes: &mut Vec<String>) -> Result<Root> {
+    match (choice, fuse_overlayfs::usable(store)) {
         (Choice::Overlay, _) => Err(Error::new("cannot use the driver `overlay` for the image `host`")
             .because("the kernel's overlay does not cross the mounts that the image is made of")
             .hint("leave out `--storage-driver`, or use `--storage-driver fuse-overlayfs`")),
@@ -83,11 +85,13 @@ fn for_directories(
     host: &Host<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Driver> {
+    // Nothing may be made in a directory that is not the container's own.
     let bare = host.read_only && lowers.len() == 1 && host.mount_points.iter().all(|p| has(&lowers[0], p));
+    let missing = || host.generated.iter().copied().filter(|file| !has(&lowers[0], Path::new(file)));
     let remapped = host.identity.nested.is_some();
     match choice {
-        Choice::Auto if bare => Ok(Driver::Bind),
-        Choice::FuseOverlayfs => fuse_overlayfs::available().map(|_| Driver::FuseOverlayfs),
+        Choice::Auto if bare && missing().next().is_none() => Ok(Driver::Bind),
+        Choice::FuseOverlayfs => fuse_overlayfs::usable(host.store).map(|_| Driver::FuseOverlayfs),
         Choice::Overlay if remapped => Err(Error::new("cannot use the driver `overlay` with this ID map")
             .because("the kernel refuses ID-mapped layers to a user namespace")
             .hint(
@@ -103,12 +107,21 @@ fn for_directories(
             if !remapped && reason.is_none() {
                 return Ok(Driver::Overlay);
             }
-            match (fuse_overlayfs::available(), reason) {
+            match (fuse_overlayfs::usable(host.store), reason) {
                 (Ok(_), Some(reason)) => {
                     notes.push(format!("fuse-overlayfs stacks the layers: {reason}"));
                     Ok(Driver::FuseOverlayfs)
                 }
                 (Ok(_), None) => Ok(Driver::FuseOverlayfs),
+                (Err(_), _) if bare => {
+                    let missing: Vec<&str> = missing().collect();
+                    notes.push(format!(
+                        "the container goes without {}: the read-only root has none, and no layer can be put \
+                         over it",
+                        missing.join(", ")
+                    ));
+                    Ok(Driver::Bind)
+                }
                 (Err(missing), Some(reason)) => Err(missing.because(reason)),
                 (Err(missing), None) => {
                     Err(missing.hint("or leave out `--userns`, `--uidmap` and `--gidmap`"))

@@ -18,8 +18,7 @@ pub struct Skipped {
 /// interfaces yet to come: on a tap that we alone serve it would only hold IPv6 back for a second, so this comes
 /// before the helper makes one. It needs no ID maps (the capability over the namespace suffices).
 ///
-/// `proc` is a directory of procfs (any instance: its `sys/net` is that of the caller's namespace). Starts nothing,
-/// and allocates for sysctls that failed alone.
+/// `proc` is a directory of procfs (any instance: its `sys/net` is that of the caller's namespace). Starts nothing.
 ///
 /// # Errors
 /// The loopback interface can't be brought up (EPERM: no CAP_NET_ADMIN).
@@ -30,11 +29,11 @@ pub fn set_up(proc: BorrowedFd<'_>) -> io::Result<Vec<Skipped>> {
     Ok(duplicates.into_iter().chain(ports).collect())
 }
 
-/// Opens unprivileged ping (icmp(7), ping_group_range) for the groups 0 to `last`, the last group of the map's first
-/// contiguous piece; the maps must be written.
-pub fn allow_ping(proc: BorrowedFd<'_>, last: u32) -> Option<Skipped> {
-    let mut range = [0; 12];
-    set(proc, "net/ipv4/ping_group_range", ping_range(last, &mut range))
+/// Opens unprivileged ping (icmp(7), ping_group_range) for the groups from `first` to `last`; the maps must be written.
+pub fn allow_ping(proc: BorrowedFd<'_>, (first, last): (u32, u32)) -> Option<Skipped> {
+    // 4294967295 is no group (the kernel's INVALID_GID).
+    let most = u32::MAX - 1;
+    set(proc, "net/ipv4/ping_group_range", format!("{} {}", first.min(most), last.min(most)).as_bytes())
 }
 
 fn set(proc: BorrowedFd<'_>, sysctl: &'static str, value: &[u8]) -> Option<Skipped> {
@@ -63,35 +62,4 @@ fn write(proc: BorrowedFd<'_>, path: &str, value: &[u8]) -> io::Result<()> {
     let file = rustix::fs::openat(sysctls, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::io::write(&file, value)?;
     Ok(())
-}
-
-/// `0 LAST`, written without the heap.
-fn ping_range(last: u32, buffer: &mut [u8; 12]) -> &[u8] {
-    // 4294967295 is no group (the kernel's INVALID_GID).
-    let mut rest = last.min(u32::MAX - 1);
-    let mut at = buffer.len();
-    loop {
-        at -= 1;
-        buffer[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    buffer[at - 1] = b' ';
-    buffer[at - 2] = b'0';
-    &buffer[at - 2..]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_range_of_ping_is_written_in_decimals() {
-        let mut buffer = [0; 12];
-        assert_eq!(ping_range(0, &mut buffer), b"0 0");
-        assert_eq!(ping_range(65536, &mut buffer), b"0 65536");
-        assert_eq!(ping_range(u32::MAX, &mut buffer), b"0 4294967294");
-    }
 }

@@ -56,7 +56,17 @@ pub fn plan(request: &Request, cache: &Path) -> Result<Plan> {
             published.clear();
         }
     }
-    let mode = requested.decide()?;
+    let mode = match requested.decide() {
+        // Nothing was asked for that a container without a network could not honour.
+        Err(missing) if request.networks.is_empty() && goes_without(request) => {
+            warnings.push(format!(
+                "the container has no network but its own loopback interface: {}; `--network host` shares the host's",
+                missing.causes().join(": ")
+            ));
+            Mode::None
+        }
+        decided => decided?,
+    };
     let gateway = match added.iter().any(|(_, target)| matches!(target, HostTarget::Gateway)) {
         true => Some(gateway(&mode, cache)?.ok_or_else(|| unreachable_host(&mode))?),
         false => None,
@@ -79,6 +89,12 @@ pub fn plan(request: &Request, cache: &Path) -> Result<Plan> {
         no_hosts: request.no_hosts,
     };
     Ok(Plan { network, warnings })
+}
+
+fn goes_without(request: &Request) -> bool {
+    request.publish.is_empty()
+        && request.mac_address.is_none()
+        && !request.add_hosts.iter().any(|host| host.ends_with("host-gateway"))
 }
 
 /// Refuses flags that a mode can't honour.

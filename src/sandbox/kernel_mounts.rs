@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
@@ -33,14 +33,14 @@ pub fn mount_proc(root: &InRoot, spec: &Spec) -> Result<()> {
     })
 }
 
-/// /sys shows the network devices of the container, so it needs a network namespace of its own; the host's
-/// is bound otherwise. Read-only but with `--privileged`.
+/// /sys shows the devices of the network namespace, of which a user namespace of ours has to be the owner; with
+/// the host's network the host's /sys is bound. Read-only but with `--privileged`.
 pub fn mount_sys(root: &InRoot, spec: &Spec) -> Result<()> {
     let place = root.plain_directory(Path::new("/sys"))?;
     let writable = spec.security.privileged;
     let flags = if writable { SAFE } else { SAFE | MountFlags::RDONLY };
     let fresh =
-        spec.namespaces.net == Namespace::Private && mount_at(&place, "sysfs", "sysfs", flags, None).is_ok();
+        spec.namespaces.net != Namespace::Host && mount_at(&place, "sysfs", "sysfs", flags, None).is_ok();
     if !fresh {
         mount_bind_recursive("/sys", descriptor_path(&place)).step(|| "cannot bind /sys of the host")?;
         let bound = root.find(Path::new("/sys")).step(|| "cannot open /sys")?;
@@ -60,7 +60,7 @@ pub fn mount_sys(root: &InRoot, spec: &Spec) -> Result<()> {
 
 /// Hides `paths`: files below /dev/null, directories below an empty read-only tmpfs (OCI runtime
 /// specification, config-linux.md, Masked Paths). What is not there need not be hidden.
-pub fn mask(root: &InRoot, paths: &[std::path::PathBuf]) -> Result<()> {
+pub fn mask<'a>(root: &InRoot, paths: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
     for path in paths {
         let Ok(place) = root.find(path) else { continue };
         let masked = if is_directory(&place) {
@@ -74,7 +74,7 @@ pub fn mask(root: &InRoot, paths: &[std::path::PathBuf]) -> Result<()> {
 }
 
 /// Makes `paths` read-only (config-linux.md, Readonly Paths).
-pub fn protect(root: &InRoot, paths: &[std::path::PathBuf]) -> Result<()> {
+pub fn protect(root: &InRoot, paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         let Ok(place) = root.find(path) else { continue };
         let failed = || format!("cannot make `{}` read-only", path.display());

@@ -4,6 +4,7 @@
 //! it, and lets it go. [`child`] is the inside: the steps from an empty set of namespaces to the user's
 //! command, in order. What the two say to each other is [`message`].
 
+pub mod accounts;
 pub mod child;
 pub mod devices;
 pub mod init;

@@ -3,7 +3,7 @@
 use nix::sched::CloneFlags;
 
 use crate::error::{Error, Result, Step};
-use crate::identity::{self, Identity};
+use crate::identity::{self, IdMap, Identity};
 use crate::sandbox::message::ToLauncher;
 use crate::sys::channel::Channel;
 use crate::sys::process::{Fork, exit_now, fork, send_signal, wait_for};
@@ -122,12 +122,13 @@ pub fn become_root() -> Result<()> {
 }
 
 fn lowest(map: &str) -> Result<u32> {
-    let path = format!("/proc/self/{map}");
+    let map = own_map(map)?;
+    map.lowest_inside().ok_or_else(|| Error::new("cannot take an ID in a user namespace without any"))
+}
+
+/// The map of this process's own namespace: `uid_map` or `gid_map`.
+pub fn own_map(file: &str) -> Result<IdMap> {
+    let path = format!("/proc/self/{file}");
     let text = std::fs::read_to_string(&path).step(|| format!("cannot read `{path}`"))?;
-    let lines = identity::map::parse_proc(&text).step(|| format!("cannot understand `{path}`"))?;
-    lines
-        .iter()
-        .map(|line| line.inside)
-        .min()
-        .ok_or_else(|| Error::new(format!("cannot take an ID of `{path}`")).because("it is empty"))
+    identity::map::parse_proc(&text).map(IdMap).step(|| format!("cannot understand `{path}`"))
 }

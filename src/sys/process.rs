@@ -1,5 +1,6 @@
 //! Processes: making them, signalling them, and helpers that may not outlive their parent.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -155,6 +156,31 @@ pub fn reset_signals() {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
+}
+
+/// Overwrites the arguments that this process was executed with, as /proc/PID/cmdline shows them to everybody
+/// who sees the process, with `title`. `std::env::args` gives nothing of use afterwards.
+///
+/// # Errors
+/// Where /proc does not tell where they are.
+pub fn forget_arguments(title: &CStr) -> io::Result<()> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // proc_pid_stat(5), fields 48 and 49; the first after the name is the third.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().skip(45);
+    let mut address = || fields.next().and_then(|field| field.parse::<usize>().ok()).unwrap_or(0);
+    let (start, end) = (address(), address());
+    if start == 0 || end <= start {
+        return Err(io::Error::from(io::ErrorKind::NotFound));
+    }
+    let title = title.to_bytes();
+    let shown = title.len().min(end - start - 1);
+    // SAFETY: the kernel put the arguments into this range of the writable stack at the exec, nothing else is
+    // in it, and no Rust reference into it exists: std copies from it when it is asked for the arguments.
+    unsafe {
+        std::ptr::write_bytes(start as *mut u8, 0, end - start);
+        std::ptr::copy_nonoverlapping(title.as_ptr(), start as *mut u8, shown);
+    }
+    Ok(())
 }
 
 /// Gives up the caller's session keyring for an empty one of its own (keyctl(2),

@@ -4,11 +4,25 @@
 
 mod harness;
 
+mod command_line;
 mod concurrency;
 mod damage;
+mod devices;
 mod environment;
+mod exit_codes;
+mod host_image;
+mod hostile_roots;
+mod identity;
+mod isolation;
 mod kills;
+mod layers;
+mod mounts;
+mod network;
 mod newuidmap_shim;
 mod ps_rm;
+mod readme;
 mod seccomp_kernel;
 mod seccomp_oracle;
+mod streams;
+mod terminal;
+mod verbs;
