@@ -217,7 +217,12 @@ fn kill_in_a_row(seed: u64, kills: usize, tally: &Mutex<BTreeMap<String, usize>>
         let running = world.run(arguments(CASES[number])).spawn();
         let span = spans.get(&number).copied().unwrap_or(Duration::from_millis(100));
         std::thread::sleep(span * random.below(1000) as u32 / 1000);
-        let victim = choose(&world, &mut random, tally);
+        let mut victim = choose(&world, &mut random, tally);
+        if victim.as_ref().is_some_and(|(_, name)| name == "sbx") && random.below(2) == 0 {
+            // The client is there all the time; the others have their turn.
+            std::thread::sleep(span * random.below(500) as u32 / 1000);
+            victim = choose(&world, &mut random, tally);
+        }
         let killed = victim.filter(|(pid, _)| end(*pid));
         let finished = running.finish();
         if let Some((_, name)) = &killed {

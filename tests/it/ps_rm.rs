@@ -63,7 +63,7 @@ fn a_command_is_shortened_unless_asked_for() {
     let world = sbx();
     world.run(words(&["--net=none"], &["echo", "漢字 and a command that is too long"])).expect_code(0);
     let format = ["ps", "-a", "--format", "{{.Command}}"];
-    assert_eq!(world.sbx(format).succeed(), "echo 漢字 and a comman…");
+    assert_eq!(world.sbx(format).succeed(), "echo 漢字 and a comma…");
     assert_eq!(world.sbx(format).arg("--no-trunc").succeed(), "echo 漢字 and a command that is too long");
     world.sbx(["rm", "-a"]).expect_code(0);
 }
