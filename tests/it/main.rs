@@ -19,6 +19,7 @@ mod layers;
 mod mounts;
 mod network;
 mod newuidmap_shim;
+mod ps_rm;
 mod readme;
 mod seccomp_kernel;
 mod seccomp_oracle;
