@@ -4,7 +4,9 @@
 
 mod harness;
 
+mod as_root;
 mod identity;
+mod lesser_hosts;
 mod newuidmap_shim;
 mod seccomp_kernel;
 mod seccomp_oracle;
