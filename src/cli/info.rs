@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::Global;
 use super::report::{Wanted, go_view};
 use crate::Result;
+use crate::container::store::Store;
 use crate::doctor::ids::Ids;
 use crate::doctor::layers::Drivers;
 use crate::doctor::{self, Situation, Status};
@@ -137,6 +138,9 @@ fn mappings(map: &IdMap) -> Vec<Value> {
 
 fn store(situation: &Situation) -> Result<Value> {
     let store = paths::store(situation.root.as_deref(), &situation.surroundings)?;
+    let containers = Store::new(store.clone());
+    let ids = containers.ids();
+    let running = ids.iter().filter(|id| containers.running_record(id).is_ok()).count();
     let runtime = paths::runtime(&situation.surroundings).map(|runtime| runtime.path);
     let (driver, reason) = Drivers::read(&store).chosen();
     let lies_on = filesystem::of(paths::nearest_existing(&store)).ok();
@@ -144,6 +148,12 @@ fn store(situation: &Situation) -> Result<Value> {
     Ok(json!({
         "graphRoot": display(&store),
         "runRoot": runtime.as_deref().map_or(Value::Null, display),
+        "containerStore": {
+            "number": ids.len(),
+            "paused": 0,
+            "running": running,
+            "stopped": ids.len() - running,
+        },
         "volumePath": display(&store.join("volumes")),
         "graphDriverName": driver,
         "graphDriverReason": reason,
@@ -164,6 +174,10 @@ fn template_view(report: &Value) -> Value {
     let docker = json!({
         "Name": host["hostname"],
         "ServerVersion": report["version"]["Version"],
+        "Containers": store["containerStore"]["number"],
+        "ContainersPaused": store["containerStore"]["paused"],
+        "ContainersRunning": store["containerStore"]["running"],
+        "ContainersStopped": store["containerStore"]["stopped"],
         "OSType": host["os"],
         "OperatingSystem": host["distribution"]["name"],
         "OSVersion": host["distribution"]["version"],

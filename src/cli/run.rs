@@ -61,7 +61,12 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
         log::info!("{note}");
     }
     let place = Place { store: &store, runtime: &runtime };
-    let spec = plan::container(&options, source, &config, command, &place)?;
+    let decide = || plan::container(&options, source.clone(), &config, command.clone(), &place);
+    let spec = decide().or_else(|error| match sweep::sweep(&store, &runtime.path) {
+        0 => Err(error),
+        // A helper whose monitor was killed may have held the port.
+        _ => decide(),
+    })?;
     for notice in &spec.degraded {
         log::warn!("{notice}");
     }

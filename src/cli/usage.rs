@@ -17,8 +17,12 @@ pub fn answer(error: &clap::Error) -> Result<u8> {
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // Help was not asked for, but is what somebody needs who types `sbx` alone.
+            if std::env::args_os().len() <= 1 {
+                let _ = super::command().print_help();
+                return Ok(0);
+            }
             let _ = error.print();
-            Ok(if std::env::args_os().len() <= 1 { 0 } else { EXIT_SBX })
+            Ok(EXIT_SBX)
         }
         ErrorKind::UnknownArgument => {
             Err(unsupported::explain(error).unwrap_or_else(|| unknown_option(error)))

@@ -37,6 +37,7 @@ pub fn serve(connection: Connection, options: &Options) -> Result<u8> {
     let Connection { monitor, control, stdin, stdout, stderr } = connection;
     // Before the first thread, so that every thread inherits the mask and the signals come here alone.
     let signals = signals::catch().step(|| "cannot catch signals")?;
+    crate::sys::memory::share_heap();
     let (all_written, writing) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
     for (from, to) in [(stdout, rustix::stdio::stdout()), (stderr, rustix::stdio::stderr())] {

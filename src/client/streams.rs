@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
@@ -34,19 +35,22 @@ pub fn copy_in(to: OwnedFd) {
     });
 }
 
-/// Moves pages where both ends allow it (splice(2)), copies bytes elsewhere.
+/// Moves pages where that is harmless, copies bytes elsewhere.
 ///
-/// Never into a file: splice writes back the offset that it saw before it waited, so that standard output
-/// and error in one file (`> log 2>&1`) would overwrite each other.
+/// splice(2) locks the pipe while it waits for the other end: from or to a terminal or socket that may take
+/// for ever, and whoever holds the pipe's other side waits with it. Into a file it writes back the offset that
+/// it saw before it waited, so that both streams in one file (`> log 2>&1`) would overwrite each other.
 fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
-    while is_pipe(to) {
-        match splice(from, None, to, None, CHUNK, SpliceFlags::empty()) {
-            Ok(0) => return Ok(()),
-            Ok(_) | Err(Errno::INTR) => {}
-            // EINVAL: a terminal, a file opened for appending, a file system without splice. EAGAIN: the
-            // caller's descriptor is non-blocking.
-            Err(Errno::INVAL | Errno::AGAIN | Errno::NOSYS) => break,
-            Err(error) => return Err(error),
+    if matches!(kind(from), FileType::Fifo | FileType::RegularFile) && kind(to) == FileType::Fifo {
+        loop {
+            match splice(from, None, to, None, CHUNK, SpliceFlags::empty()) {
+                Ok(0) => return Ok(()),
+                Ok(_) | Err(Errno::INTR) => {}
+                // EINVAL: a file opened for appending, a file system without splice. EAGAIN: the caller's
+                // descriptor is non-blocking.
+                Err(Errno::INVAL | Errno::AGAIN | Errno::NOSYS) => break,
+                Err(error) => return Err(error),
+            }
         }
     }
     let mut buffer = vec![0_u8; 64 * 1024];
@@ -61,9 +65,8 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-fn is_pipe(fd: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstat(fd)
-        .is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
+fn kind(fd: BorrowedFd<'_>) -> FileType {
+    rustix::fs::fstat(fd).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode))
 }
 
 /// Writes everything, also to a descriptor that somebody made non-blocking; false when nobody reads.

@@ -16,7 +16,7 @@ const MAX_DEPTH: usize = 4;
 pub fn parse(text: &str) -> Result<Device> {
     let wrong = |cause: String| {
         Error::new(format!("cannot use `--device {text}`")).because(cause).hint(
-            "write `--device /dev/fuse`, `--device /dev/sda:/dev/xvda` or `--device /dev/kvm:/dev/kvm:r`",
+            "write `--device /dev/fuse`, `--device /dev/sda:/dev/xvda` or `--device /dev/kvm:/dev/kvm:rw`",
         )
     };
     if text.contains('\0') {
@@ -42,8 +42,8 @@ pub fn parse(text: &str) -> Result<Device> {
     if Path::new(container).file_name().is_none() {
         return Err(wrong(format!("`{container}` cannot be a device in the container")));
     }
-    let write = permission(permissions).map_err(wrong)?;
-    Ok(Device { host: plain(host), container: plain(container), write })
+    permission(permissions).map_err(wrong)?;
+    Ok(Device { host: plain(host), container: plain(container) })
 }
 
 /// Drops doubled slashes and `.`; `..` stays, because only the kernel knows where it leads.
@@ -51,17 +51,23 @@ fn plain(path: &str) -> PathBuf {
     Path::new(path).components().collect()
 }
 
-fn permission(text: &str) -> std::result::Result<bool, String> {
+/// Without root there is no device controller to take permissions away with, and a read-only mount of a node
+/// does not keep anybody from writing to the device behind it.
+fn permission(text: &str) -> std::result::Result<(), String> {
     if let Some(unknown) = text.chars().find(|c| !"rwm".contains(*c)) {
         return Err(format!("`{unknown}` in `{text}` is not a permission: r, w and m are"));
     }
     if let Some(twice) = ['r', 'w', 'm'].into_iter().find(|c| text.matches(*c).count() > 1) {
         return Err(format!("`{twice}` is given twice in `{text}`"));
     }
-    if !text.contains('r') {
-        return Err(format!("`{text}` leaves out `r`, and reading cannot be taken away without root"));
+    for (letter, what) in [('r', "reading"), ('w', "writing")] {
+        if !text.contains(letter) {
+            return Err(format!(
+                "`{text}` leaves out `{letter}`, and {what} cannot be taken away without root"
+            ));
+        }
     }
-    Ok(text.contains('w'))
+    Ok(())
 }
 
 /// Looks the node up on the host. A directory stands for every device node below it, as in docker.
@@ -92,11 +98,7 @@ pub fn resolve(device: &Device) -> Result<Vec<Device>> {
 fn collect(directory: &Device, depth: usize, found: &mut Vec<Device>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(&directory.host)? {
         let entry = entry?;
-        let below = Device {
-            host: entry.path(),
-            container: directory.container.join(entry.file_name()),
-            write: directory.write,
-        };
+        let below = Device { host: entry.path(), container: directory.container.join(entry.file_name()) };
         let kind = entry.file_type()?;
         if kind.is_char_device() || kind.is_block_device() {
             found.push(below);
@@ -111,20 +113,20 @@ fn collect(directory: &Device, depth: usize, found: &mut Vec<Device>) -> std::io
 mod tests {
     use super::*;
 
-    fn device(host: &str, container: &str, write: bool) -> Device {
-        Device { host: host.into(), container: container.into(), write }
+    fn device(host: &str, container: &str) -> Device {
+        Device { host: host.into(), container: container.into() }
     }
 
     #[test]
     fn one_to_three_parts() {
         for (text, expected) in [
-            ("/dev/fuse", device("/dev/fuse", "/dev/fuse", true)),
-            ("/dev//./fuse", device("/dev/fuse", "/dev/fuse", true)),
-            ("/dev/sda:/dev/xvda", device("/dev/sda", "/dev/xvda", true)),
-            ("/dev/sda:r", device("/dev/sda", "/dev/sda", false)),
-            ("/dev/sda:mr", device("/dev/sda", "/dev/sda", false)),
-            ("/dev/sda:/dev/xvda:rwm", device("/dev/sda", "/dev/xvda", true)),
-            ("/dev/sda:/dev/xvda:r", device("/dev/sda", "/dev/xvda", false)),
+            ("/dev/fuse", device("/dev/fuse", "/dev/fuse")),
+            ("/dev//./fuse", device("/dev/fuse", "/dev/fuse")),
+            ("/dev/sda:/dev/xvda", device("/dev/sda", "/dev/xvda")),
+            ("/dev/sda:rw", device("/dev/sda", "/dev/sda")),
+            ("/dev/sda:mwr", device("/dev/sda", "/dev/sda")),
+            ("/dev/sda:/dev/xvda:rwm", device("/dev/sda", "/dev/xvda")),
+            ("/dev/sda:/dev/xvda:rw", device("/dev/sda", "/dev/xvda")),
         ] {
             assert_eq!(parse(text).unwrap(), expected, "{text}");
         }
@@ -141,6 +143,8 @@ mod tests {
             ("/dev/a:/dev/b:", "leaves out `r`"),
             ("/dev/a:", "leaves out `r`"),
             ("/dev/a:w", "leaves out `r`"),
+            ("/dev/a:r", "leaves out `w`, and writing cannot be taken away without root"),
+            ("/dev/a:/dev/b:rm", "leaves out `w`"),
             ("/dev/a:rr", "`r` is given twice"),
             ("/dev/a:/dev/b:r:w", "`w` is one part too many"),
             ("/dev/a:/dev/b:é", "`é` in `é`"),
@@ -156,15 +160,15 @@ mod tests {
 
     #[test]
     fn nodes_are_found_and_other_files_refused() {
-        let null = device("/dev/null", "/dev/null", true);
+        let null = device("/dev/null", "/dev/null");
         assert_eq!(resolve(&null).unwrap(), [null]);
-        let missing = resolve(&device("/dev/no-such", "/dev/x", true)).unwrap_err();
+        let missing = resolve(&device("/dev/no-such", "/dev/x")).unwrap_err();
         assert!(missing.to_string().contains("No such file"), "{missing}");
         let file = tempfile::NamedTempFile::new().unwrap();
-        let error = resolve(&device(file.path().to_str().unwrap(), "/dev/x", true)).unwrap_err();
+        let error = resolve(&device(file.path().to_str().unwrap(), "/dev/x")).unwrap_err();
         assert!(error.causes()[0].contains("not a device"), "{error}");
         let empty = tempfile::tempdir().unwrap();
-        let error = resolve(&device(empty.path().to_str().unwrap(), "/dev/x", true)).unwrap_err();
+        let error = resolve(&device(empty.path().to_str().unwrap(), "/dev/x")).unwrap_err();
         assert!(error.causes()[0].contains("no device"), "{error}");
     }
 }

@@ -187,8 +187,6 @@ pub struct Bind {
 pub struct Device {
     pub host: PathBuf,
     pub container: PathBuf,
-    /// Permissions without `w` bind the node read-only.
-    pub write: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

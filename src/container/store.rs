@@ -120,6 +120,11 @@ impl Store {
         }
     }
 
+    /// Every container, running or not.
+    pub fn ids(&self) -> Vec<String> {
+        names_in(&self.root.join("containers"))
+    }
+
     /// Every container that is being made or runs, or was when its monitor was killed.
     pub fn running_ids(&self) -> Vec<String> {
         names_in(&self.root.join("running"))
@@ -162,9 +167,7 @@ impl Store {
         {
             return id.into_os_string().into_string().map_err(|_| failed());
         }
-        let mut matching = names_in(&self.root.join("containers"))
-            .into_iter()
-            .filter(|id| !word.is_empty() && id.starts_with(word));
+        let mut matching = self.ids().into_iter().filter(|id| !word.is_empty() && id.starts_with(word));
         match (matching.next(), matching.next()) {
             (Some(id), None) => Ok(id),
             (Some(_), Some(_)) => Err(Error::new(format!("the ID prefix `{word}` is ambiguous"))),
@@ -197,12 +200,11 @@ impl Store {
                     if self.directory(&owner).path().exists() {
                         return Err(Error::new(failed())
                             .because(format!(
-                                "the name \"{name}\" is already in use by container {}",
-                                owner.get(..12).unwrap_or(&owner)
+                                "the container name \"{name}\" is already in use by container \"{owner}\""
                             ))
-                            .hint(format!(
-                                "choose another name, or remove that container: `sbx rm {name}`"
-                            )));
+                            .hint(
+                                "choose another name; with `--rm` a name is free again once its container ends",
+                            ));
                     }
                     let _ = fs::remove_file(&link);
                 }

@@ -17,15 +17,17 @@ const LOST: i32 = 128 + libc::SIGKILL;
 
 /// Looks at every container that is marked as running and puts those in order that nobody looks after, with
 /// their parts of the user's directory `runtime`. Cheap when there are none: one lock attempt for each container
-/// that does run.
-pub fn sweep(store: &Store, runtime: &Path) {
+/// that does run. Says how many there were.
+pub fn sweep(store: &Store, runtime: &Path) -> usize {
+    let mut abandoned = 0;
     for id in store.running_ids() {
-        if let Some(claim) = store.claim_abandoned(&id)
-            && let Err(error) = put_in_order(store, runtime, &id, &claim)
-        {
+        let Some(claim) = store.claim_abandoned(&id) else { continue };
+        abandoned += 1;
+        if let Err(error) = put_in_order(store, runtime, &id, &claim) {
             log::warn!("cannot clean up after container {}: {error}", id.get(..12).unwrap_or(&id));
         }
     }
+    abandoned
 }
 
 fn put_in_order(store: &Store, runtime: &Path, id: &str, claim: &Claim) -> Result<()> {

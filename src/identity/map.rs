@@ -199,14 +199,16 @@ impl IdMap {
         Self(lines)
     }
 
-    /// The first run of mapped IDs, from and to: what `ping_group_range` may open. None if no ID that it takes
-    /// is mapped.
-    pub fn first_contiguous(&self) -> Option<(u32, u32)> {
-        let mut inside: Vec<IdRange> = self.0.iter().map(|line| line.inside_range()).collect();
-        inside.sort_by_key(|range| range.start);
-        let first =
-            join_adjacent(&inside).into_iter().next().filter(|range| range.start <= PING_GROUP_MAX)?;
-        Some((first.start, (first.end() - 1).min(PING_GROUP_MAX)))
+    /// The first and last ID for `ping_group_range`, inside. `self` leads to the host: the kernel compares a group's
+    /// host ID with those of the two (icmp(7)). So they are the ends of what the map takes there, if they are in
+    /// order inside, too, or else those of its longest line.
+    pub fn ping_groups(&self) -> Option<(u32, u32)> {
+        let ends = |line: &MapLine| (line.inside, (line.inside_range().end() - 1).min(PING_GROUP_MAX));
+        let least = self.0.iter().min_by_key(|line| line.outside);
+        let greatest = self.0.iter().max_by_key(|line| line.outside);
+        let longest = self.0.iter().max_by_key(|line| line.count);
+        let all = (ends(least?).0, ends(greatest?).1);
+        Some(if all.0 <= all.1 { all } else { ends(longest?) }).filter(|(first, _)| *first <= PING_GROUP_MAX)
     }
 
     /// The lowest ID inside: who is nearest to root where 0 is not mapped.
@@ -400,14 +402,19 @@ mod tests {
     }
 
     #[test]
-    fn the_ping_group_range_ends_at_the_first_hole() {
-        assert_eq!(canonical().first_contiguous(), Some((0, 65536)));
-        assert_eq!(IdMap::single(0, 1000).first_contiguous(), Some((0, 0)));
-        assert_eq!(IdMap::single(1000, 1000).first_contiguous(), Some((1000, 1000)));
-        let unsorted = IdMap::new(vec![line(5, 50, 5), line(0, 90, 5), line(11, 20, 5)]).unwrap();
-        assert_eq!(unsorted.first_contiguous(), Some((0, 9)));
-        let everything = IdMap::new(vec![line(0, 0, u32::MAX)]).unwrap();
-        assert_eq!(everything.first_contiguous(), Some((0, 2_147_483_647)));
+    fn ping_is_open_to_every_mapped_group() {
+        assert_eq!(canonical().ping_groups(), Some((0, 65536)));
+        assert_eq!(IdMap::single(1000, 1000).ping_groups(), Some((1000, 1000)));
+        // keep-id: the caller, group 1000 inside and outside, is the least on the host.
+        let kept =
+            [MapLine::new(0, 100_000, 1000), MapLine::new(1000, 1000, 1), MapLine::new(1001, 101_000, 9)];
+        assert_eq!(IdMap(kept.to_vec()).ping_groups(), Some((1000, 1009)));
+        // A caller above the range: the two ends are in order on the host alone.
+        let high = [MapLine::new(0, 2_000_000, 1), MapLine::new(1, 100_000, 65536)];
+        assert_eq!(IdMap(high.to_vec()).ping_groups(), Some((1, 65536)));
+        let everything = IdMap(vec![MapLine::new(0, 0, u32::MAX)]);
+        assert_eq!(everything.ping_groups(), Some((0, 2_147_483_647)));
+        assert_eq!(IdMap(Vec::new()).ping_groups(), None);
     }
 
     #[test]

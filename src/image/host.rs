@@ -2,13 +2,17 @@
 //! and everything else of the host are not there.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use rustix::mount::{MountFlags, mount, mount_bind_recursive};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open, openat};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
 
 use crate::error::{Result, Step};
 use crate::image::Config;
+use crate::sandbox::inroot::descriptor_path;
 
 /// System directories, and the parts of /var that package managers, compilers and interpreters need.
 /// Those that a machine lacks are left out.
@@ -68,6 +72,24 @@ const EMPTY: &[(&str, u32)] = &[
     ("/var/tmp", 0o1777),
 ];
 
+/// Files that only root may read and that package managers and useradd(8) open before they do anything: locks,
+/// and lists of secrets. Where the caller may not read one, an empty file stands in its place, so that the
+/// tools work and the secrets stay where they are.
+const BLANK: &[&str] = &[
+    "/etc/.pwd.lock",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/var/cache/debconf/passwords.dat",
+    "/var/cache/debconf/passwords.dat-old",
+    "/var/lib/apt/daily_lock",
+    "/var/lib/apt/lists/lock",
+    "/var/lib/dpkg/lock",
+    "/var/lib/dpkg/lock-frontend",
+    "/var/lib/dpkg/triggers/Lock",
+];
+
 /// A shell, as the images of distributions have it.
 pub fn config() -> Config {
     Config { command: vec!["/bin/sh".to_owned()], ..Config::default() }
@@ -89,6 +111,34 @@ pub fn stage(stage: &Path) -> Result<()> {
         symlink(target, below(stage, link)).step(|| format!("cannot make the symlink `{link}`"))?;
     }
     Ok(())
+}
+
+/// [`stage`] for an image that can be changed: with a file of its own in the place of each that changing
+/// needs and that the caller may not open.
+pub fn stage_for_changes(stage: &Path) -> Result<()> {
+    // The tmpfs of the blank files lies below that of the image and is reached by its descriptor alone.
+    mount("sbx-blank", stage, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=700")
+        .step(|| format!("cannot mount a tmpfs on `{}`", stage.display()))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let blanks = open(stage, flags, Mode::empty()).step(|| "cannot open a tmpfs")?;
+    self::stage(stage)?;
+    for path in BLANK.iter().map(Path::new) {
+        cover(&blanks, path, &below(stage, path))
+            .step(|| format!("cannot put an empty file in the place of `{}`", path.display()))?;
+    }
+    Ok(())
+}
+
+fn cover(blanks: &OwnedFd, path: &Path, staged: &Path) -> io::Result<()> {
+    let readable = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS);
+    if readable != Err(Errno::ACCESS) {
+        return Ok(());
+    }
+    // One for each: two names of one file would be taken for hard links.
+    let name = path.to_string_lossy().replace('/', "%");
+    let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let blank = openat(blanks, &name, create, Mode::from_raw_mode(0o600))?;
+    mount_bind(descriptor_path(&blank), staged).map_err(io::Error::from)
 }
 
 fn add(stage: &Path, path: &Path) -> io::Result<()> {

@@ -184,7 +184,7 @@ impl Server<'_> {
                     MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
                 )
                 .step(|| "cannot detach the mounts of the host")?;
-                host::stage(self.stage)?;
+                host::stage_for_changes(self.stage)?;
                 let stage = inherited(self.stage)?;
                 let options = format!("lowerdir={}", descriptor_path(&stage));
                 std::mem::forget(stage);

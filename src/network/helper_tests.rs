@@ -43,7 +43,7 @@ impl Namespace {
         namespace.run(|| {
             let proc = File::open("/proc").map_err(text)?;
             let mut skipped = inside::set_up(proc.as_fd()).map_err(text)?;
-            skipped.extend(inside::allow_ping(proc.as_fd(), 0, 0));
+            skipped.extend(inside::allow_ping(proc.as_fd(), (0, 0)));
             skipped.is_empty().then_some(()).ok_or(format!("{skipped:?}"))
         });
         namespace

@@ -18,8 +18,7 @@ pub struct Skipped {
 /// interfaces yet to come: on a tap that we alone serve it would only hold IPv6 back for a second, so this comes
 /// before the helper makes one. It needs no ID maps (the capability over the namespace suffices).
 ///
-/// `proc` is a directory of procfs (any instance: its `sys/net` is that of the caller's namespace). Starts nothing,
-/// and allocates for sysctls that failed alone.
+/// `proc` is a directory of procfs (any instance: its `sys/net` is that of the caller's namespace). Starts nothing.
 ///
 /// # Errors
 /// The loopback interface can't be brought up (EPERM: no CAP_NET_ADMIN).
@@ -30,10 +29,11 @@ pub fn set_up(proc: BorrowedFd<'_>) -> io::Result<Vec<Skipped>> {
     Ok(duplicates.into_iter().chain(ports).collect())
 }
 
-/// Opens unprivileged ping (icmp(7), ping_group_range) for the groups `first` to `last`, which must be mapped; the
-/// maps must be written.
-pub fn allow_ping(proc: BorrowedFd<'_>, first: u32, last: u32) -> Option<Skipped> {
-    set(proc, "net/ipv4/ping_group_range", format!("{first} {last}").as_bytes())
+/// Opens unprivileged ping (icmp(7), ping_group_range) for the groups from `first` to `last`; the maps must be written.
+pub fn allow_ping(proc: BorrowedFd<'_>, (first, last): (u32, u32)) -> Option<Skipped> {
+    // 4294967295 is no group (the kernel's INVALID_GID).
+    let most = u32::MAX - 1;
+    set(proc, "net/ipv4/ping_group_range", format!("{} {}", first.min(most), last.min(most)).as_bytes())
 }
 
 fn set(proc: BorrowedFd<'_>, sysctl: &'static str, value: &[u8]) -> Option<Skipped> {

@@ -53,7 +53,10 @@ impl Relay {
         let mut keep: Vec<_> = listeners.iter().map(|(socket, _)| socket.as_raw_fd()).collect();
         keep.push(exit_end.as_raw_fd());
         let pid = sys::net::fork_into(target, &keep, || match sys::net::seclude() {
-            Ok(()) => serve(&listeners, &exit_end),
+            Ok(()) => {
+                let _ = rustix::thread::set_name(c"sbx-relay");
+                serve(&listeners, &exit_end)
+            }
             Err(_) => 97,
         })
         .step(|| "start the relay of published UDP ports")?;

@@ -167,27 +167,27 @@ impl Inside<'_> {
         }
         let skipped =
             inside::set_up(open_proc()?.as_fd()).step(|| "cannot bring the loopback interface up")?;
-        self.channel.send(&FromChild::NetworkOpen).step(lost)?;
         skipped
             .iter()
             .try_for_each(|skipped| self.channel.send(&FromChild::Notice(skipped.notice())).step(lost))
     }
 
-    /// Needs the group map.
+    /// Needs the group map. With it the network is ready for a helper.
     fn allow_ping(&self) -> Result<()> {
         if self.spec.namespaces.net != Namespace::Private {
             return Ok(());
         }
         let identity = &self.spec.identity;
         let groups = match identity.join {
-            None => identity.inner_gid_map().first_contiguous(),
-            Some(_) => userns::own_map("gid_map")?.first_contiguous(),
+            None => identity.host_gid_map(),
+            Some(_) => userns::own_map("gid_map")?,
         };
-        let Some((first, last)) = groups else { return Ok(()) };
-        match inside::allow_ping(open_proc()?.as_fd(), first, last) {
-            Some(skipped) => self.channel.send(&FromChild::Notice(skipped.notice())).step(lost),
-            None => Ok(()),
+        if let Some(range) = groups.ping_groups()
+            && let Some(skipped) = inside::allow_ping(open_proc()?.as_fd(), range)
+        {
+            self.channel.send(&FromChild::Notice(skipped.notice())).step(lost)?;
         }
+        self.channel.send(&FromChild::NetworkOpen).step(lost)
     }
 
     fn wait_for_maps(&self) -> Result<()> {

@@ -96,13 +96,7 @@ fn add(root: &InRoot, device: &Device) -> Result<()> {
         return rustix::mount::mount_bind_recursive(&device.host, descriptor_path(&place)).step(failed);
     }
     let place = root.ensure_file(&device.container)?;
-    mount_bind(&device.host, descriptor_path(&place)).step(failed)?;
-    if !device.write {
-        let bound = root.find(&device.container).step(failed)?;
-        crate::sys::mount::add_attributes(bound.as_fd(), c"", crate::sys::mount::ATTR_RDONLY, false)
-            .step(failed)?;
-    }
-    Ok(())
+    mount_bind(&device.host, descriptor_path(&place)).step(failed)
 }
 
 /// `--privileged`: every node of the host's /dev; what may be done with them is what the caller may do.
@@ -123,7 +117,7 @@ fn all_of_the_host(root: &InRoot) -> Result<()> {
             if kind.is_dir() {
                 pending.push(path);
             } else if kind.is_char_device() || kind.is_block_device() {
-                add(root, &Device { host: path.clone(), container: path, write: true })?;
+                add(root, &Device { host: path.clone(), container: path })?;
             }
         }
     }

@@ -57,7 +57,13 @@ impl InRoot {
     }
 
     /// Opens the directory `path`, making it and its parents (mode 0755) where they are missing.
+    ///
+    /// A dangling symlink on the way gets its target made inside the root.
     pub fn ensure_directory(&self, path: &Path) -> Result<OwnedFd> {
+        self.ensure_directory_within(path, MOST_LINKS)
+    }
+
+    fn ensure_directory_within(&self, path: &Path, links: u32) -> Result<OwnedFd> {
         if let Ok(found) = self.resolve(path, OFlags::PATH | OFlags::DIRECTORY, ResolveFlags::empty()) {
             return Ok(found);
         }
@@ -65,11 +71,28 @@ impl InRoot {
         let mut here = PathBuf::new();
         let mut parent = self.find(Path::new(".")).step(failed)?;
         for component in path.components() {
-            let Component::Normal(name) = component else { continue };
+            let name = match component {
+                Component::Normal(name) => name,
+                // Behind a symlink the kernel alone knows where it leads.
+                Component::ParentDir => {
+                    here.push("..");
+                    parent = self.find(&here).step(failed)?;
+                    continue;
+                }
+                _ => continue,
+            };
             here.push(name);
             parent = match self.find(&here) {
                 Ok(found) => found,
                 Err(Errno::NOENT) => {
+                    if let Some(target) = link_target(&parent, name) {
+                        if links == 0 {
+                            return Err(Error::new(failed()).because("too many symlinks"));
+                        }
+                        let above = here.parent().unwrap_or(Path::new("/"));
+                        parent = self.ensure_directory_within(&normalized(&above.join(target)), links - 1)?;
+                        continue;
+                    }
                     rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
                         .map_err(|error| cannot_make(error, failed()))?;
                     self.find(&here).step(failed)?
@@ -102,13 +125,10 @@ impl InRoot {
         let parent_path = path.parent().unwrap_or(Path::new("/"));
         let parent = self.ensure_directory(parent_path)?;
         let name = path.file_name().ok_or_else(|| Error::new(failed()).because("it has no name"))?;
-        if let Ok(target) = rustix::fs::readlinkat(&parent, name, Vec::new()) {
+        if let Some(target) = link_target(&parent, name) {
             if links == 0 {
                 return Err(Error::new(failed()).because("too many symlinks"));
             }
-            let target = PathBuf::from(<std::ffi::OsString as std::os::unix::ffi::OsStringExt>::from_vec(
-                target.into_bytes(),
-            ));
             return self.ensure_file_within(&normalized(&parent_path.join(target)), links - 1);
         }
         let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -153,10 +173,16 @@ pub fn is_directory(fd: impl AsFd) -> bool {
     rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
+fn link_target(parent: &OwnedFd, name: &std::ffi::OsStr) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let target = rustix::fs::readlinkat(parent, name, Vec::new()).ok()?;
+    Some(PathBuf::from(std::ffi::OsString::from_vec(target.into_bytes())))
+}
+
 fn cannot_make(error: Errno, message: String) -> Error {
     let failed = Error::new(message).because(error);
     match error {
-        Errno::ROFS => failed.hint("make it in the root file system beforehand, or leave out `--read-only`"),
+        Errno::ROFS => failed.hint("the place is read-only: make it there beforehand, or choose another"),
         Errno::NOSPC | Errno::DQUOT => {
             failed.hint("free some space where the containers are kept (`sbx info` names the place)")
         }

@@ -33,14 +33,14 @@ pub fn mount_proc(root: &InRoot, spec: &Spec) -> Result<()> {
     })
 }
 
-/// /sys shows the network devices of the container, so it needs a network namespace of its own; the host's
-/// is bound otherwise. Read-only but with `--privileged`.
+/// /sys shows the devices of the network namespace, of which a user namespace of ours has to be the owner; with
+/// the host's network the host's /sys is bound. Read-only but with `--privileged`.
 pub fn mount_sys(root: &InRoot, spec: &Spec) -> Result<()> {
     let place = root.plain_directory(Path::new("/sys"))?;
     let writable = spec.security.privileged;
     let flags = if writable { SAFE } else { SAFE | MountFlags::RDONLY };
     let fresh =
-        spec.namespaces.net == Namespace::Private && mount_at(&place, "sysfs", "sysfs", flags, None).is_ok();
+        spec.namespaces.net != Namespace::Host && mount_at(&place, "sysfs", "sysfs", flags, None).is_ok();
     if !fresh {
         mount_bind_recursive("/sys", descriptor_path(&place)).step(|| "cannot bind /sys of the host")?;
         let bound = root.find(Path::new("/sys")).step(|| "cannot open /sys")?;

@@ -322,10 +322,13 @@ fn serve_until_ready(
     // A child that failed already has said why, and does not read any more.
     let _ = sandbox.channel.send(&ToChild::Mapped);
     if spec.namespaces.net == Namespace::Private {
-        match sandbox.channel.receive().step(lost)? {
-            Some((FromChild::NetworkOpen, _)) => {}
-            Some((FromChild::Failed(error), _)) => return Err(error),
-            _ => return Err(ended_early(sandbox.pid)),
+        loop {
+            match sandbox.channel.receive().step(lost)? {
+                Some((FromChild::NetworkOpen, _)) => break,
+                Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
+                Some((FromChild::Failed(error), _)) => return Err(error),
+                _ => return Err(ended_early(sandbox.pid)),
+            }
         }
         let cache = network::cache(runtime);
         let runtime_dir = runtime.join(&spec.id);

@@ -1,11 +1,15 @@
 //! Which namespaces are made, which are joined.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 
 use nix::sched::CloneFlags;
 
 use crate::container::spec::{Namespace, Spec};
 use crate::error::{Error, Result};
+
+/// The file system of namespace files (statfs(2)).
+const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
 
 /// CLONE_NEWTIME, which the flags of nix lack.
 const NEW_TIME: i32 = 0x80;
@@ -57,11 +61,20 @@ pub fn to_join(spec: &Spec, init_of: &dyn Fn(&str) -> Result<i32>) -> Result<Vec
                 (format!("/proc/{}/ns/{name}", init_of(id)?).into(), format!("container {}", short(id)))
             }
         };
-        let file = File::open(&path).map_err(|error| {
-            Error::new(format!("cannot open the {name} namespace of {origin}"))
-                .because(error)
-                .hint("it must be a namespace file such as /proc/PID/ns/net of a process of yours that runs")
-        })?;
+        let failed = |cause: &dyn std::fmt::Display| {
+            Error::new(format!("cannot open the {name} namespace of {origin}")).because(cause).hint(format!(
+                "it must be a namespace file such as /proc/PID/ns/{name} of a process of yours that runs"
+            ))
+        };
+        // Without O_NONBLOCK a FIFO would be waited for.
+        let file = File::options()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(&path)
+            .map_err(|error| failed(&error))?;
+        if rustix::fs::fstatfs(&file).is_ok_and(|seen| seen.f_type != NSFS_MAGIC) {
+            return Err(failed(&"the file is not a namespace"));
+        }
         joins.push(Join { file, kind, name, origin });
     }
     Ok(joins)

@@ -100,15 +100,19 @@ fn limit_bounding_set(keep: CapSet) -> Result<()> {
     Ok(())
 }
 
+/// Who made a user namespace that is joined may have ruled setgroups(2) out (user_namespaces(7)).
+fn setgroups_denied() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
+}
+
 fn switch_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
     let user = privileges.user;
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     if !privileges.keep_groups && !identity.deny_setgroups {
         let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
         match rustix::thread::set_thread_groups(&groups) {
-            // A joined namespace may deny setgroups(2), and the caller's groups are kept there.
-            Err(rustix::io::Errno::PERM) if identity.join.is_some() => {}
-            result => result.map_err(|error| {
+            Err(rustix::io::Errno::PERM) if identity.join.is_some() && setgroups_denied() => {}
+            outcome => outcome.map_err(|error| {
                 Error::new("cannot set the supplementary groups")
                     .because(error)
                     .hint("every group of the user has to be in the gid map")

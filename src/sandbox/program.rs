@@ -54,6 +54,9 @@ pub fn execute(arguments: &[String], env: &[String]) -> Error {
 
 /// The paths that the name may mean, in the order of the container's PATH.
 fn candidates(name: &str, env: &[String]) -> Vec<PathBuf> {
+    if name.is_empty() {
+        return Vec::new();
+    }
     if name.contains('/') {
         return vec![PathBuf::from(name)];
     }

@@ -70,7 +70,13 @@ fn bind_source(root: &InRoot, mount: &Mount, bind: &Bind, scratch: &Path) -> Res
     let place = if metadata.is_dir() {
         root.ensure_directory(&mount.target)?
     } else {
-        root.ensure_file(&mount.target)?
+        let place = root.ensure_file(&mount.target)?;
+        if is_directory(&place) {
+            return Err(Error::new(failed())
+                .because("the source is a file, and the target is a directory")
+                .hint(format!("name the file in the container: `{}/NAME`", mount.target.display())));
+        }
+        place
     };
     if bind.overlay {
         let upper = Upper { upper: scratch.join("upper"), work: scratch.join("work"), throw_away: true };

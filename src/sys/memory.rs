@@ -36,3 +36,13 @@ pub fn poll_idly(polled: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> Resul
     let left = timeout.map(|timeout| Timespec { tv_sec: timeout.tv_sec - 1, tv_nsec: timeout.tv_nsec });
     poll(polled, left.as_ref())
 }
+
+/// Lets all threads share one heap: those of the client allocate next to nothing, and a heap each would cost
+/// more than the thread itself (mallopt(3), M_ARENA_MAX).
+pub fn share_heap() {
+    // SAFETY: sets a parameter of the allocator; called while there is one thread.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}

@@ -5,8 +5,15 @@
 mod harness;
 
 mod as_root;
+mod command_line;
+mod exit_codes;
 mod identity;
+mod isolation;
 mod lesser_hosts;
+mod network;
 mod newuidmap_shim;
 mod seccomp_kernel;
 mod seccomp_oracle;
+mod streams;
+mod terminal;
+mod verbs;

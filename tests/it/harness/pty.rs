@@ -31,7 +31,7 @@ pub struct Pty<'w> {
 }
 
 impl<'w> Pty<'w> {
-    pub(super) fn start(world: &'w Sbx, argv: &[OsString]) -> Self {
+    pub fn start(world: &'w Sbx, argv: &[OsString]) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).expect("cannot open a terminal");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("cannot unlock the terminal");
@@ -46,6 +46,18 @@ impl<'w> Pty<'w> {
         let pty = Self { world, child, master: File::from(master), terminal, seen: Vec::new(), read: 0 };
         pty.resize(24, 80);
         pty
+    }
+
+    /// Any program on a terminal of 24 rows and 80 columns.
+    pub fn of(world: &'w Sbx, argv: &[&str]) -> Self {
+        Self::start(world, &argv.iter().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    /// Closes the window: the terminal is gone for the command, which gets SIGHUP.
+    pub fn hang_up(&mut self) {
+        let null = File::open("/dev/null").expect("/dev/null");
+        self.master = null.try_clone().expect("a descriptor");
+        self.terminal = null.into();
     }
 
     /// Types `text`; `\r` is the Enter key, `\x03` is control-C.

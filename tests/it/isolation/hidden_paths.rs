@@ -1,0 +1,109 @@
+//! Masked and read-only paths of /proc and /sys.
+
+use super::super::harness::{Sbx, sbx};
+use super::run;
+
+/// What docker and podman hide; a kernel has some of them.
+const HIDDEN: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+fn present(world: &Sbx, flags: &[&str]) -> Vec<String> {
+    let script = format!("for path in {}; do test -e $path && echo $path; done; true", HIDDEN.join(" "));
+    run(world, flags, &script).succeed().lines().map(str::to_owned).collect()
+}
+
+/// Those that are mount points inside.
+fn covered(world: &Sbx, flags: &[&str]) -> Vec<String> {
+    let points = run(world, flags, "cut -d' ' -f5 /proc/self/mountinfo").succeed();
+    let points: Vec<&str> = points.lines().collect();
+    let known = HIDDEN.iter().chain(READ_ONLY).filter(|path| points.contains(path));
+    known.map(|path| (*path).to_owned()).collect()
+}
+
+#[test]
+fn everything_that_is_there_and_to_be_hidden_is_empty() {
+    let world = sbx();
+    let present = present(&world, &["--security-opt", "systempaths=unconfined"]);
+    assert!(present.contains(&"/proc/keys".to_owned()), "{present:?}");
+    let script = format!(
+        "for path in {}; do if test -d $path; then ls -A $path; else cat $path; fi; echo x > $path/x; echo x > $path; done 2>/dev/null; echo end",
+        present.join(" ")
+    );
+    assert_eq!(run(&world, &[], &script).succeed(), "end");
+    let covered = covered(&world, &[]);
+    assert!(present.iter().all(|path| covered.contains(path)), "{covered:?}");
+    let unmasked =
+        run(&world, &["--security-opt", "systempaths=unconfined"], "cat /proc/interrupts").succeed();
+    assert!(unmasked.contains("CPU0"), "{unmasked}");
+}
+
+#[test]
+fn kernel_settings_cannot_be_written() {
+    let world = sbx();
+    for path in ["/proc/sys/net/ipv4/ip_forward", "/proc/sys/kernel/panic", "/sys/kernel/mm/ksm/run"] {
+        let script = format!("echo 1 > {path}");
+        run(&world, &["--cap-add", "ALL"], &script).expect_code(1).stderr_has("Read-only file system");
+    }
+    for path in READ_ONLY {
+        let script = format!("test ! -e {path} || grep ' {path} ro,' /proc/self/mountinfo");
+        run(&world, &[], &script).expect_code(0);
+    }
+    run(&world, &["--cap-add", "ALL"], "echo $$ > /sys/fs/cgroup/cgroup.procs").expect_code(1);
+}
+
+#[test]
+fn paths_are_shown_on_request() {
+    let world = sbx();
+    let keys = "/proc/keys".to_owned();
+    assert!(covered(&world, &[]).contains(&keys));
+    let one = covered(&world, &["--security-opt", "unmask=/proc/keys:/proc/sys"]);
+    assert!(!one.contains(&keys) && !one.contains(&"/proc/sys".to_owned()), "{one:?}");
+    assert!(one.contains(&"/proc/interrupts".to_owned()) && one.contains(&"/proc/irq".to_owned()), "{one:?}");
+    for flags in [
+        &["--security-opt", "unmask=ALL"][..],
+        &["--security-opt", "unmask=all"],
+        &["--security-opt", "unmask=/proc/*:/sys/*"],
+        &["--security-opt", "systempaths=unconfined"],
+        &["--privileged"],
+    ] {
+        assert!(covered(&world, flags).is_empty(), "{flags:?}");
+    }
+    let forward = "echo 1 > /proc/sys/net/ipv4/ip_forward && cat /proc/sys/net/ipv4/ip_forward";
+    let flags = ["--cap-add", "NET_ADMIN", "--security-opt", "unmask=/proc/sys"];
+    assert_eq!(run(&world, &flags, forward).succeed(), "1");
+}
+
+#[test]
+fn more_paths_are_hidden_on_request() {
+    let world = sbx();
+    let flags = ["--security-opt", "mask=/etc/group:/home", "--security-opt", "mask=/no/such"];
+    assert_eq!(run(&world, &flags, "cat /etc/group; ls -A /home; touch /home/x 2>&1").finish().code(), 1);
+    let script = "cat /etc/group; ls -A /home; head -n1 /etc/passwd";
+    assert_eq!(run(&world, &flags, script).succeed(), "root:x:0:0:root:/root:/bin/sh");
+}
+
+#[test]
+fn a_fresh_mount_does_not_uncover_what_is_hidden() {
+    let world = sbx();
+    for kind in ["proc", "sysfs"] {
+        let script = format!("mount -t {kind} none /mnt && ls /mnt");
+        for flags in
+            [&["--cap-add", "SYS_ADMIN"][..], &["--cap-add", "ALL", "--security-opt", "seccomp=unconfined"]]
+        {
+            run(&world, flags, &script).expect_code(1).stderr_has("permi").stdout_is("");
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The network of a container: what it reaches, what reaches it, and what it is told when it can't have one.
+
+mod helpers;
+mod inside;
+mod lost;
+mod outer;
+mod refused;
+mod shared;
