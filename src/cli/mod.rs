@@ -5,7 +5,9 @@ pub mod container_options;
 pub mod doctor;
 pub mod info;
 pub mod man;
+pub mod ps;
 mod report;
+pub mod rm;
 pub mod run;
 pub mod unshare;
 mod unsupported;
@@ -64,6 +66,8 @@ pub struct Global {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Run(Box<run::RunArgs>),
+    Ps(ps::PsArgs),
+    Rm(rm::RmArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
     Info(info::InfoArgs),
@@ -83,8 +87,15 @@ pub fn main() -> Result<u8> {
         Err(error) => return usage::answer(&error),
     };
     start_log(cli.global.log_level);
+    crate::sys::process::tame_signals();
+    if !matches!(cli.verb, Verb::Unshare(_)) {
+        // What is made belongs to the store, or has its mode said.
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    }
     match cli.verb {
         Verb::Run(args) => run::execute(*args, &cli.global),
+        Verb::Ps(args) => ps::execute(args, &cli.global),
+        Verb::Rm(args) => rm::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),
         Verb::Info(args) => info::execute(args, &cli.global),

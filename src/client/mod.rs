@@ -42,12 +42,13 @@ pub fn serve(connection: Connection, options: &Options) -> Result<u8> {
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
     for (from, to) in [(stdout, rustix::stdio::stdout()), (stderr, rustix::stdio::stderr())] {
         if let Some(from) = from {
-            streams::copy_out(from, to, writing.try_clone().step(|| "cannot make a pipe")?);
+            let writing = writing.try_clone().step(|| "cannot make a pipe")?;
+            streams::copy_out(from, to, writing).step(|| "cannot start a thread")?;
         }
     }
     drop(writing);
     if let Some(stdin) = stdin {
-        streams::copy_in(stdin);
+        streams::copy_in(stdin).step(|| "cannot start a thread")?;
     }
     let mut client =
         Client { control, options, terminal: None, commands_signals: options.signal_proxy, outcome: None };

@@ -1,6 +1,7 @@
 //! Copying between the caller's streams and the container's, a thread each: a blocked terminal or pipe of
 //! the caller blocks nothing else.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 
@@ -13,8 +14,11 @@ const CHUNK: usize = 1 << 20;
 
 /// Copies from the container until it has nothing more to say, or nobody listens; `writing` is closed then.
 /// Its next writes fail there as they would without a container between: a closed pipe is passed on.
-pub fn copy_out(from: OwnedFd, to: BorrowedFd<'static>, writing: OwnedFd) {
-    thread::spawn(move || {
+///
+/// # Errors
+/// EAGAIN where RLIMIT_NPROC or the pids controller allows no thread.
+pub fn copy_out(from: OwnedFd, to: BorrowedFd<'static>, writing: OwnedFd) -> io::Result<()> {
+    start(move || {
         if let Err(error) = copy(from.as_fd(), to)
             && error != Errno::PIPE
             // EIO: a terminal that hung up.
@@ -23,16 +27,23 @@ pub fn copy_out(from: OwnedFd, to: BorrowedFd<'static>, writing: OwnedFd) {
             log::warn!("cannot write the output of the container: {}", std::io::Error::from(error));
         }
         drop((from, writing));
-    });
+    })
+}
+
+fn start(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().spawn(work).map(drop)
 }
 
 /// Copies the caller's standard input until its end; the container then reads the end, too. The thread is
 /// not waited for: it may be blocked in a read for ever.
-pub fn copy_in(to: OwnedFd) {
-    thread::spawn(move || {
+///
+/// # Errors
+/// As [`copy_out`].
+pub fn copy_in(to: OwnedFd) -> io::Result<()> {
+    start(move || {
         let _ = copy(rustix::stdio::stdin(), to.as_fd());
         drop(to);
-    });
+    })
 }
 
 /// Moves pages where that is harmless, copies bytes elsewhere.

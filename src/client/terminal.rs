@@ -55,7 +55,7 @@ impl Terminal {
         let terminal = Self { master: Arc::clone(&master), saved };
         terminal.resume();
         if keys {
-            thread::spawn(move || pass_keys(&master));
+            thread::Builder::new().spawn(move || pass_keys(&master)).step(|| "cannot start a thread")?;
         }
         Ok(terminal)
     }

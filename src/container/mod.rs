@@ -2,10 +2,12 @@
 //! of the command line made into the values of the spec.
 
 pub mod capabilities;
+pub mod claim;
 pub mod device;
 pub mod directory;
 pub mod duration;
 pub mod env;
+pub mod list;
 pub mod name;
 pub mod namespace;
 pub mod plan;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cli::container_options::{ContainerOptions, LogDriver as LogDriverWord};
-use crate::container::capabilities::CapSet;
+use crate::container::capabilities::{CapSet, Capability};
 use crate::container::spec::{
     Account, LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
 };
@@ -74,6 +74,9 @@ pub fn container(
     if identity.tier == Tier::Single && options.id_tier.is_none() {
         degraded.push(single_tier_notice(&identity));
     }
+    let security = security(options)?;
+    degraded.extend(powers_of_the_host(&identity, &security));
+    let image = source.word();
     let mounts = mounts(options)?;
     let cwd = working_directory(options, config)?;
     let root = {
@@ -83,15 +86,21 @@ pub fn container(
             .chain(mounts.iter().map(|mount| mount.target.as_path()))
             .chain([cwd.as_path()])
             .collect();
+        let mut generated = vec!["/etc/resolv.conf", "/etc/hostname"];
+        if !options.no_hosts {
+            generated.push("/etc/hosts");
+        }
         let host = layers::Host {
             store: place.store.root(),
             identity: &identity,
             read_only: options.read_only,
             mount_points: &points,
+            generated: &generated,
         };
         layers::choose(source, options.storage_driver, &host, &mut degraded)?
     };
     let hostname = hostname(options, &namespaces, &id)?;
+    let shared_uts = namespaces.uts != Namespace::Private;
     let (groups, keep_groups) = groups(options)?;
     let private = sysctl::Private {
         net: namespaces.net == Namespace::Private,
@@ -101,6 +110,7 @@ pub fn container(
     let stop_signal = options.stop_signal.as_deref().or(config.stop_signal.as_deref());
     Ok(Spec {
         created: crate::sys::time::Utc::now().seconds(),
+        image,
         root,
         read_only: options.read_only,
         process: Process {
@@ -119,6 +129,11 @@ pub fn container(
         namespaces,
         hostname,
         domainname: match &options.domainname {
+            Some(_) if shared_uts => {
+                return Err(Error::new("cannot set a domain name")
+                    .because("the UTS namespace is not the container's own")
+                    .hint("leave out `--uts`, or `--domainname`"));
+            }
             Some(domain) => {
                 name::check_hostname("--domainname", domain)?;
                 Some(domain.clone())
@@ -127,7 +142,7 @@ pub fn container(
         },
         mounts,
         devices: devices(options)?,
-        security: security(options)?,
+        security,
         rlimits: rlimit::parse_all(&options.ulimit, &rlimit::current())?,
         sysctls: sysctl::parse_all(&options.sysctl, private)?,
         oom_score_adj: options.oom_score_adj,
@@ -307,9 +322,15 @@ fn join_users_of(
     names: &Names<'_>,
 ) -> Result<()> {
     use namespace::Containers;
-    let joined = [&namespaces.pid, &namespaces.ipc, &namespaces.uts, &namespaces.net, &namespaces.cgroup]
+    let mut all = [&namespaces.pid, &namespaces.ipc, &namespaces.uts, &namespaces.net, &namespaces.cgroup]
         .into_iter()
-        .find(|namespace| matches!(namespace, Namespace::Container(_)));
+        .filter(|namespace| matches!(namespace, Namespace::Container(_)));
+    let joined = all.next();
+    if all.any(|other| Some(other) != joined) {
+        return Err(Error::new("cannot join namespaces of two containers")
+            .because("the namespaces of a container belong to its user namespace, and there is one to be in")
+            .hint("name the same container in each of the flags"));
+    }
     if let Some(Namespace::Container(word)) = &identity.join {
         identity.join = Some(Namespace::Container(names.running(word)?));
     }
@@ -352,7 +373,11 @@ fn image_user(source: &Source, user: Option<&str>) -> Result<Option<(u32, u32)>>
 }
 
 fn mounts(options: &ContainerOptions) -> Result<Vec<Mount>> {
-    let cwd = std::env::current_dir().step(|| "cannot find the working directory")?;
+    let cwd = match std::env::current_dir() {
+        // It may have been removed, which matters to relative paths alone.
+        Err(_) if options.volume.is_empty() && options.mount.is_empty() => PathBuf::from("/"),
+        found => found.step(|| "cannot find the working directory")?,
+    };
     let context = volume::Context { cwd: &cwd, selinuxfs: Path::new("/sys/fs/selinux") };
     let mut mounts = volume::parse_all(&options.volume, &options.mount, &options.tmpfs, context)?;
     mounts.iter().try_for_each(volume::check_source)?;
@@ -436,6 +461,21 @@ fn security(options: &ContainerOptions) -> Result<Security> {
         no_new_privileges: chosen.no_new_privileges,
         masked_paths: chosen.masked_paths,
         read_only_paths: chosen.read_only_paths,
+    })
+}
+
+/// Files of /proc and /sys look at the user ID alone: covers that can be taken off protect nothing from the host's
+/// own root.
+fn powers_of_the_host(identity: &Identity, security: &Security) -> Option<String> {
+    let uncovered = !security.read_only_paths.iter().any(|path| path == Path::new("/proc/sys"))
+        || security.capabilities.contains(Capability::SYS_ADMIN);
+    let root_of_the_host =
+        identity.host_uid_map().to_host(0) == Some(0) && rustix::process::getuid().is_root();
+    (uncovered && root_of_the_host).then(|| {
+        "root in the container is root of the host by its ID and can change the settings of the host's kernel: give \
+         root subordinate IDs (`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 root`), or leave out \
+         `--privileged`, SYS_ADMIN and unmasked paths"
+            .to_owned()
     })
 }
 

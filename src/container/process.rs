@@ -1,7 +1,8 @@
 //! Processes named so that a number used again is not taken for them.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -33,9 +34,15 @@ impl ProcessRef {
         self.open().is_some_and(|pidfd| !has_ended(pidfd))
     }
 
+    /// The same in fewer system calls: a number used again passes for the process.
+    pub fn may_be_alive(self) -> bool {
+        Pid::from_raw(self.pid)
+            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+            .is_some_and(|pidfd| !has_ended(pidfd))
+    }
+
     /// Kills the process, with its group where it leads one, and waits until it is gone.
     pub fn kill(self, patience: Duration) {
-        use std::os::fd::AsFd;
         let Some(pidfd) = self.open() else { return };
         if group_of(self.pid) == Some(self.pid) {
             let _ = send_signal(-self.pid, libc::SIGKILL);
@@ -65,10 +72,9 @@ fn group_of(pid: i32) -> Option<i32> {
     stat_field(pid, 5)?.try_into().ok()
 }
 
-/// Kills every process in the user namespace with this inode number: what is left of a container that
-/// shared the PID namespace of the host.
-pub fn kill_user_namespace(inode: u64) {
-    use std::os::unix::fs::MetadataExt;
+/// Kills every process in the user namespace with this inode number, or in one below it: what is left of a
+/// container that shared the PID namespace of the host. Those of `spared` go on.
+pub fn kill_user_namespace(inode: u64, spared: &[ProcessRef]) {
     // Those killed may have forked meanwhile; the rounds end when one finds nobody.
     for _ in 0..50 {
         let mut found = false;
@@ -76,10 +82,14 @@ pub fn kill_user_namespace(inode: u64) {
             let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
                 continue;
             };
-            let member = fs::metadata(format!("/proc/{pid}/ns/user")).is_ok_and(|meta| meta.ino() == inode);
-            if member && stat_is_alive(pid) {
+            let Some(pidfd) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+            else {
+                continue;
+            };
+            let spared = spared.iter().any(|server| server.pid == pid);
+            if !spared && lives_in(pid, inode) && !has_ended(&pidfd) {
                 found = true;
-                let _ = send_signal(pid, libc::SIGKILL);
+                let _ = send_signal_to(pidfd.as_fd(), libc::SIGKILL);
             }
         }
         if !found {
@@ -89,9 +99,22 @@ pub fn kill_user_namespace(inode: u64) {
     }
 }
 
-fn stat_is_alive(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z')))
+/// Whether a process is in the user namespace or in one that was made in it.
+fn lives_in(pid: i32, inode: u64) -> bool {
+    let number = |namespace: &fs::File| namespace.metadata().map_or(0, |metadata| metadata.ino());
+    let own = fs::metadata("/proc/self/ns/user").map_or(0, |metadata| metadata.ino());
+    let Ok(mut namespace) = fs::File::open(format!("/proc/{pid}/ns/user")) else { return false };
+    // The kernel nests them 32 deep (user_namespaces(7)).
+    for _ in 0..32 {
+        match number(&namespace) {
+            found if found == inode => return true,
+            found if found == own => return false,
+            _ => {}
+        }
+        let Ok(parent) = crate::sys::process::parent_namespace(namespace.as_fd()) else { return false };
+        namespace = parent.into();
+    }
+    false
 }
 
 /// Identifies this boot (random(4), /proc/sys/kernel/random/boot_id).

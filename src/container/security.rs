@@ -1,6 +1,6 @@
 //! The words of `--security-opt`, and what is hidden from a container by default.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::container::spec::Seccomp;
 use crate::error::{Error, Result, Step};
@@ -61,14 +61,15 @@ fn apply(option: &str, chosen: &mut Chosen) -> Result<()> {
         ("seccomp", "unconfined") => chosen.seccomp = Seccomp::Unconfined,
         ("seccomp", "default" | "builtin") => chosen.seccomp = Seccomp::Default,
         ("seccomp", path) if !path.is_empty() => chosen.seccomp = read_profile(path)?,
-        ("systempaths", "unconfined") | ("unmask", "ALL") => {
-            chosen.masked_paths.clear();
-            chosen.read_only_paths.clear();
-        }
+        ("systempaths", "unconfined") => unmask(chosen, |_| true),
+        ("unmask", list) if list.eq_ignore_ascii_case("ALL") => unmask(chosen, |_| true),
         ("unmask", list) if !list.is_empty() => {
-            let listed: Vec<PathBuf> = list.split(':').map(PathBuf::from).collect();
-            chosen.masked_paths.retain(|path| !listed.contains(path));
-            chosen.read_only_paths.retain(|path| !listed.contains(path));
+            for pattern in list.split(':') {
+                if !pattern.starts_with('/') {
+                    return Err(wrong().because(format!("`{pattern}` is not an absolute path")));
+                }
+                unmask(chosen, |path| matches(pattern, path));
+            }
         }
         ("mask", list) if !list.is_empty() => {
             for path in list.split(':') {
@@ -98,6 +99,31 @@ fn apply(option: &str, chosen: &mut Chosen) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn unmask(chosen: &mut Chosen, named: impl Fn(&Path) -> bool) {
+    chosen.masked_paths.retain(|path| !named(path));
+    chosen.read_only_paths.retain(|path| !named(path));
+}
+
+/// Whether `path` is what `pattern` names, in which `*` stands for any text without a slash (podman-run(1),
+/// `unmask`).
+fn matches(pattern: &str, path: &Path) -> bool {
+    let mut parts = pattern.split('/').filter(|part| !part.is_empty());
+    let mut components = path.components().skip(1).map(|component| component.as_os_str().to_string_lossy());
+    loop {
+        match (parts.next(), components.next()) {
+            (None, None) => return true,
+            (Some(part), Some(component)) if part_matches(part, &component) => {}
+            _ => return false,
+        }
+    }
+}
+
+fn part_matches(part: &str, text: &str) -> bool {
+    let Some((head, rest)) = part.split_once('*') else { return part == text };
+    let Some(text) = text.strip_prefix(head) else { return false };
+    text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| part_matches(rest, &text[at..]))
 }
 
 /// Reads a profile and checks it, so that a wrong one is found before anything is started.
@@ -132,13 +158,35 @@ mod tests {
         assert!(!unmasked.read_only_paths.contains(&PathBuf::from("/proc/sys")));
         assert!(unmasked.masked_paths.contains(&PathBuf::from("/proc/kcore")));
         assert!(read(&["unmask=ALL"]).unwrap().masked_paths.is_empty());
+        assert!(read(&["unmask=all"]).unwrap().read_only_paths.is_empty());
+        let of_proc = read(&["unmask=/proc/*"]).unwrap();
+        assert_eq!(
+            of_proc.masked_paths,
+            ["/sys/devices/virtual/powercap", "/sys/firmware"].map(PathBuf::from)
+        );
+        assert!(!read(&["unmask=/proc/k*"]).unwrap().masked_paths.contains(&PathBuf::from("/proc/keys")));
+        assert!(
+            !read(&["unmask=/proc/*_s*s"])
+                .unwrap()
+                .masked_paths
+                .contains(&PathBuf::from("/proc/timer_stats"))
+        );
+        assert!(read(&["unmask=/*"]).unwrap().masked_paths.contains(&PathBuf::from("/proc/keys")));
         assert!(read(&["mask=/x"]).unwrap().masked_paths.contains(&PathBuf::from("/x")));
     }
 
     #[test]
     fn what_cannot_be_honoured_is_refused() {
-        for wrong in ["", "seccomp=", "seccomp=/no/such/file", "label=type:x", "apparmor=x", "mask=x", "nnp"]
-        {
+        for wrong in [
+            "",
+            "seccomp=",
+            "seccomp=/no/such/file",
+            "label=type:x",
+            "apparmor=x",
+            "mask=x",
+            "unmask=x",
+            "nnp",
+        ] {
             assert_eq!(read(&[wrong]).err().map(|error| error.code()), Some(125), "{wrong}");
         }
     }

@@ -14,6 +14,8 @@ pub struct Spec {
     pub name: String,
     /// Seconds since the epoch.
     pub created: u64,
+    /// What the user named as the source of the root: `host`, or a directory.
+    pub image: String,
     pub root: Root,
     pub read_only: bool,
     pub process: Process,

@@ -3,41 +3,29 @@
 //! A container that is being made or runs has a file in `running/` whose flock its monitor (and the
 //! monitor's guard) hold; the file records the processes that have to end with it. Whoever gets the lock
 //! knows that nobody looks after the container any more, and puts it in order: see [`crate::container::sweep`].
+//!
+//! What is read here may have been torn by a crash or written by somebody else: entries whose names are no
+//! IDs are not ours and left alone, and no symlink leads out of the store.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::container::directory::ContainerDirectory;
+use crate::container::name;
 use crate::container::process::ProcessRef;
 use crate::container::spec::Spec;
 use crate::container::state::State;
 use crate::error::{Error, Result, Step};
 
-/// Who has to end with a container, as its monitor last recorded it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
-    pub boot_id: String,
-    pub monitor: Option<ProcessRef>,
-    pub guard: Option<ProcessRef>,
-    pub init: Option<ProcessRef>,
-    /// fuse-overlayfs, slirp4netns, pasta.
-    pub servers: Vec<ProcessRef>,
-    /// The inode number of the user namespace.
-    pub userns: u64,
-    /// Seconds since the epoch; none: still being set up.
-    pub started_at: Option<u64>,
-}
+pub use crate::container::claim::{Claim, Running};
 
-/// The lock of one container, held as long as the value and its copies in forked processes live.
-#[derive(Debug)]
-pub struct Claim {
-    file: File,
-    path: PathBuf,
-}
+/// How long a guard, or processes of a killed monitor, may take to let go of the lock.
+const DYING: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -62,8 +50,8 @@ impl Store {
         self.root.join("running").join(id)
     }
 
-    fn name_link(&self, name: &str) -> PathBuf {
-        self.root.join("names").join(name)
+    fn names(&self) -> PathBuf {
+        self.root.join("names")
     }
 
     /// Makes the container's lock and directory with its spec. Whoever reads the spec sees all of it.
@@ -73,8 +61,8 @@ impl Store {
         match self.fill(spec, &directory) {
             Ok(()) => Ok((claim, directory)),
             Err(error) => {
-                let _ = fs::remove_dir_all(directory.path());
                 self.release_name(&spec.name, &spec.id);
+                let _ = fs::remove_dir_all(directory.path());
                 claim.release();
                 Err(error)
             }
@@ -103,42 +91,71 @@ impl Store {
             let file = match options.open(&path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     let parent = path.parent().unwrap_or(&self.root);
-                    fs::DirBuilder::new()
-                        .recursive(true)
-                        .mode(0o700)
-                        .create(parent)
-                        .step(|| format!("cannot make the store `{}`", parent.display()))?;
+                    fs::DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(|error| {
+                        no_room(error, format!("cannot make the store `{}`", parent.display()))
+                    })?;
                     continue;
                 }
                 result => result.map_err(|error| no_room(error, failed()))?,
             };
             file.lock().step(failed)?;
+            let claim = Claim::new(file, path.clone());
             // Between the two a sweep may have taken the new file for a dead container's.
-            if file.metadata().step(failed)?.nlink() > 0 {
-                return Ok(Claim { file, path });
+            if claim.is_current().step(failed)? {
+                return Ok(claim);
             }
         }
     }
 
-    /// Every container, running or not.
-    pub fn ids(&self) -> Vec<String> {
-        names_in(&self.root.join("containers"))
-    }
-
     /// Every container that is being made or runs, or was when its monitor was killed.
     pub fn running_ids(&self) -> Vec<String> {
-        names_in(&self.root.join("running"))
+        ids_in(&self.root.join("running"))
     }
 
-    /// The lock of a container that nobody looks after any more.
+    /// Every container that has a directory, whole or not.
+    pub fn ids(&self) -> Vec<String> {
+        ids_in(&self.root.join("containers"))
+    }
+
+    /// The lock of a container that nobody looks after any more. Where its monitor is dead and the guard is
+    /// still at its work, that is waited for.
     pub fn claim_abandoned(&self, id: &str) -> Option<Claim> {
         let path = self.running(id);
-        let file = File::options().read(true).write(true).open(&path).ok()?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => return None,
+        let mut options = File::options();
+        options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+        let is_file = fs::symlink_metadata(&path).ok()?.is_file();
+        if !is_file {
+            clear_away(&path);
+            return self.claim(id).ok();
         }
-        (file.metadata().ok()?.nlink() > 0).then_some(Claim { file, path })
+        let claim = Claim::new(options.open(&path).ok()?, path);
+        let mut until = None;
+        while let Err(error) = claim.try_lock() {
+            let dying = matches!(error, TryLockError::WouldBlock)
+                && claim.recorded().monitor.is_some_and(|monitor| !monitor.may_be_alive());
+            if !dying || *until.get_or_insert_with(|| Instant::now() + DYING) <= Instant::now() {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        claim.is_current().ok()?.then_some(claim)
+    }
+
+    /// The lock of a container that does not run, to remove it.
+    ///
+    /// # Errors
+    /// Where the lock file cannot be made.
+    pub fn claim_stopped(&self, id: &str) -> Result<Option<Claim>> {
+        match self.claim_abandoned(id) {
+            Some(claim) => Ok(Some(claim)),
+            None if self.running(id).exists() => Ok(None),
+            None => self.claim(id).map(Some),
+        }
+    }
+
+    /// What the lock file of a container says, whether it runs or not.
+    pub fn record_of(&self, id: &str) -> Option<Running> {
+        serde_json::from_slice(&super::claim::read(&self.running(id)).ok()?).ok()
     }
 
     /// Who serves a running container, read without the lock.
@@ -146,39 +163,59 @@ impl Store {
     /// # Errors
     /// A container that does not run.
     pub fn running_record(&self, id: &str) -> Result<Running> {
-        let not_running = || {
-            Error::new(format!("container {} is not running", id.get(..12).unwrap_or(id)))
-                .hint("a namespace can be joined only while the container it belongs to runs")
-        };
-        let mut text = String::new();
-        File::open(self.running(id))
-            .and_then(|mut file| file.read_to_string(&mut text))
-            .map_err(|_| not_running())?;
-        let record: Running = serde_json::from_str(&text).map_err(|_| not_running())?;
-        if record.init.is_some_and(ProcessRef::is_alive) { Ok(record) } else { Err(not_running()) }
+        match self.record_of(id) {
+            Some(record) if record.init.is_some_and(ProcessRef::is_alive) => Ok(record),
+            _ => Err(Error::new(format!("container {} is not running", short(id)))
+                .hint("a namespace can be joined only while the container it belongs to runs")),
+        }
     }
 
     /// The ID that a name, a full ID or an unambiguous prefix of one means.
+    ///
+    /// # Errors
+    /// There is none, or more than one.
     pub fn find(&self, word: &str) -> Result<String> {
-        let failed = || Error::new(format!("no container with the name or ID `{word}`"));
-        if !word.is_empty()
-            && !word.contains('/')
-            && let Ok(id) = fs::read_link(self.name_link(word))
+        if name::check(word).is_ok()
+            && let Some(id) = self.owner_of(word)
+            && self.directory(&id).path().is_dir()
         {
-            return id.into_os_string().into_string().map_err(|_| failed());
+            return Ok(id);
         }
         let mut matching = self.ids().into_iter().filter(|id| !word.is_empty() && id.starts_with(word));
         match (matching.next(), matching.next()) {
             (Some(id), None) => Ok(id),
             (Some(_), Some(_)) => Err(Error::new(format!("the ID prefix `{word}` is ambiguous"))),
-            _ => Err(failed()),
+            _ => Err(Error::new(format!("no container with the name or ID `{word}`"))),
         }
     }
 
+    /// The spec of a container, as it was when the container was made.
+    ///
+    /// # Errors
+    /// It is missing, damaged, or another container's.
     pub fn read_spec(&self, id: &str) -> Result<Spec> {
         let path = self.directory(id).spec();
-        let text = fs::read(&path).step(|| format!("cannot read `{}`", path.display()))?;
-        serde_json::from_slice(&text).step(|| format!("cannot understand `{}`", path.display()))
+        let text = super::claim::read(&path).step(|| format!("cannot read `{}`", path.display()))?;
+        let damaged = || format!("cannot understand `{}`", path.display());
+        let spec: Spec = serde_json::from_slice(&text).step(damaged)?;
+        if spec.id != id {
+            return Err(Error::new(damaged()).because("it is the spec of another container"));
+        }
+        name::check(&spec.name).map_err(|error| error.while_doing(damaged()))?;
+        Ok(spec)
+    }
+
+    /// Keeps others from choosing subordinate IDs until the caller's choice is in its spec.
+    ///
+    /// # Errors
+    /// Where the store cannot be made or locked.
+    pub fn lock_choice_of_ids(&self) -> Result<File> {
+        let directory = self.root.join("running");
+        let failed = || format!("cannot lock `{}`", directory.display());
+        make_directory(&directory).map_err(|error| no_room(error, failed()))?;
+        let lock = File::open(&directory).step(failed)?;
+        lock.lock().step(failed)?;
+        Ok(lock)
     }
 
     /// Ties a name to a container.
@@ -186,18 +223,18 @@ impl Store {
     /// # Errors
     /// The name of another container that exists.
     fn take_name(&self, name: &str, id: &str) -> Result<()> {
-        let link = self.name_link(name);
+        let link = self.names().join(name);
         let failed = || format!("cannot give the container the name `{name}`");
         loop {
             match symlink(id, &link) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    make_directory(link.parent().unwrap_or(&self.root)).step(failed)?;
+                    make_directory(&self.names()).map_err(|error| no_room(error, failed()))?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    let Ok(owner) = fs::read_link(&link) else { continue };
-                    let owner = owner.to_string_lossy().into_owned();
-                    if self.directory(&owner).path().exists() {
+                    if let Some(owner) = self.owner_of(name)
+                        && self.directory(&owner).path().exists()
+                    {
                         return Err(Error::new(failed())
                             .because(format!(
                                 "the container name \"{name}\" is already in use by container \"{owner}\""
@@ -206,57 +243,69 @@ impl Store {
                                 "choose another name; with `--rm` a name is free again once its container ends",
                             ));
                     }
-                    let _ = fs::remove_file(&link);
+                    self.clear_name(name);
                 }
                 Err(error) => return Err(no_room(error, failed())),
             }
         }
     }
 
+    /// The container that a name is tied to, which may be gone.
+    fn owner_of(&self, name: &str) -> Option<String> {
+        let owner = fs::read_link(self.names().join(name)).ok()?.into_os_string().into_string().ok()?;
+        is_id(&owner).then_some(owner)
+    }
+
+    /// Removes a name whose container is gone, or an entry that never was a name. Under a lock: what was
+    /// looked at must not be another container's by now.
+    fn clear_name(&self, name: &str) {
+        let _lock = self.lock_names();
+        let gone = self.owner_of(name).is_none_or(|owner| !self.directory(&owner).path().exists());
+        if gone {
+            clear_away(&self.names().join(name));
+        }
+    }
+
+    fn lock_names(&self) -> Option<File> {
+        let directory = File::open(self.names()).ok()?;
+        directory.lock().ok()?;
+        Some(directory)
+    }
+
+    /// Before the container's directory goes, so that no name is ever left to nobody.
     pub fn release_name(&self, name: &str, id: &str) {
-        let link = self.name_link(name);
-        if fs::read_link(&link).is_ok_and(|owner| owner == Path::new(id)) {
-            let _ = fs::remove_file(link);
+        let _lock = self.lock_names();
+        if self.owner_of(name).is_some_and(|owner| owner == id) {
+            let _ = fs::remove_file(self.names().join(name));
+        }
+    }
+
+    /// The same where the spec that has the name was never written, or is damaged.
+    pub fn release_names_of(&self, id: &str) {
+        for name in names_in(&self.names()) {
+            self.release_name(&name, id);
         }
     }
 
     pub fn write_state(&self, id: &str, state: &State) -> Result<()> {
         let path = self.directory(id).state();
-        write_json(&path, state).step(|| format!("cannot write `{}`", path.display()))
+        write_json(&path, state)
+            .or_else(|error| write_over(&path, state).map_err(|_| error))
+            .map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))
     }
 
     pub fn read_state(&self, id: &str) -> Option<State> {
-        serde_json::from_slice(&fs::read(self.directory(id).state()).ok()?).ok()
+        serde_json::from_slice(&super::claim::read(&self.directory(id).state()).ok()?).ok()
     }
 }
 
-impl Claim {
-    /// Replaces what the lock file says. Readers see the old record or the new one: it is one short write.
-    pub fn record(&self, running: &Running) -> Result<()> {
-        use std::os::unix::fs::FileExt;
-        let failed = || format!("cannot write `{}`", self.path.display());
-        let mut text = serde_json::to_vec(running).step(failed)?;
-        let old = self.file.metadata().map_or(0, |metadata| metadata.len());
-        // Spaces over the rest of a longer record: never a moment without a whole one.
-        text.resize(text.len().max(usize::try_from(old).unwrap_or(0)), b' ');
-        self.file.write_all_at(&text, 0).step(failed)
-    }
+/// As people see it.
+pub fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
 
-    pub fn recorded(&self) -> Running {
-        let mut text = String::new();
-        let _ = (&self.file).read_to_string(&mut text);
-        serde_json::from_str(&text).unwrap_or_default()
-    }
-
-    pub fn descriptor(&self) -> std::os::fd::BorrowedFd<'_> {
-        use std::os::fd::AsFd;
-        self.file.as_fd()
-    }
-
-    /// Says that nothing of the container runs any more.
-    pub fn release(&self) {
-        let _ = fs::remove_file(&self.path);
-    }
+fn is_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -269,13 +318,54 @@ fn make_directory(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Removes what lies where a file of the store should: never through a symlink.
+fn clear_away(path: &Path) {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => return,
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            log::warn!("cannot remove `{}`, which is no file of sbx: {error}", path.display());
+        }
+        _ => {}
+    }
+}
+
 /// A file appears whole under its name, or not at all.
 fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    let mut file = File::create(&temporary)?;
-    file.write_all(&serde_json::to_vec(value)?)?;
-    drop(file);
-    fs::rename(&temporary, path)
+    let text = serde_json::to_vec(value)?;
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW);
+    let written = options
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(&text))
+        .and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// On a full disk there is no room for a second file, but that of the first is ours: it is written over
+/// where the new text is no longer.
+fn write_over(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let file = File::options().write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    let room = usize::try_from(file.metadata()?.len()).unwrap_or(0);
+    let mut text = serde_json::to_vec(value)?;
+    if text.len() > room {
+        return Err(io::Error::from(io::ErrorKind::StorageFull));
+    }
+    text.resize(room, b' ');
+    file.write_all_at(&text, 0)
+}
+
+fn ids_in(directory: &Path) -> Vec<String> {
+    let mut ids = names_in(directory);
+    ids.retain(|name| is_id(name));
+    ids
 }
 
 fn names_in(directory: &Path) -> Vec<String> {
@@ -287,7 +377,8 @@ fn names_in(directory: &Path) -> Vec<String> {
         .collect()
 }
 
-fn no_room(error: io::Error, message: String) -> Error {
+/// `message` with its cause and, where space has run out or nothing may be written, what to do.
+pub fn no_room(error: io::Error, message: String) -> Error {
     let kind = error.raw_os_error();
     let failed = Error::new(message).because(error);
     match kind {

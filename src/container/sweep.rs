@@ -1,62 +1,85 @@
-//! Putting in order what a killed monitor left: its processes end, its container is removed or exited.
+//! Putting in order what killed processes of sbx left: what still runs ends, and the container is removed or
+//! exited.
 
+use std::fs;
+use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::container::process::{boot_id, kill_user_namespace};
 use crate::container::spec::{Namespace, Spec};
 use crate::container::state::State;
-use crate::container::store::{Claim, Running, Store};
-use crate::error::{Result, Step};
+use crate::container::store::{Claim, Running, Store, short};
+use crate::error::{Error, Result, Step};
+use crate::host::overlay;
+use crate::identity::{self, Caller, Host};
 use crate::layers::remove;
+use crate::network;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The exit code of a container that was lost: killed.
-const LOST: i32 = 128 + libc::SIGKILL;
-
-/// Looks at every container that is marked as running and puts those in order that nobody looks after, with
-/// their parts of the user's directory `runtime`. Cheap when there are none: one lock attempt for each container
-/// that does run. Says how many there were.
+/// Looks at every container that is marked as running and puts those in order that nobody looks after; says
+/// how many there were. Cheap when there are none: one lock attempt for each container that does run.
+///
+/// `runtime` is the user's runtime directory.
 pub fn sweep(store: &Store, runtime: &Path) -> usize {
     let mut abandoned = 0;
     for id in store.running_ids() {
         let Some(claim) = store.claim_abandoned(&id) else { continue };
         abandoned += 1;
-        if let Err(error) = put_in_order(store, runtime, &id, &claim) {
-            log::warn!("cannot clean up after container {}: {error}", id.get(..12).unwrap_or(&id));
+        if let Err(error) = put_in_order(store, &id, &claim, runtime) {
+            log::warn!("cannot clean up after container {}: {error}", short(&id));
         }
     }
+    overlay::remove_abandoned_trials(store.root());
+    remove_unfinished(&store.root().join("cache"), "overlay.json.", "");
+    remove_unfinished(runtime, "helpers.", ".new");
     abandoned
 }
 
-fn put_in_order(store: &Store, runtime: &Path, id: &str, claim: &Claim) -> Result<()> {
-    let record = claim.recorded();
-    let spec = store.read_spec(id).ok();
-    if record.boot_id == boot_id() {
-        end_processes(&record, spec.as_ref());
+/// Removes what a process was writing when it was killed: files with its PID in their names.
+fn remove_unfinished(directory: &Path, prefix: &str, suffix: &str) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let writer =
+            name.to_str().and_then(|name| name.strip_prefix(prefix)?.strip_suffix(suffix)?.parse().ok());
+        if writer.is_some_and(|pid: u32| !Path::new("/proc").join(pid.to_string()).exists()) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
-    let _ = std::fs::remove_dir_all(runtime.join(id));
+}
+
+fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Result<()> {
+    let record = claim.recorded();
+    let spec = store.read_spec(id);
+    if record.boot_id == boot_id() {
+        end_processes(&record, spec.as_ref().ok());
+    }
+    remove_runtime(&runtime.join(id));
+    if let Some(own) = record.runtime.filter(|own| own.ends_with(id)) {
+        remove_runtime(&own);
+    }
     match spec {
-        Some(spec) if record.started_at.is_some() && !spec.remove_on_exit => {
+        Ok(spec) if record.started_at.is_some() && !spec.remove_on_exit => {
             let finished = store.directory(id).log().metadata().and_then(|log| log.modified()).ok();
-            store.write_state(
-                id,
-                &State {
-                    started_at: record.started_at,
-                    finished_at: finished
-                        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok())
-                        .map(|time| time.as_secs()),
-                    exit_code: LOST,
-                    error: Some("the monitor of the container was killed".to_owned()),
-                },
-            )?;
+            let finished_at = finished.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            let state = State {
+                finished_at: finished_at.map(|time| time.as_secs()),
+                ..State::lost(record.started_at)
+            };
+            if let Err(error) = store.write_state(id, &state) {
+                // The monitor has written what matters when the container started.
+                log::debug!("{error}");
+            }
         }
-        Some(spec) => erase(store, &spec, None)?,
-        // Killed before the spec was written: nothing but the caller's own empty directories.
-        None => {
-            let _ = std::fs::remove_dir_all(store.directory(id).path());
+        Ok(spec) => erase(store, &spec, None)?,
+        // What it holds may be dear to somebody; `sbx rm` removes it. Without a spec it was being removed.
+        Err(damage)
+            if record.started_at.is_some() && store.directory(id).spec().symlink_metadata().is_ok() =>
+        {
+            log::warn!("{damage}");
         }
+        Err(_) => erase_unknown(store, id)?,
     }
     claim.release();
     Ok(())
@@ -66,25 +89,106 @@ fn end_processes(record: &Running, spec: Option<&Spec>) {
     for process in record.init.iter().chain(&record.servers) {
         process.kill(PATIENCE);
     }
-    let shared_pids = spec.is_some_and(|spec| spec.namespaces.pid != Namespace::Private);
+    let shared_pids = spec.is_none_or(|spec| spec.namespaces.pid != Namespace::Private);
     if shared_pids && record.userns != 0 {
-        kill_user_namespace(record.userns);
+        kill_user_namespace(record.userns, &[]);
+    }
+}
+
+/// The container's part of the runtime directory: file by file, since a record may be wrong about where it is.
+pub fn remove_runtime(directory: &Path) {
+    let _ = fs::remove_file(directory.join(network::API_SOCKET));
+    match fs::remove_dir(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            log::debug!("cannot remove `{}`: {error}", directory.display());
+        }
+        _ => {}
     }
 }
 
 /// Removes a container's directory and name. `userns` is its canonical user namespace, where it still lives.
-pub fn erase(store: &Store, spec: &Spec, userns: Option<&std::fs::File>) -> Result<()> {
-    let directory = store.directory(&spec.id);
-    // The spec goes last: it says how to remove the rest.
-    for part in [directory.work(), directory.upper(), directory.mount_scratch()] {
-        remove::tree(&part, &spec.identity, userns)?;
-    }
-    match std::fs::remove_dir_all(directory.path()) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).step(|| format!("cannot remove `{}`", directory.path().display()));
-        }
-        _ => {}
-    }
+///
+/// # Errors
+/// What could not be removed; the same call again goes on.
+pub fn erase(store: &Store, spec: &Spec, userns: Option<&fs::File>) -> Result<()> {
+    erase_as(store, &spec.id, &spec.identity, userns)?;
     store.release_name(&spec.name, &spec.id);
+    erase_rest(store, &spec.id)
+}
+
+/// The same without a spec: whose the files are is decided as for a new container.
+///
+/// # Errors
+/// As [`erase`].
+pub fn erase_unknown(store: &Store, id: &str) -> Result<()> {
+    store.release_names_of(id);
+    if erase_rest(store, id).is_ok() {
+        return Ok(());
+    }
+    let host = Host::system();
+    let identity = identity::plan_on(&host, &identity::Request::default(), &Caller::current(&host)?)?;
+    erase_as(store, id, &identity, None)?;
+    erase_rest(store, id)
+}
+
+fn erase_as(store: &Store, id: &str, identity: &identity::Identity, userns: Option<&fs::File>) -> Result<()> {
+    let directory = store.directory(id);
+    if directory.path().is_symlink() {
+        // Whatever it leads to is not ours.
+        return Ok(());
+    }
+    // The spec goes last: it says how to remove the rest.
+    [directory.work(), directory.upper(), directory.mount_scratch()]
+        .iter()
+        .try_for_each(|part| remove::tree(part, identity, userns))
+}
+
+fn erase_rest(store: &Store, id: &str) -> Result<()> {
+    let directory = store.directory(id);
+    let removed = match directory.path().symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(directory.path()),
+        _ => fs::remove_file(directory.path()),
+    };
+    removed
+        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        .step(|| format!("cannot remove `{}`", directory.path().display()))
+}
+
+/// The exit code of [`remove_stopped`] where the container runs (podman-rm(1), Exit Status).
+pub const RUNNING: u8 = 2;
+
+/// Removes a container that does not run, with all that is its own.
+///
+/// # Errors
+/// It runs (with the exit code [`RUNNING`]), or something of it cannot be removed.
+pub fn remove_stopped(store: &Store, id: &str, runtime: &Path) -> Result<()> {
+    let running = || Error::new("it is running").exit_code(RUNNING);
+    // Killed between here and the end, the next command goes on: a record without a start is erased.
+    let claim = match store.claim_stopped(id) {
+        Ok(claim) => Some(claim.ok_or_else(running)?),
+        // A full disk is no reason to keep what fills it.
+        Err(error) => {
+            log::debug!("{error}");
+            None
+        }
+    };
+    if let Some(claim) = &claim {
+        let record = claim.recorded();
+        if record.boot_id == boot_id() {
+            end_processes(&record, store.read_spec(id).ok().as_ref());
+        }
+        if let Err(error) = claim.record(&Running::default()) {
+            log::debug!("{error}");
+        }
+    }
+    remove_runtime(&runtime.join(id));
+    match store.read_spec(id) {
+        Ok(spec) => erase(store, &spec, None)?,
+        Err(_) => erase_unknown(store, id)?,
+    }
+    if let Some(claim) = claim {
+        claim.release();
+    }
     Ok(())
 }

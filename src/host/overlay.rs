@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -47,12 +47,12 @@ pub fn overlay_supported(store: &Path) -> Result<(), String> {
 /// The reason why the kernel's overlay can't be used.
 pub fn try_in(directory: &Path) -> Result<(), String> {
     let ground = Ground::make(directory).map_err(|error| plain(directory, &error))?;
-    probe::attempt(Trial::Overlay(&ground.0)).map_err(|error| explain(&error, directory))
+    probe::attempt(Trial::Overlay(&ground.path)).map_err(|error| explain(&error, directory))
 }
 
 fn explain(error: &TrialError, directory: &Path) -> String {
     let (step, error) = match error {
-        TrialError::NotTried(error) => return format!("it could not be tried: {error}"),
+        TrialError::NotTried(error) => return format!("it could not be tried: {}", words(error)),
         TrialError::Refused(step, error) => (step, error),
     };
     let file_system =
@@ -103,19 +103,50 @@ fn remember(cache: &Path, seen: &Seen) -> io::Result<()> {
     fs::rename(&fresh, cache)
 }
 
-/// The directories of a trial, removed when dropped.
-struct Ground(PathBuf);
+const TRIAL: &str = ".sbx-probe-";
+
+/// Removes the grounds of trials whose process was killed: those that nobody holds locked.
+pub fn remove_abandoned_trials(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name.starts_with(TRIAL))
+            && let Ok(lock) = open_directory(&entry.path())
+            && lock.try_lock().is_ok()
+        {
+            drop(Ground { path: entry.path(), _lock: lock });
+        }
+    }
+}
+
+fn open_directory(path: &Path) -> io::Result<fs::File> {
+    fs::File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
+}
+
+/// The directories of a trial, removed when dropped. Locked meanwhile: whoever finds them unlocked knows that
+/// their maker was killed.
+struct Ground {
+    path: PathBuf,
+    _lock: fs::File,
+}
 
 impl Ground {
     fn make(directory: &Path) -> io::Result<Self> {
         let mut random = [0_u8; 8];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let path = directory.join(format!(".sbx-probe-{:016x}", u64::from_ne_bytes(random)));
+        let path = directory.join(format!("{TRIAL}{:016x}", u64::from_ne_bytes(random)));
         let private = |path: PathBuf| fs::DirBuilder::new().mode(0o700).create(path);
-        private(path.clone())?;
-        let ground = Self(path);
+        let lock = loop {
+            private(path.clone())?;
+            let Ok(lock) = open_directory(&path) else { continue };
+            // Where the file system has no locks, a sweep gets none either.
+            let _ = lock.lock();
+            // Between the two a sweep may have taken it for a dead process's.
+            if lock.metadata()?.nlink() > 0 {
+                break lock;
+            }
+        };
+        let ground = Self { path, _lock: lock };
         for name in ["lower", "lower/d", "upper", "work", "merged"] {
-            private(ground.0.join(name))?;
+            private(ground.path.join(name))?;
         }
         Ok(ground)
     }
@@ -124,9 +155,9 @@ impl Ground {
 impl Drop for Ground {
     fn drop(&mut self) {
         // The kernel leaves work/work without any permission.
-        let _ = fs::set_permissions(self.0.join("work/work"), fs::Permissions::from_mode(0o700));
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            log::warn!("cannot remove `{}`: {error}", self.0.display());
+        let _ = fs::set_permissions(self.path.join("work/work"), fs::Permissions::from_mode(0o700));
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            log::warn!("cannot remove `{}`: {error}", self.path.display());
         }
     }
 }

@@ -17,6 +17,19 @@ pub enum Source {
     WritableDirectory(PathBuf),
 }
 
+impl Source {
+    /// As `sbx ps` shows it.
+    pub fn word(&self) -> String {
+        match self {
+            Self::Host => "host".to_owned(),
+            Self::Directories(paths) => {
+                paths.last().map(|path| path.display().to_string()).unwrap_or_default()
+            }
+            Self::WritableDirectory(path) => path.display().to_string(),
+        }
+    }
+}
+
 /// What an image says of the command that it runs (OCI image specification, config.md). The sources of
 /// today say nothing.
 #[derive(Debug, Clone, Default)]

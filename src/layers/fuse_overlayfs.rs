@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Access, FileType, Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 
 use crate::container::spec::Root;
@@ -24,6 +24,8 @@ use crate::sys::process::{Fork, exit_now, fork, keep_over_exec};
 
 const PROGRAM: &str = "fuse-overlayfs";
 const DEVICE: &str = "/dev/fuse";
+/// Linux's devices.txt, 10 char.
+const NUMBER: (u32, u32) = (10, 229);
 
 /// The program's path, where it and its device may be used.
 ///
@@ -36,13 +38,18 @@ pub fn available() -> Result<PathBuf> {
             .because("`fuse-overlayfs` is not installed")
             .hint("ask an administrator for the package fuse-overlayfs")
     })?;
-    rustix::fs::access(DEVICE, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).map_err(
-        |error| {
-            cannot()
-                .because(format!("`{DEVICE}`: {error}"))
-                .hint("ask an administrator for `modprobe fuse` and `chmod 0666 /dev/fuse`")
-        },
-    )?;
+    let unusable = |why: &dyn std::fmt::Display| {
+        cannot()
+            .because(format!("`{DEVICE}`: {why}"))
+            .hint("ask an administrator for `modprobe fuse` and `chmod 0666 /dev/fuse`")
+    };
+    // Outer containers put /dev/null or a file in the place of what they hide.
+    let found = rustix::fs::stat(DEVICE).map_err(|error| unusable(&error))?;
+    let number = (rustix::fs::major(found.st_rdev), rustix::fs::minor(found.st_rdev));
+    if FileType::from_raw_mode(found.st_mode) != FileType::CharacterDevice || number != NUMBER {
+        return Err(unusable(&"it is not the device of FUSE"));
+    }
+    rustix::fs::access(DEVICE, Access::READ_OK | Access::WRITE_OK).map_err(|error| unusable(&error))?;
     Ok(program)
 }
 

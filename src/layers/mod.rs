@@ -33,6 +33,8 @@ pub struct Host<'a> {
     pub read_only: bool,
     /// Every directory and file that will be mounted on, to see whether a bare root has them all.
     pub mount_points: &'a [&'a Path],
+    /// The generated files of /etc: a bare root without one of them goes without.
+    pub generated: &'a [&'a str],
 }
 
 /// `--storage-driver`.
@@ -83,10 +85,12 @@ fn for_directories(
     host: &Host<'_>,
     notes: &mut Vec<String>,
 ) -> Result<Driver> {
+    // Nothing may be made in a directory that is not the container's own.
     let bare = host.read_only && lowers.len() == 1 && host.mount_points.iter().all(|p| has(&lowers[0], p));
+    let missing = || host.generated.iter().copied().filter(|file| !has(&lowers[0], Path::new(file)));
     let remapped = host.identity.nested.is_some();
     match choice {
-        Choice::Auto if bare => Ok(Driver::Bind),
+        Choice::Auto if bare && missing().next().is_none() => Ok(Driver::Bind),
         Choice::FuseOverlayfs => fuse_overlayfs::usable(host.store).map(|_| Driver::FuseOverlayfs),
         Choice::Overlay if remapped => Err(Error::new("cannot use the driver `overlay` with this ID map")
             .because("the kernel refuses ID-mapped layers to a user namespace")
@@ -112,6 +116,15 @@ fn for_directories(
                     Ok(Driver::FuseOverlayfs)
                 }
                 (Ok(_), None) => Ok(Driver::FuseOverlayfs),
+                (Err(_), _) if bare => {
+                    let missing: Vec<&str> = missing().collect();
+                    notes.push(format!(
+                        "the container goes without {}: the read-only root has none, and no layer can be put \
+                         over it",
+                        missing.join(", ")
+                    ));
+                    Ok(Driver::Bind)
+                }
                 (Err(missing), Some(reason)) => Err(missing.because(reason)),
                 (Err(missing), None) => {
                     Err(missing.hint("or leave out `--userns`, `--uidmap` and `--gidmap`"))

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Namespace, Spec};
-use crate::container::store::Store;
+use crate::container::store::{Store, no_room};
 use crate::error::{Result, Step};
 use crate::network;
 
@@ -16,7 +16,8 @@ pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime
         let theirs = store.directory(other).generated_files();
         for ((own, _), (shared, _)) in directory.generated_files().iter().zip(theirs) {
             if shared.exists() {
-                fs::copy(&shared, own).step(|| format!("cannot write `{}`", own.display()))?;
+                fs::copy(&shared, own)
+                    .map_err(|error| no_room(error, format!("cannot write `{}`", own.display())))?;
             }
         }
         return Ok(());
@@ -32,7 +33,8 @@ pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime
     let texts = [Some(files.resolv_conf), files.hosts, Some(files.hostname)];
     for ((path, _), text) in directory.generated_files().iter().zip(texts) {
         if let Some(text) = text {
-            fs::write(path, text).step(|| format!("cannot write `{}`", path.display()))?;
+            fs::write(path, text)
+                .map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))?;
         }
     }
     Ok(())

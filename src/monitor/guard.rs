@@ -28,7 +28,7 @@ pub fn start(init: BorrowedFd<'_>, lock: BorrowedFd<'_>, also: Option<u64>) -> R
             while poll(&mut polled, None).is_err() {}
             let _ = send_signal_to(init, libc::SIGKILL);
             if let Some(userns) = also {
-                crate::container::process::kill_user_namespace(userns);
+                crate::container::process::kill_user_namespace(userns, &[]);
             }
             exit_now(0)
         }

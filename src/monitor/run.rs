@@ -9,12 +9,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::container::process::{ProcessRef, boot_id, kill_user_namespace};
 use crate::container::spec::{LogDriver, Namespace};
 use crate::container::state::State;
-use crate::container::store::Running;
+use crate::container::store::{Claim, Running, Store};
 use crate::container::sweep;
 use crate::error::{Error, Result, Step};
 use crate::monitor::message::{ToClient, ToMonitor};
 use crate::monitor::{Job, files, guard, log, output};
-use crate::network;
+use crate::network::Helper;
 use crate::sandbox::launch::{self, Sandbox};
 use crate::sys::process::{reap_any, send_signal, wait_for};
 use crate::sys::terminal::{next_signal, signal_descriptor};
@@ -27,13 +27,26 @@ pub(super) fn run(job: Job<'_>) {
         let record = store.running_record(id)?;
         record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
     };
+    let own_runtime = runtime.join(&spec.id);
+    let record = Running {
+        boot_id: boot_id(),
+        monitor: ProcessRef::of(std::process::id().cast_signed()),
+        runtime: Some(own_runtime.clone()),
+        ..Running::default()
+    };
     let meanwhile = || files::write(store, spec, directory, runtime);
     let request =
         launch::Request { spec, directory, runtime, stdio, init_of: &init_of, meanwhile: &meanwhile };
-    let started = leave_the_callers_world().and_then(|()| launch::prepare(request)).and_then(|sandbox| {
+    let prepared = leave_the_callers_world()
+        .and_then(|()| claim.record(&record))
+        .and_then(|()| launch::prepare(request));
+    let started = prepared.and_then(|sandbox| {
         let mut watch = Watch {
             spec,
             sandbox,
+            claim: &claim,
+            record,
+            trouble: None,
             guard: None,
             control: Some(&control),
             streams,
@@ -41,7 +54,7 @@ pub(super) fn run(job: Job<'_>) {
             stop_at: None,
             deadline: None,
         };
-        match watch.release(directory, &claim, terminal_client) {
+        match watch.release(store, directory, terminal_client) {
             Ok(()) => Ok(watch),
             Err(error) => {
                 watch.sandbox.end();
@@ -53,26 +66,30 @@ pub(super) fn run(job: Job<'_>) {
     let mut watch = match started {
         Ok(watch) => watch,
         Err(error) => {
-            let _ = std::fs::remove_dir_all(runtime.join(&spec.id));
-            let _ = sweep::erase(store, spec, None);
-            claim.release();
+            sweep::remove_runtime(&own_runtime);
+            match sweep::erase(store, spec, None) {
+                Ok(()) => claim.release(),
+                // The next command tries again: the lock is free when this process ends.
+                Err(left) => ::log::debug!("{left}"),
+            }
             let _ = control.send(&ToClient::Failed(error));
             return;
         }
     };
-    let started_at = Utc::now().seconds();
     let code = watch.until_the_end();
     watch.finish();
-    let _ = std::fs::remove_dir_all(runtime.join(&spec.id));
+    sweep::remove_runtime(&own_runtime);
     let recorded = if spec.remove_on_exit {
         sweep::erase(store, spec, Some(&watch.sandbox.userns))
     } else {
         let finished_at = Some(Utc::now().seconds());
-        let state = State { started_at: Some(started_at), finished_at, exit_code: code, error: None };
-        store.write_state(&spec.id, &state)
+        let (started_at, error) = (watch.record.started_at, watch.trouble.clone());
+        store.write_state(&spec.id, &State { started_at, finished_at, exit_code: code, error })
     };
-    claim.release();
-    let error = recorded.err().map(|error| error.to_string());
+    if recorded.is_ok() || !spec.remove_on_exit {
+        claim.release();
+    }
+    let error = watch.trouble.or_else(|| recorded.err().map(|error| error.to_string()));
     let _ = control.send(&ToClient::Exited { code, error });
 }
 
@@ -87,9 +104,22 @@ fn leave_the_callers_world() -> Result<()> {
     rustix::stdio::dup2_stderr(&null).step(|| "cannot let go of standard error")
 }
 
+/// A child of the monitor that ended before the container did.
+enum Lost {
+    Guard,
+    RootServer,
+    /// What it can do without, and what the caller should know of that.
+    Other(String),
+}
+
 struct Watch<'a> {
     spec: &'a crate::container::spec::Spec,
     sandbox: Sandbox,
+    claim: &'a Claim,
+    /// As it stands in the lock file.
+    record: Running,
+    /// What happened to the container that its command did not do.
+    trouble: Option<String>,
     guard: Option<i32>,
     /// None once the client is gone.
     control: Option<&'a crate::sys::channel::Channel>,
@@ -105,8 +135,8 @@ impl Watch<'_> {
     /// Guards, records and releases the prepared container: from here on it runs.
     fn release(
         &mut self,
+        store: &Store,
         directory: &crate::container::directory::ContainerDirectory,
-        claim: &crate::container::store::Claim,
         terminal_client: Option<std::os::fd::OwnedFd>,
     ) -> Result<()> {
         if self.spec.log_driver == LogDriver::K8sFile {
@@ -119,30 +149,22 @@ impl Watch<'_> {
             let _ = control.send_with(&ToClient::Terminal, master.as_fd());
             self.streams.push(output::Stream::new(log::Name::Stdout, master, terminal_client)?);
         }
-        let own_userns = self.spec.identity.join.is_none();
-        let userns = self.sandbox.userns.metadata().map_or(0, |metadata| metadata.ino());
-        let shared_pids = self.spec.namespaces.pid != Namespace::Private && own_userns;
-        let also = shared_pids.then(|| self.member_namespace().unwrap_or(userns));
-        if shared_pids {
+        if self.shares_pids() {
+            let canonical = self.sandbox.userns.metadata().map_or(0, |metadata| metadata.ino());
+            self.record.userns = self.member_namespace().unwrap_or(canonical);
             // Orphans of the container come to the monitor, which is there to end them.
             let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         }
-        self.guard = Some(guard::start(self.sandbox.pidfd.as_fd(), claim.descriptor(), also)?);
         let network = self.sandbox.network.as_ref();
-        let servers = [
-            self.sandbox.root_server,
-            network.map(network::Helper::pid),
-            network.and_then(network::Helper::relay_pid),
-        ];
-        claim.record(&Running {
-            boot_id: boot_id(),
-            monitor: ProcessRef::of(std::process::id().cast_signed()),
-            guard: self.guard.and_then(ProcessRef::of),
-            init: ProcessRef::of(self.sandbox.pid),
-            servers: servers.into_iter().flatten().filter_map(ProcessRef::of).collect(),
-            userns: also.unwrap_or(0),
-            started_at: Some(Utc::now().seconds()),
-        })?;
+        let servers =
+            [self.sandbox.root_server, network.map(Helper::pid), network.and_then(Helper::relay_pid)];
+        self.record.servers = servers.into_iter().flatten().filter_map(ProcessRef::of).collect();
+        self.record.init = ProcessRef::of(self.sandbox.pid);
+        self.record.started_at = Some(Utc::now().seconds());
+        if !self.spec.remove_on_exit {
+            store.write_state(&self.spec.id, &State::lost(self.record.started_at))?;
+        }
+        self.start_guard()?;
         for notice in self.sandbox.notices.drain(..) {
             let _ = control.send(&ToClient::Notice(notice));
         }
@@ -150,6 +172,59 @@ impl Watch<'_> {
         self.deadline = self.spec.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
         let _ = control.send(&ToClient::Started { pid: self.sandbox.pid });
         Ok(())
+    }
+
+    /// Starts the guard and completes the record with it.
+    fn start_guard(&mut self) -> Result<()> {
+        let also = (self.record.userns != 0).then_some(self.record.userns);
+        self.guard = Some(guard::start(self.sandbox.pidfd.as_fd(), self.claim.descriptor(), also)?);
+        self.record.guard = self.guard.and_then(ProcessRef::of);
+        self.claim.record(&self.record)
+    }
+
+    /// Whether processes of the container can outlive its first one.
+    fn shares_pids(&self) -> bool {
+        self.spec.namespaces.pid != Namespace::Private && self.spec.identity.join.is_none()
+    }
+
+    /// A child that was reaped: its number may be another's from now on.
+    fn forget(&mut self, pid: i32) -> Option<Lost> {
+        if self.guard == Some(pid) {
+            self.guard = None;
+            return Some(Lost::Guard);
+        }
+        let served_root = self.sandbox.root_server == Some(pid);
+        if let Some(notice) = self.sandbox.reaped(pid) {
+            return Some(Lost::Other(notice));
+        }
+        served_root.then_some(Lost::RootServer)
+    }
+
+    /// A child ended while the container's first process is there.
+    fn replace(&mut self, pid: i32, code: i32) {
+        match self.forget(pid) {
+            Some(Lost::Guard) => {
+                if let Err(error) = self.start_guard() {
+                    // The record and the next command of sbx still stand for it.
+                    ::log::debug!("{error}");
+                }
+            }
+            Some(Lost::RootServer) => self.end_rootless(code),
+            Some(Lost::Other(notice)) => {
+                let _ = self.control.map(|control| control.send(&ToClient::Notice(notice)));
+            }
+            None => {}
+        }
+    }
+
+    /// Without its root no program can go on. Where the server just followed the container this changes
+    /// nothing.
+    fn end_rootless(&mut self, code: i32) {
+        if code != 0 {
+            self.trouble =
+                Some(format!("fuse-overlayfs, which served the root file system, ended with code {code}"));
+        }
+        let _ = send_signal(self.sandbox.pid, libc::SIGKILL);
     }
 
     /// The inode of the namespace that the container's processes are in; with a nested map it is not the
@@ -166,15 +241,11 @@ impl Watch<'_> {
             return wait_for(self.sandbox.pid).unwrap_or(125);
         };
         loop {
-            let mut lost = Vec::new();
             while let Some((pid, code)) = reap_any() {
                 if pid == self.sandbox.pid {
                     return code;
                 }
-                lost.extend(self.sandbox.reaped(pid));
-            }
-            for notice in lost {
-                let _ = self.control.map(|control| control.send(&ToClient::Notice(notice)));
+                self.replace(pid, code);
             }
             let mut polled = vec![PollFd::new(&signals, PollFlags::IN)];
             if let Some(control) = self.control {
@@ -267,12 +338,11 @@ impl Watch<'_> {
         if let Some(control) = self.control {
             let _ = control.send(&ToClient::Ended);
         }
-        if self.spec.namespaces.pid != Namespace::Private && self.spec.identity.join.is_none() {
+        if self.record.userns != 0 {
+            // The server writes back what is dirty once the last mount is gone.
+            kill_user_namespace(self.record.userns, &self.record.servers);
             while let Some((pid, _)) = reap_any() {
-                self.sandbox.reaped(pid);
-            }
-            if let Ok(metadata) = self.sandbox.userns.metadata() {
-                kill_user_namespace(metadata.ino());
+                self.forget(pid);
             }
         }
         self.sandbox.end_servers();

@@ -26,6 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use files::{Files, files};
 pub use helper::{Helper, Target, start};
 pub use plan::{Plan, Request, gateway, own_addresses, plan};
+pub use slirp4netns::API_SOCKET;
 
 /// The network of one container, decided and checked.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Result, Step};
+use crate::error::{Error, Result, Step};
 pub use crate::host::programs::find;
 
 /// A program with the long options that its `--help` names.
@@ -49,6 +50,11 @@ impl Program {
             .stdin(Stdio::null())
             .output()
             .step(|| format!("ask `{} --help` for its options", path.display()))?;
+        if let Some(signal) = output.status.signal() {
+            // What it said so far is not all that it has to say.
+            return Err(Error::new(format!("cannot learn the options of `{}`", path.display()))
+                .because(format!("`{} --help` was ended by signal {signal}", path.display())));
+        }
         let options = long_options(&[output.stdout, output.stderr].concat());
         entries.insert(key, Entry { size, modified, options: options.clone() });
         if let Err(cause) = store(cache, &entries) {

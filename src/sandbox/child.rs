@@ -1,12 +1,14 @@
 //! Inside: the container's first process, from empty namespaces to the user's command.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
+use rustix::process::DumpableBehavior;
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, MountKind, Namespace, Root, Seccomp, Spec};
+use crate::container::sysctl;
 use crate::container::user::{self, ResolvedUser};
 use crate::error::{Error, Result, Step};
 use crate::layers::Upper;
@@ -54,6 +56,7 @@ struct Early {
 impl Inside<'_> {
     /// Becomes the container's command, or says why not and ends.
     pub fn run(self) -> ! {
+        let _ = rustix::thread::set_name(c"sbx-child");
         // Elsewhere the container's root is the caller and reaches what the caller does.
         let root_is_another = self.spec.identity.nested.is_some() || self.spec.identity.join.is_some();
         let reach = if root_is_another { Reach::open(self.spec, self.directory).map(Some) } else { Ok(None) };
@@ -98,6 +101,7 @@ impl Inside<'_> {
         let user = self.user(&inroot)?;
         self.give_volumes(&inroot, &user)?;
         let streams = self.streams(&inroot)?;
+        kernel_mounts::mask(&inroot, self.masked(false))?;
         self.working_directory(&inroot)?;
         root::enter(&inroot)?;
         if self.spec.read_only && self.spec.root != (Root::Host { driver: Driver::Bind }) {
@@ -156,8 +160,14 @@ impl Inside<'_> {
         kernel_mounts::mount_proc(inroot, self.spec)?;
         kernel_mounts::mount_sys(inroot, self.spec)?;
         self.set_sysctls(inroot)?;
-        kernel_mounts::mask(inroot, &self.spec.security.masked_paths)?;
+        kernel_mounts::mask(inroot, self.masked(true))?;
         kernel_mounts::protect(inroot, &self.spec.security.read_only_paths)
+    }
+
+    /// The paths to hide, those of the kernel's file systems or the others: what the user mounts comes between.
+    fn masked(&self, of_the_kernel: bool) -> impl Iterator<Item = &PathBuf> {
+        let kernels = |path: &&PathBuf| path.starts_with("/proc") || path.starts_with("/sys");
+        self.spec.security.masked_paths.iter().filter(move |path| kernels(path) == of_the_kernel)
     }
 
     /// What has to be so before the helper makes its interface.
@@ -197,8 +207,13 @@ impl Inside<'_> {
         }
         userns::become_root()?;
         // Changing IDs makes the process undumpable, and its namespaces would be closed to the helpers that
-        // have to join them (proc(5), /proc/PID/ns). Nothing of the container runs yet.
-        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable);
+        // have to join them (proc(5), /proc/PID/ns). Nothing of the container runs yet, unless it joined one.
+        if self.spec.identity.join.is_none() {
+            let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable);
+        } else {
+            rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+                .step(|| "cannot close the process to others")?;
+        }
         // Changing IDs clears it (prctl(2), PR_SET_PDEATHSIG).
         die_with_monitor()
     }
@@ -283,7 +298,7 @@ impl Inside<'_> {
     fn set_sysctls(&self, inroot: &InRoot) -> Result<()> {
         for (name, value) in &self.spec.sysctls {
             let failed = || format!("cannot set the sysctl `{name}` to `{value}`");
-            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+            let path = Path::new("/proc/sys").join(sysctl::path(name));
             let place = inroot.find(&path).map_err(|error| {
                 Error::new(failed())
                     .because(error)
@@ -302,12 +317,9 @@ impl Inside<'_> {
     }
 
     fn limits(&self) -> Result<()> {
-        if let Some(score) = self.spec.oom_score_adj {
-            std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|error| {
-                Error::new(format!("cannot set the OOM score adjustment {score}"))
-                    .because(error)
-                    .hint("without root it can only be raised")
-            })?;
+        // A process that is closed to others may not; it has it from its parent.
+        if self.spec.identity.join.is_none() {
+            set_oom_score(self.spec)?;
         }
         for limit in &self.spec.rlimits {
             process::set_rlimit(limit.resource, limit.soft, limit.hard)
@@ -324,7 +336,7 @@ impl Inside<'_> {
             env.push(format!("HOME={}", user.home));
         }
         // Until the exec the process is sbx: nobody inside may look into it or reach its binary.
-        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+        let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         if spec.security.seccomp != Seccomp::Default {
             // The default filter refuses keyctl(2). The quota of keys is small; without a keyring of its
             // own the container shares the caller's, as before.
@@ -343,7 +355,7 @@ impl Inside<'_> {
             no_new_privileges: spec.security.no_new_privileges,
             seccomp: self.seccomp.as_deref(),
         };
-        if let Err(error) = privileges::drop_to(&privileges, &spec.identity) {
+        if let Err(error) = privileges::become_user(&privileges, &spec.identity) {
             return error;
         }
         if entered.is_err()
@@ -355,17 +367,23 @@ impl Inside<'_> {
                     .exit_code(crate::error::EXIT_NOT_INVOKABLE);
             return self.explain_owners(failed, error == Errno::ACCESS, &spec.process.cwd, user);
         }
+        if let Err(error) = process::close_on_exec_from(3) {
+            return Error::new("cannot close the descriptors of sbx").because(error);
+        }
+        if let Err(error) = privileges::seal(&privileges, !spec.init) {
+            return error;
+        }
         if spec.init
             && let Err(error) = init::stay_behind(spec.process.terminal)
         {
             return error;
         }
-        if let Err(error) = process::close_on_exec_from(3) {
-            return Error::new("cannot close the descriptors of sbx").because(error);
-        }
         process::reset_signals();
         let error = program::execute(&spec.process.args, &env);
         let denied = error.code() == crate::error::EXIT_NOT_INVOKABLE;
+        if denied && matches!(spec.security.seccomp, Seccomp::Profile(_)) && error.hints().is_empty() {
+            return error.hint("the seccomp profile has to allow what executing the command takes");
+        }
         let command = spec.process.args.first().map(|word| spec.process.cwd.join(word)).unwrap_or_default();
         self.explain_owners(error, denied, &command, user)
     }
@@ -396,6 +414,16 @@ impl Inside<'_> {
         }
         error.hint(hint).hint("`--userns image-user` or `--userns keep-id` makes that user the caller")
     }
+}
+
+/// `--oom-score-adj` for this process and those that it will start.
+pub fn set_oom_score(spec: &Spec) -> Result<()> {
+    let Some(score) = spec.oom_score_adj else { return Ok(()) };
+    std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|error| {
+        Error::new(format!("cannot set the OOM score adjustment {score}"))
+            .because(error)
+            .hint("without root it can only be raised")
+    })
 }
 
 fn open_proc() -> Result<OwnedFd> {

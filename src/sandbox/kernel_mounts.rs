@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive};
@@ -60,7 +60,7 @@ pub fn mount_sys(root: &InRoot, spec: &Spec) -> Result<()> {
 
 /// Hides `paths`: files below /dev/null, directories below an empty read-only tmpfs (OCI runtime
 /// specification, config-linux.md, Masked Paths). What is not there need not be hidden.
-pub fn mask(root: &InRoot, paths: &[std::path::PathBuf]) -> Result<()> {
+pub fn mask<'a>(root: &InRoot, paths: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
     for path in paths {
         let Ok(place) = root.find(path) else { continue };
         let masked = if is_directory(&place) {
@@ -74,7 +74,7 @@ pub fn mask(root: &InRoot, paths: &[std::path::PathBuf]) -> Result<()> {
 }
 
 /// Makes `paths` read-only (config-linux.md, Readonly Paths).
-pub fn protect(root: &InRoot, paths: &[std::path::PathBuf]) -> Result<()> {
+pub fn protect(root: &InRoot, paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         let Ok(place) = root.find(path) else { continue };
         let failed = || format!("cannot make `{}` read-only", path.display());

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::sched::CloneFlags;
+use rustix::process::DumpableBehavior;
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Namespace, Root, Spec};
@@ -203,6 +204,8 @@ fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Res
         Ok((pid, pidfd)) => {
             let userns = match userns {
                 Some(userns) => userns,
+                // The launcher is in the namespace that was joined, and not as closed as the other.
+                None if identity.join.is_some() => open_userns(launcher.pid)?,
                 None => open_userns(pid)?,
             };
             let sandbox = Sandbox {
@@ -234,6 +237,7 @@ fn launch(
     monitor: u32,
 ) -> ! {
     let (spec, directory) = (inside.spec, inside.directory);
+    let _ = rustix::thread::set_name(c"sbx-launcher");
     let _ = crate::sys::process::die_with_parent(monitor);
     match launch_child(inside, channel, monitor_channel, joins) {
         Ok((pid, pidfd)) => {
@@ -276,6 +280,16 @@ fn launch_child(
     if identity.join.is_some() {
         // The user namespace comes first in the list.
         joins.iter().try_for_each(Join::enter)?;
+        // What is there already may trace what comes in, and that stands in the host's root for a while: it
+        // is closed from its first moment on. A network helper finds the new namespace at this process, which
+        // is in nobody's sight.
+        if flags & libc::CLONE_NEWNET != 0 {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| clone_failed(&errno.into()))?;
+            flags &= !libc::CLONE_NEWNET;
+        }
+        crate::sandbox::child::set_oom_score(inside.spec)?;
+        crate::sys::process::forget_arguments(c"sbx").step(|| "cannot hide the command line")?;
+        set_dumpable(DumpableBehavior::NotDumpable)?;
     } else if let Some(_nested) = &identity.nested {
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
             .map_err(|errno| crate::host::userns::explain_clone_failure(&errno.into()))?;
@@ -294,6 +308,7 @@ fn launch_child(
             inside.run()
         }
         Clone::Parent { pid, pidfd } => {
+            set_dumpable(DumpableBehavior::Dumpable)?;
             if flags & libc::CLONE_NEWUSER != 0 {
                 let written = match &identity.nested {
                     Some(nested) => identity::open_process(pid)
@@ -332,13 +347,15 @@ fn serve_until_ready(
         }
         let cache = network::cache(runtime);
         let runtime_dir = runtime.join(&spec.id);
-        let target = Target { pid: sandbox.pid, runtime_dir: &runtime_dir, cache: &cache };
+        let joined = launcher.as_ref().filter(|_| spec.identity.join.is_some());
+        let pid = joined.map_or(sandbox.pid, |launcher| launcher.pid);
+        let target = Target { pid, runtime_dir: &runtime_dir, cache: &cache };
         sandbox.network = network::start(&spec.network, &target)?;
     }
     loop {
         match sandbox.channel.receive().step(lost)? {
             Some((FromChild::ServeRoot, Some(device))) => {
-                sandbox.root_server = Some(serve_root(sandbox, spec, directory, device, launcher.take())?);
+                sandbox.root_server = Some(serve_root(sandbox, spec, directory, device, &mut launcher)?);
             }
             Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
             Some((FromChild::Terminal, Some(master))) => sandbox.terminal = Some(master),
@@ -347,14 +364,15 @@ fn serve_until_ready(
             None | Some(_) => return Err(with_server_log(ended_early(sandbox.pid), directory)),
         }
     }
+    let ready = match &mut sandbox.network {
+        Some(helper) => helper.wait_ready(HELPER_TIMEOUT),
+        None => Ok(()),
+    };
     if let Some(launcher) = launcher {
         launcher.channel.send(&ToLauncher::Done).step(lost)?;
         let _ = wait_for(launcher.pid);
     }
-    match &mut sandbox.network {
-        Some(helper) => helper.wait_ready(HELPER_TIMEOUT),
-        None => Ok(()),
-    }
+    ready
 }
 
 fn serve_root(
@@ -362,11 +380,9 @@ fn serve_root(
     spec: &Spec,
     directory: &ContainerDirectory,
     device: OwnedFd,
-    launcher: Option<Launcher>,
+    launcher: &mut Option<Launcher>,
 ) -> Result<i32> {
-    if let Some(launcher) = launcher
-        && spec.identity.nested.is_some()
-    {
+    if let Some(launcher) = launcher.take_if(|_| spec.identity.nested.is_some()) {
         launcher
             .channel
             .send_with(&ToLauncher::ServeRoot, device.as_fd())
@@ -394,6 +410,10 @@ fn upper(spec: &Spec, directory: &ContainerDirectory) -> Upper {
 
 fn open_userns(pid: i32) -> Result<File> {
     File::open(format!("/proc/{pid}/ns/user")).step(|| "cannot open the container's user namespace")
+}
+
+fn set_dumpable(behaviour: DumpableBehavior) -> Result<()> {
+    rustix::process::set_dumpable_behavior(behaviour).step(|| "cannot close the process to others")
 }
 
 fn clone_failed(error: &std::io::Error) -> Error {

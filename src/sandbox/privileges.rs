@@ -18,29 +18,44 @@ pub struct Privileges<'a> {
     pub seccomp: Option<&'a [Instruction]>,
 }
 
-/// Drops everything in the order in which each step is still allowed.
-///
-/// The filter comes last where no_new_privs makes that possible, so that it need not allow the steps here;
-/// without no_new_privs loading it takes CAP_SYS_ADMIN, which the steps here give away (seccomp(2)).
-pub fn drop_to(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
-    if !privileges.no_new_privileges {
-        install(privileges.seccomp)?;
-    }
+/// Takes the user's IDs and limits what an exec can give; what is permitted stays, for [`seal`] to drop.
+pub fn become_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
     limit_bounding_set(privileges.capabilities)?;
     rustix::thread::set_keep_capabilities(true)
         .step(|| "cannot keep capabilities over the change of user")?;
     switch_user(privileges, identity)?;
-    rustix::thread::set_keep_capabilities(false).step(|| "cannot drop capabilities")?;
+    rustix::thread::set_keep_capabilities(false).step(|| "cannot drop capabilities")
+}
+
+/// Drops the capabilities and installs the filter, the last steps before the exec, so that a profile need not
+/// allow more than those take.
+///
+/// Without no_new_privs a filter takes CAP_SYS_ADMIN (seccomp(2)), which is kept up to there. It goes with the
+/// exec, after which root has the bounding set and others nothing (capabilities(7)); a process that stays
+/// without one, as `executes` says, drops it itself.
+pub fn seal(privileges: &Privileges<'_>, executes: bool) -> Result<()> {
     let set = CapabilitySet::from_bits_retain(privileges.capabilities.0);
     // A user other than root has none in effect until it executes something that gives it some.
-    let effective = if privileges.user.uid == 0 { set } else { CapabilitySet::empty() };
-    let sets = CapabilitySets { effective, permitted: effective, inheritable: CapabilitySet::empty() };
-    rustix::thread::set_capabilities(None, sets).step(|| "cannot set the capabilities")?;
+    let kept = if privileges.user.uid == 0 { set } else { CapabilitySet::empty() };
     if privileges.no_new_privileges {
+        set_capabilities(kept, kept)?;
         rustix::thread::set_no_new_privs(true).step(|| "cannot set no_new_privs")?;
-        install(privileges.seccomp)?;
+        return install(privileges.seccomp);
     }
-    Ok(())
+    if privileges.seccomp.is_some() {
+        let with_admin = kept | CapabilitySet::SYS_ADMIN;
+        set_capabilities(with_admin, with_admin)?;
+        install(privileges.seccomp)?;
+        if executes {
+            return Ok(());
+        }
+    }
+    set_capabilities(kept, kept)
+}
+
+fn set_capabilities(effective: CapabilitySet, permitted: CapabilitySet) -> Result<()> {
+    let sets = CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets).step(|| "cannot set the capabilities")
 }
 
 /// Refuses a user whom the map does not have, before anything is started for them. What a joined namespace

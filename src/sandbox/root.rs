@@ -47,7 +47,10 @@ pub fn mount_root(spec: &Spec, upper: &Upper, target: &Path) -> Result<Option<Ow
         Root::Directories { lowers, driver: Driver::Bind } => {
             let lower =
                 lowers.first().ok_or_else(|| Error::new("cannot mount a root file system of no layers"))?;
-            bind(lower, target).map(|()| None)
+            bind(lower, target)?;
+            // Before anything is mounted below: what is missing there is not made.
+            make_read_only(target, true)?;
+            Ok(None)
         }
         Root::WritableDirectory { path } => bind(path, target).map(|()| None),
     }

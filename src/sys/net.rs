@@ -74,6 +74,7 @@ fn enter(target: i32, keep: &[RawFd]) -> io::Result<()> {
     unsafe {
         ok(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into())?;
         ok(libc::setpgid(0, 0).into())?;
+        ok(libc::prctl(libc::PR_SET_NAME, c"sbx-relay".as_ptr()).into())?;
         let pidfd = ok(libc::syscall(libc::SYS_pidfd_open, target, 0))?;
         ok(libc::setns(pidfd as RawFd, libc::CLONE_NEWUSER | libc::CLONE_NEWNET).into())?;
     }

@@ -1,5 +1,6 @@
 //! Processes: making them, signalling them, and helpers that may not outlive their parent.
 
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -157,6 +158,31 @@ pub fn reset_signals() {
     }
 }
 
+/// Overwrites the arguments that this process was executed with, as /proc/PID/cmdline shows them to everybody
+/// who sees the process, with `title`. `std::env::args` gives nothing of use afterwards.
+///
+/// # Errors
+/// Where /proc does not tell where they are.
+pub fn forget_arguments(title: &CStr) -> io::Result<()> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    // proc_pid_stat(5), fields 48 and 49; the first after the name is the third.
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace().skip(45);
+    let mut address = || fields.next().and_then(|field| field.parse::<usize>().ok()).unwrap_or(0);
+    let (start, end) = (address(), address());
+    if start == 0 || end <= start {
+        return Err(io::Error::from(io::ErrorKind::NotFound));
+    }
+    let title = title.to_bytes();
+    let shown = title.len().min(end - start - 1);
+    // SAFETY: the kernel put the arguments into this range of the writable stack at the exec, nothing else is
+    // in it, and no Rust reference into it exists: std copies from it when it is asked for the arguments.
+    unsafe {
+        std::ptr::write_bytes(start as *mut u8, 0, end - start);
+        std::ptr::copy_nonoverlapping(title.as_ptr(), start as *mut u8, shown);
+    }
+    Ok(())
+}
+
 /// Gives up the caller's session keyring for an empty one of its own (keyctl(2),
 /// KEYCTL_JOIN_SESSION_KEYRING).
 ///
@@ -242,6 +268,35 @@ pub fn reap_any() -> Option<(i32, i32)> {
 
 fn exit_code(status: i32) -> i32 {
     if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
+}
+
+/// The namespace in which a user namespace was made (ioctl_ns(2), NS_GET_PARENT; Linux 4.9).
+///
+/// # Errors
+/// EPERM where that is not below the caller's own.
+pub fn parent_namespace(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const NS_GET_PARENT: u32 = 0xb702;
+    // SAFETY: the ioctl takes no argument.
+    let parent = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PARENT as _) };
+    if parent < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made the descriptor, close-on-exec, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(parent) })
+}
+
+/// Takes what a caller may have set and a program that waits for its children and writes files cannot use:
+/// with SIGCHLD ignored no child could be waited for, and a file that reaches RLIMIT_FSIZE is to be an error,
+/// not the end. Programs that are started get the defaults back.
+pub fn tame_signals() {
+    // SAFETY: plain system calls on this process's own signal state with a zeroed, valid sigaction.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = libc::SIG_DFL;
+        libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut());
+        action.sa_sigaction = libc::SIG_IGN;
+        libc::sigaction(libc::SIGXFSZ, &raw const action, std::ptr::null_mut());
+    }
 }
 
 /// Whether the process behind a pidfd has ended.

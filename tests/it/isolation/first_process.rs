@@ -15,7 +15,7 @@ mkfifo /tmp/end
     orphan=$(sh -c 'sleep 0.05 >/dev/null & echo $!')
     rounds=0
     while [ -d /proc/$orphan ] && [ $rounds -lt 20 ]; do
-        grep -q '^State:.Z' /proc/$orphan/status && rounds=$((rounds + 1))
+        grep -qs '^State:.Z' /proc/$orphan/status && rounds=$((rounds + 1))
         sleep 0.01
     done
     [ -d /proc/$orphan ] && echo zombie || echo reaped

@@ -9,7 +9,7 @@ const SHOW: &str = "cd /proc/self/ns && for kind in user pid uts ipc net cgroup;
 
 /// A container that runs until its standard input is closed, and what it printed first.
 fn target<'w>(world: &'w Sbx, flags: &[&str], script: &str) -> (Running<'w>, String) {
-    let script = format!("{script}; echo ready; read line");
+    let script = format!("{script}; echo ready; read line; true");
     let flags = [&["-i"], flags].concat();
     let mut running = run(world, &flags, &script).stdin_from(Stdio::piped()).spawn();
     running.wait_for_stdout("ready\n");
@@ -136,7 +136,7 @@ fn what_cannot_be_joined_is_refused_with_the_reason() {
         (&["--uts", "ns:/no/such/file"], "No such file"),
         (&["--pid", "container:web", "--userns", "keep-id"], "belong to its user namespace"),
         (&["--pid", "container:web", "--uidmap", "0:0:1"], "belong to its user namespace"),
-        (&["--pid", "container:web", "--ipc", "container:db"], "belong to its user namespace"),
+        (&["--pid", "container:web", "--ipc", "container:db"], "namespaces of two containers"),
         (&["--uts", "container:web", "--hostname", "x"], "not the container's own"),
         (&["--net", "container:web", "--sysctl", "net.ipv4.ip_forward=1"], "network namespace"),
         (&["--ipc", "container:web", "--sysctl", "kernel.msgmax=1"], "IPC namespace"),

@@ -1,5 +1,6 @@
 //! What separates a container from the host and from its neighbours, and what it can do to them: nothing.
 
+mod as_root;
 mod descriptors;
 mod escapes;
 mod first_process;

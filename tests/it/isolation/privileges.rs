@@ -97,7 +97,7 @@ fn wrong_capabilities_are_refused() {
 fn privileged_is_still_inside_a_user_namespace() {
     let world = sbx();
     let script = "readlink /proc/self/ns/user; grep '^Seccomp:' /proc/self/status; mount | grep -c ' on /proc/';
-                  mknod /tmp/disk b 8 0; echo 1 > /proc/sys/kernel/panic; echo b > /proc/sys/vm/drop_caches; true";
+                  mknod /tmp/disk b 8 0; true >> /proc/sys/kernel/panic; true >> /proc/sys/vm/drop_caches; true";
     let finished = run(&world, &["--privileged"], script).expect_code(0);
     let shown = finished.stdout();
     let lines: Vec<&str> = shown.lines().collect();

@@ -107,6 +107,9 @@ fn what_sbx_does_last_needs_no_leave_of_the_profile() {
         "rt_sigaction",
         "rt_sigprocmask",
         "keyctl",
+        "fchdir",
+        "mount",
+        "openat",
     ];
     for name in late {
         let option = option(&forbidding(&world, &[name], KILLED));

@@ -1,0 +1,60 @@
+//! The containers of a store as they are now: who runs is asked of the kernel, the rest is read.
+
+use crate::container::process::{ProcessRef, boot_id};
+use crate::container::spec::Spec;
+use crate::container::state::LOST;
+use crate::container::store::Store;
+
+/// What a container is doing. Times are seconds since the epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Its monitor lives and has not yet let the command go.
+    Created,
+    Running {
+        since: u64,
+        pid: i32,
+    },
+    Exited {
+        code: i32,
+        at: Option<u64>,
+    },
+    /// Its spec is missing or damaged: all that can be done is to remove it.
+    Dead,
+}
+
+/// One container.
+pub struct Listed {
+    pub id: String,
+    pub status: Status,
+    /// None for [`Status::Dead`].
+    pub spec: Option<Spec>,
+}
+
+/// All containers of the store, the newest first.
+pub fn all(store: &Store) -> Vec<Listed> {
+    let boot = boot_id();
+    let mut listed: Vec<Listed> = store.ids().into_iter().filter_map(|id| look(store, id, &boot)).collect();
+    listed.sort_by_key(|container| std::cmp::Reverse(container.spec.as_ref().map(|spec| spec.created)));
+    listed
+}
+
+fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
+    let record = store.record_of(&id).filter(|record| record.boot_id == boot);
+    let served = record.as_ref().is_some_and(|record| record.monitor.is_some_and(ProcessRef::is_alive));
+    let Ok(spec) = store.read_spec(&id) else {
+        // One that is being made, or was just removed, has no spec either.
+        let half = served || record.is_some_and(|record| record.started_at.is_none());
+        let there = store.directory(&id).path().exists();
+        return (there && !half).then_some(Listed { id, status: Status::Dead, spec: None });
+    };
+    let record = record.unwrap_or_default();
+    let status = match (record.started_at, record.init) {
+        (Some(since), Some(init)) if served && init.is_alive() => Status::Running { since, pid: init.pid },
+        (None, _) if served => Status::Created,
+        _ => match store.read_state(&id) {
+            Some(state) => Status::Exited { code: state.exit_code, at: state.finished_at },
+            None => Status::Exited { code: LOST, at: None },
+        },
+    };
+    Some(Listed { id, status, spec: Some(spec) })
+}

@@ -1,0 +1,51 @@
+//! What holds when real root runs sbx: a user namespace as for everybody else, and the same defaults.
+
+use super::super::harness::{require_root, sbx};
+use super::{own_namespace, run};
+
+#[test]
+fn root_is_confined_like_everybody() {
+    require_root();
+    let world = sbx();
+    let script = "for kind in user mnt pid uts ipc net cgroup; do readlink /proc/self/ns/$kind; done
+                  sed -n 's/^Cap[EB]..:.//p; s/^Seccomp:.//p' /proc/self/status; echo $$ /proc/[0-9]*";
+    let shown = run(&world, &[], script).succeed();
+    let lines: Vec<&str> = shown.lines().collect();
+    for (line, kind) in lines.iter().zip(["user", "mnt", "pid", "uts", "ipc", "net", "cgroup"]) {
+        assert_ne!(*line, own_namespace(kind));
+    }
+    assert_eq!(lines[7..], ["00000000a80425fb", "00000000a80425fb", "2", "1 /proc/1"]);
+}
+
+/// Files are opened only, so that a failure harms nobody.
+#[test]
+fn roots_containers_cannot_change_the_kernels_settings() {
+    require_root();
+    let world = sbx();
+    let script = "for file in sys/kernel/core_pattern sys/kernel/panic sys/fs/file-max sys/vm/drop_caches \
+                  sysrq-trigger irq/default_smp_affinity; do (true >> /proc/$file) && echo may write $file; done
+                  (true >> /sys/power/state) && echo may write; mount -o remount,rw /proc/sys && echo remounted
+                  umount /proc/sys && echo uncovered; mount -t proc proc /mnt && echo mounted
+                  mknod /tmp/disk b 8 0 && echo a disk; dmesg | head -n 1; head -c 1 /proc/kmsg; true";
+    let finished = run(&world, &[], script).expect_code(0);
+    let _ = finished.stdout_is("");
+}
+
+#[test]
+fn root_is_told_where_its_own_ids_are_at_stake() {
+    require_root();
+    let world = sbx();
+    let map = run(&world, &[], "cat /proc/self/uid_map").succeed();
+    let own_ids = map.split_whitespace().take(2).eq(["0", "0"]);
+    for flags in [
+        &["--cap-add", "SYS_ADMIN"][..],
+        &["--privileged"],
+        &["--security-opt", "unmask=ALL"],
+        &["--security-opt", "unmask=/proc/sys"],
+    ] {
+        let told = run(&world, flags, "true").expect_code(0).stderr();
+        assert_eq!(told.contains("is root of the host by its ID"), own_ids, "{flags:?}: {told}");
+    }
+    let told = run(&world, &[], "true").expect_code(0).stderr();
+    assert!(!told.contains("is root of the host by its ID"), "{told}");
+}
