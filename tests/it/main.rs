@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod as_root;
 mod command_line;
 mod concurrency;
 mod damage;
@@ -16,6 +17,7 @@ mod identity;
 mod isolation;
 mod kills;
 mod layers;
+mod lesser_hosts;
 mod mounts;
 mod network;
 mod newuidmap_shim;
