@@ -169,7 +169,7 @@ impl Watch<'_> {
             let _ = control.send(&ToClient::Notice(notice));
         }
         self.sandbox.go()?;
-        self.deadline = self.spec.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        self.deadline = self.spec.timeout.and_then(after);
         let _ = control.send(&ToClient::Started { pid: self.sandbox.pid });
         Ok(())
     }
@@ -318,8 +318,7 @@ impl Watch<'_> {
 
     fn stop(&mut self) {
         let _ = send_signal(self.sandbox.pid, self.spec.stop_signal);
-        let grace = Duration::from_secs(self.spec.stop_timeout);
-        self.stop_at.get_or_insert_with(|| Instant::now() + grace);
+        self.stop_at = self.stop_at.or_else(|| after(self.spec.stop_timeout));
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -365,6 +364,11 @@ fn has_hung_up(channel: &crate::sys::channel::Channel) -> bool {
     let mut polled = [PollFd::new(channel, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+}
+
+/// None where the clock never gets so far.
+fn after(seconds: u64) -> Option<Instant> {
+    Instant::now().checked_add(Duration::from_secs(seconds))
 }
 
 fn until(deadline: Instant) -> Timespec {
