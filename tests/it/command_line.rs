@@ -368,8 +368,8 @@ fn wrong_values_name_option_and_value() {
         ("--id-tier", "x", "range, root, single"),
         ("--storage-driver", "x", "auto, fuse-overlayfs, overlay"),
         ("--log-driver", "x", "k8s-file, none, passthrough"),
-        ("--stop-timeout", "x", "whole number"),
-        ("--timeout", "-1", "whole number"),
+        ("--stop-timeout", "x", "such as `90`"),
+        ("--timeout", "-1", "such as `90`"),
         ("--oom-score-adj", "5000", "1000"),
     ] {
         let refused = is_refused(world.run([&format!("{option}={value}"), "host", "true"]), value);
