@@ -410,6 +410,30 @@ fn overlay_is_refused_where_it_cannot_be_had() {
 }
 
 #[test]
+fn a_place_of_an_owner_outside_the_map_is_named() {
+    let world = sbx();
+    let root = world.own_rootfs();
+    fs::remove_file(root.join("etc/hosts")).expect("it was there");
+    require("newuidmap");
+    let chown = ["--user", "--map-root-user", "--map-auto", "chown", "-R", "5:5", "rootfs/etc"];
+    world.program("unshare").args(chown).directory(world.directory()).expect_code(0);
+    for flags in [["--storage-driver", "overlay"], ["--storage-driver", "fuse-overlayfs"]] {
+        let run = world.run(["-q", "--rm", "--net", "none", "--id-tier", "single"]).args(flags);
+        let _ = run
+            .arg("--rootfs")
+            .arg(&root)
+            .arg("true")
+            .expect_code(125)
+            .stderr_has("cannot make the file `/etc/hosts`")
+            .stderr_has("`/etc` belongs to a user or group that is not mapped");
+    }
+    // With the whole map it is an owner like any other.
+    let run = world.run(["--rm", "--net", "none", "--rootfs"]).arg(&root);
+    assert_eq!(run.args(["stat", "-c", "%u:%g", "/etc"]).succeed(), "5:5");
+    world.assert_clean();
+}
+
+#[test]
 fn changes_of_a_writable_root_go_into_the_directory() {
     let world = sbx();
     let root = world.own_rootfs();
