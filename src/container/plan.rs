@@ -69,8 +69,7 @@ pub fn container(
     let user = options.user.clone().or_else(|| config.user.clone());
     let host = Host::system();
     let caller = Caller::current(&host)?;
-    let mut identity =
-        identity(options, (&host, &caller), &source, user.as_deref(), place, &namespaces, &resolved)?;
+    let mut identity = identity(options, (&host, &caller), &source, user.as_deref(), place, &namespaces)?;
     stay_root_without_fuse(options, &source, place.store, &mut identity, &mut degraded);
     if identity.tier == Tier::Single && options.id_tier.is_none() {
         degraded.push(single_tier_notice(&identity));
@@ -251,7 +250,6 @@ fn identity(
     user: Option<&str>,
     place: &Place<'_>,
     namespaces: &Namespaces,
-    names: &Names<'_>,
 ) -> Result<Identity> {
     let in_use = match &options.userns {
         Some(Userns::Auto(_)) => blocks_in_use(place.store),
@@ -270,7 +268,7 @@ fn identity(
         in_use,
     };
     let mut identity = identity::plan_on(host, &request, caller)?;
-    join_users_of(&mut identity, options, namespaces, names)?;
+    join_users_of(&mut identity, options, namespaces, &Names { store: place.store })?;
     Ok(identity)
 }
 

@@ -6,25 +6,33 @@ use std::path::{Path, PathBuf};
 
 const WELL_KNOWN: &[&str] = &["/usr/local/bin", "/usr/bin", "/usr/sbin", "/bin", "/sbin"];
 
-/// The first executable file of that name in PATH, else in the well-known directories. No process is started.
+/// The first executable file of that name in [`directories`]. No process is started.
 pub fn find(name: &str) -> Option<PathBuf> {
-    find_in(name, std::env::var_os("PATH").as_deref(), WELL_KNOWN.iter().map(Path::new))
+    find_in(&directories(), name)
 }
 
-/// [`find`] with the directories given. Relative entries of `path` are passed over: what they mean depends on
-/// the working directory, which may be anybody's.
-pub fn find_in<'a>(
-    name: &str,
-    path: Option<&'a OsStr>,
-    well_known: impl Iterator<Item = &'a Path>,
-) -> Option<PathBuf> {
+/// The first executable file of that name in these directories.
+pub fn find_in(directories: &[PathBuf], name: &str) -> Option<PathBuf> {
+    directories.iter().map(|directory| directory.join(name)).find(|file| is_executable(file))
+}
+
+/// Where programs are looked for: PATH, then the well-known directories.
+pub fn directories() -> Vec<PathBuf> {
+    directories_of(std::env::var_os("PATH").as_deref(), WELL_KNOWN.iter().map(Path::new))
+}
+
+/// Relative entries of `path` are passed over: what they mean depends on the working directory, which may be
+/// anybody's.
+fn directories_of<'a>(path: Option<&'a OsStr>, well_known: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
     let listed = path.map(OsStr::as_bytes).unwrap_or_default().split(|b| *b == b':');
-    listed
-        .map(|entry| Path::new(OsStr::from_bytes(entry)))
-        .filter(|directory| directory.is_absolute())
-        .chain(well_known)
-        .map(|directory| directory.join(name))
-        .find(|file| is_executable(file))
+    let listed = listed.map(|entry| Path::new(OsStr::from_bytes(entry)));
+    let mut directories: Vec<PathBuf> = Vec::new();
+    for directory in listed.filter(|directory| directory.is_absolute()).chain(well_known) {
+        if !directories.iter().any(|known| known == directory) {
+            directories.push(directory.to_owned());
+        }
+    }
+    directories
 }
 
 /// A regular file that the effective user may execute.
@@ -55,7 +63,8 @@ mod tests {
         program(&dir.path().join("known"), 0o755);
         let known = dir.path().join("known");
         let path = dir.path().join("listed");
-        let found = find_in("helper", Some(path.as_os_str()), std::iter::once(known.as_path()));
+        let found =
+            find_in(&directories_of(Some(path.as_os_str()), std::iter::once(known.as_path())), "helper");
         assert_eq!(found, Some(listed));
     }
 
@@ -65,7 +74,8 @@ mod tests {
         let known = program(&dir.path().join("known"), 0o755);
         let directory = dir.path().join("known");
         for path in [None, Some(OsStr::new("")), Some(OsStr::new("/nonexistent"))] {
-            assert_eq!(find_in("helper", path, std::iter::once(directory.as_path())), Some(known.clone()));
+            let directories = directories_of(path, std::iter::once(directory.as_path()));
+            assert_eq!(find_in(&directories, "helper"), Some(known.clone()));
         }
     }
 
@@ -73,7 +83,7 @@ mod tests {
     fn files_without_the_executable_bit_and_relative_entries_are_passed_over() {
         let dir = tempfile::tempdir().unwrap();
         program(dir.path(), 0o644);
-        assert_eq!(find_in("helper", Some(dir.path().as_os_str()), std::iter::empty()), None);
-        assert_eq!(find_in("main.rs", Some(OsStr::new("src:.")), std::iter::empty()), None);
+        assert_eq!(find_in(&[dir.path().to_owned()], "helper"), None);
+        assert!(directories_of(Some(OsStr::new("src:.:")), std::iter::empty()).is_empty());
     }
 }

@@ -4,6 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use super::subid::Kind;
+use crate::host::programs;
 
 #[derive(Debug, Clone)]
 pub struct Host {
@@ -22,13 +23,6 @@ pub struct Host {
 impl Host {
     /// The machine itself: $PATH and the usual directories behind it.
     pub fn system() -> Self {
-        let path = env::var_os("PATH").unwrap_or_default();
-        let mut path: Vec<PathBuf> = env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
-        for usual in ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin"] {
-            if !path.iter().any(|dir| dir == Path::new(usual)) {
-                path.push(usual.into());
-            }
-        }
         let beside_binary =
             env::current_exe().ok().and_then(|binary| Some(binary.parent()?.parent()?.join("libexec/sbx")));
         Self {
@@ -37,7 +31,7 @@ impl Host {
             nsswitch: "/etc/nsswitch.conf".into(),
             passwd: "/etc/passwd".into(),
             proc_self: "/proc/self".into(),
-            path,
+            path: programs::directories(),
             shim_dirs: beside_binary
                 .into_iter()
                 .chain(["/usr/local/libexec/sbx".into(), "/usr/libexec/sbx".into()])
@@ -63,7 +57,6 @@ impl Host {
 
     /// The first executable of that name.
     pub fn find_program(&self, name: &str) -> Option<PathBuf> {
-        self.program_candidates(name)
-            .find(|path| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok())
+        programs::find_in(&self.path, name)
     }
 }

@@ -98,11 +98,12 @@ impl Identity {
         self.nested.as_ref().map_or(&self.gid_map, |nested| &nested.gid_map)
     }
 
-    /// Under a map without root, files of root would be nobody's and nothing could be made beside them: all are
-    /// those of the lowest user and group there. None where root is mapped.
-    pub fn owner_without_root(&self) -> Option<(u32, u32)> {
+    /// Whose all files of layers seem to be. In the single tier there is nobody else; under a map without root,
+    /// files of root would be nobody's and nothing could be made beside them. None: they keep their owners.
+    pub fn sole_owner(&self) -> Option<(u32, u32)> {
         let (users, groups) = (self.inner_uid_map(), self.inner_gid_map());
-        if self.join.is_some() || users.to_host(0).is_some() && groups.to_host(0).is_some() {
+        let has_root = users.to_host(0).is_some() && groups.to_host(0).is_some();
+        if self.join.is_some() || has_root && self.tier != Tier::Single {
             return None;
         }
         Some((users.lowest_inside()?, groups.lowest_inside()?))

@@ -59,9 +59,8 @@ pub fn available() -> Result<PathBuf> {
 /// As [`available`], or the store lies on another fuse-overlayfs (a container's own root): that refuses the
 /// attributes which mark directories, and no directory could be made.
 pub fn usable(store: &Path) -> Result<PathBuf> {
-    const FUSE_SUPER_MAGIC: i64 = 0x6573_5546;
     let program = available()?;
-    let on_fuse = rustix::fs::statfs(store).is_ok_and(|status| status.f_type == FUSE_SUPER_MAGIC);
+    let on_fuse = crate::host::filesystem::of(store).is_ok_and(|found| found.name == "fuse");
     if on_fuse {
         let mark = c"user.fuseoverlayfs.opaque";
         match rustix::fs::setxattr(store, mark, b"n", rustix::fs::XattrFlags::empty()) {

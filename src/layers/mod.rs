@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::container::spec::{Driver, Root};
 use crate::error::{Error, Result};
-use crate::identity::Identity;
+use crate::identity::{Identity, Tier};
 use crate::image::Source;
 
 /// The directories of one container's upper layer.
@@ -103,6 +103,9 @@ fn for_directories(
                 .hint("use `--storage-driver fuse-overlayfs`, or a store on another file system (`--root`)")
         }),
         Choice::Auto => {
+            if fuse_overlayfs_squashes(lowers, host) {
+                return Ok(Driver::FuseOverlayfs);
+            }
             let reason = if remapped { None } else { overlay::supported(host.store).err() };
             if !remapped && reason.is_none() {
                 return Ok(Driver::Overlay);
@@ -129,6 +132,16 @@ fn for_directories(
             }
         }
     }
+}
+
+/// With one ID mapped the kernel's overlay can change nothing of a root that belongs to somebody else.
+fn fuse_overlayfs_squashes(lowers: &[PathBuf], host: &Host<'_>) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let caller = rustix::process::getuid().as_raw();
+    let foreign = |lower: &PathBuf| lower.metadata().is_ok_and(|metadata| metadata.uid() != caller);
+    host.identity.tier == Tier::Single
+        && lowers.iter().any(foreign)
+        && fuse_overlayfs::usable(host.store).is_ok()
 }
 
 fn has(root: &Path, path: &Path) -> bool {

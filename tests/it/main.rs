@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod as_root;
 mod command_line;
 mod concurrency;
 mod damage;
@@ -16,9 +17,11 @@ mod identity;
 mod isolation;
 mod kills;
 mod layers;
+mod lesser_hosts;
 mod mounts;
 mod network;
 mod newuidmap_shim;
+mod ps_rm;
 mod readme;
 mod seccomp_kernel;
 mod seccomp_oracle;
