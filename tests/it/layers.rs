@@ -417,16 +417,17 @@ fn a_place_of_an_owner_outside_the_map_is_named() {
     require("newuidmap");
     let chown = ["--user", "--map-root-user", "--map-auto", "chown", "-R", "5:5", "rootfs/etc"];
     world.program("unshare").args(chown).directory(world.directory()).expect_code(0);
-    for flags in [["--storage-driver", "overlay"], ["--storage-driver", "fuse-overlayfs"]] {
-        let run = world.run(["-q", "--rm", "--net", "none", "--id-tier", "single"]).args(flags);
-        let _ = run
-            .arg("--rootfs")
-            .arg(&root)
-            .arg("true")
-            .expect_code(125)
-            .stderr_has("cannot make the file `/etc/hosts`")
-            .stderr_has("`/etc` belongs to a user or group that is not mapped");
-    }
+    let single = |driver: &str| {
+        let run =
+            world.run(["-q", "--rm", "--net", "none", "--id-tier", "single", "--storage-driver", driver]);
+        run.arg("--rootfs").arg(&root).arg("true")
+    };
+    let _ = single("overlay")
+        .expect_code(125)
+        .stderr_has("cannot make the file `/etc/hosts`")
+        .stderr_has("`/etc` belongs to a user or group that is not mapped");
+    // fuse-overlayfs shows every owner as the one that there is.
+    single("fuse-overlayfs").expect_code(0).stderr_is("");
     // With the whole map it is an owner like any other.
     let run = world.run(["--rm", "--net", "none", "--rootfs"]).arg(&root);
     assert_eq!(run.args(["stat", "-c", "%u:%g", "/etc"]).succeed(), "5:5");
