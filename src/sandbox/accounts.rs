@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::mount::{MountFlags, mount_bind};
 
 use crate::container::spec::{Account, Driver, Root, Spec};
-use crate::container::user::{ResolvedUser, group_entries, passwd_entries};
+use crate::container::user::{MAX_FILE, ResolvedUser, group_entries, passwd_entries};
 use crate::error::{Result, Step};
 use crate::sandbox::inroot::{InRoot, descriptor_path, is_directory};
 use crate::sandbox::kernel_mounts::mount_at;
@@ -80,7 +80,14 @@ fn is_plain(name: &str) -> bool {
 /// completed copy is bound over it. A read-only root without the file goes without, and so does one where
 /// something that is no file has its name.
 fn add(root: &InRoot, spec: &Spec, path: &str, text: &[u8], line: &str) -> Result<()> {
+    // What the user mounted there is the user's own, and often a file of the host.
+    if root.is_behind_a_mount(Path::new(path)) || text.len() >= MAX_FILE {
+        return Ok(());
+    }
     let Ok(place) = root.ensure_file(Path::new(path)) else { return Ok(()) };
+    if is_directory(&place) {
+        return Ok(());
+    }
     let separator = if text.is_empty() || text.ends_with(b"\n") { "" } else { "\n" };
     let line = format!("{separator}{line}");
     let has_upper = matches!(

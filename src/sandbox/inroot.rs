@@ -35,6 +35,11 @@ impl InRoot {
         self.resolve(path, OFlags::PATH, ResolveFlags::empty())
     }
 
+    /// Whether the way to `path` leads into something that is mounted in the root.
+    pub fn is_behind_a_mount(&self, path: &Path) -> bool {
+        matches!(self.resolve(path, OFlags::PATH, ResolveFlags::NO_XDEV), Err(Errno::XDEV))
+    }
+
     /// Opens a directory that the kernel's own file systems go on: none of its components may be a symlink,
     /// or an image could have /proc mounted elsewhere.
     pub fn plain_directory(&self, path: &Path) -> Result<OwnedFd> {

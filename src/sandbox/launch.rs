@@ -176,7 +176,7 @@ fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Res
     let launcher = match fork().step(|| "cannot start a process")? {
         Fork::Child => {
             drop(ours);
-            launch(inside, channel, &theirs, joins, monitor)
+            launch(inside, channel, theirs, joins, monitor)
         }
         Fork::Parent(pid) => Launcher { pid, channel: ours },
     };
@@ -229,17 +229,15 @@ fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Res
 }
 
 /// The launcher's life.
-fn launch(
-    inside: Inside<'_>,
-    channel: Channel,
-    monitor_channel: &Channel,
-    joins: &[Join],
-    monitor: u32,
-) -> ! {
+fn launch(inside: Inside<'_>, channel: Channel, monitor_channel: Channel, joins: &[Join], monitor: u32) -> ! {
     let (spec, directory) = (inside.spec, inside.directory);
     let _ = rustix::thread::set_name(c"sbx-launcher");
     let _ = crate::sys::process::die_with_parent(monitor);
-    match launch_child(inside, channel, monitor_channel, joins) {
+    // The child lets go of its copy, or the monitor would not see that the launcher was killed.
+    let mut to_monitor = Some(monitor_channel);
+    let launched = launch_child(inside, channel, &mut to_monitor, joins);
+    let Some(monitor_channel) = to_monitor else { exit_now(125) };
+    match launched {
         Ok((pid, pidfd)) => {
             if monitor_channel.send_with(&FromLauncher::Launched { pid }, pidfd.as_fd()).is_err() {
                 exit_now(125);
@@ -272,10 +270,11 @@ fn launch(
 fn launch_child(
     inside: Inside<'_>,
     channel: Channel,
-    monitor_channel: &Channel,
+    to_monitor: &mut Option<Channel>,
     joins: &[Join],
 ) -> Result<(i32, OwnedFd)> {
     let identity = &inside.spec.identity;
+    let monitor_channel = to_monitor.as_ref().ok_or_else(|| Error::new("cannot talk to the monitor"))?;
     let mut flags = libc::CLONE_PARENT | to_make(inside.spec);
     if identity.join.is_some() {
         // The user namespace comes first in the list.
@@ -304,7 +303,7 @@ fn launch_child(
     }
     match clone3(flags).map_err(|error| clone_failed(&error))? {
         Clone::Child => {
-            drop(channel);
+            drop((channel, to_monitor.take()));
             inside.run()
         }
         Clone::Parent { pid, pidfd } => {

@@ -217,7 +217,12 @@ fn kill_in_a_row(seed: u64, kills: usize, tally: &Mutex<BTreeMap<String, usize>>
         let running = world.run(arguments(CASES[number])).spawn();
         let span = spans.get(&number).copied().unwrap_or(Duration::from_millis(100));
         std::thread::sleep(span * random.below(1000) as u32 / 1000);
-        let victim = choose(&world, &mut random, tally);
+        let mut victim = choose(&world, &mut random, tally);
+        if victim.as_ref().is_some_and(|(_, name)| name == "sbx") && random.below(2) == 0 {
+            // The client is there all the time; the others have their turn.
+            std::thread::sleep(span * random.below(500) as u32 / 1000);
+            victim = choose(&world, &mut random, tally);
+        }
         let killed = victim.filter(|(pid, _)| end(*pid));
         let finished = running.finish();
         if let Some((_, name)) = &killed {
@@ -429,4 +434,31 @@ fn a_kept_container_is_exited_after_its_monitor_was_killed() {
     assert_eq!(listed, "kept exited 137");
     assert_eq!(world.sbx(["rm", "kept"]).succeed(), "kept");
     assert_nothing_left(&world, "a kept container");
+}
+
+#[test]
+fn a_killed_launcher_is_noticed_at_every_step() {
+    let world = sbx();
+    let mut hits = 0;
+    for step in 0..24 {
+        let running = world
+            .run(arguments(&["--rm", "--net", "none", "--userns", "keep-id", "--rootfs", "ROOT", "true"]));
+        let running = running.timeout(Duration::from_secs(20)).spawn();
+        let launcher = loop {
+            if let Some(pid) = named(&world, "sbx-launcher") {
+                break Some(pid);
+            }
+            if named(&world, "fuse-overlayfs").is_some() || processes(&world).is_empty() {
+                break None;
+            }
+        };
+        std::thread::sleep(Duration::from_micros(500) * step);
+        let hit = launcher.is_some_and(end);
+        let code = running.finish().code();
+        assert!(code == 0 || hit, "exit code {code}");
+        hits += usize::from(code == 125);
+    }
+    assert!(hits > 0, "no launcher was killed before its work was done");
+    next_command(&world);
+    assert_nothing_left(&world, "killed launchers");
 }

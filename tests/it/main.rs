@@ -21,6 +21,7 @@ mod lesser_hosts;
 mod mounts;
 mod network;
 mod newuidmap_shim;
+mod ps_rm;
 mod readme;
 mod seccomp_kernel;
 mod seccomp_oracle;

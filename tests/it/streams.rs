@@ -191,8 +191,14 @@ fn background_processes_that_hold_the_output_end_with_the_first() {
 fn a_client_can_be_ended_while_its_reader_sleeps_over_the_last_output() {
     let world = sbx();
     let (reader, writer) = std::io::pipe().expect("a pipe");
-    let mut running = run(&world, &[], &["sh", "-c", "seq 1 40000; exit 0"]).stdout_to(writer).spawn();
-    std::thread::sleep(Duration::from_secs(1));
+    let work = format!("{}:/shown", world.work().display());
+    // More than the reader's pipe holds, and less than it and those of sbx do.
+    let script = "seq 1 18000; echo >/shown/done";
+    let mut running = run(&world, &["-v", &work], &["sh", "-c", script]).stdout_to(writer).spawn();
+    while !world.work().join("done").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(500));
     assert!(running.is_running(), "the client did not wait for its reader");
     running.signal(Signal::SIGTERM);
     running.finish().code_is(143);

@@ -286,9 +286,13 @@ fn unshare_starts_a_shell_with_the_terminals_job_control() {
     std::thread::sleep(std::time::Duration::from_millis(200));
     pty.send("\x1a");
     pty.expect("Stopped");
+    pty.expect(">> ");
     pty.send_line("fg");
+    pty.expect("fg\r\n");
     pty.expect("sleep 1000");
+    std::thread::sleep(std::time::Duration::from_millis(200));
     pty.send("\x03");
+    pty.expect(">> ");
     pty.send_line("exit 6");
     assert_eq!(pty.finish(), 6);
 }

@@ -96,17 +96,19 @@ fn marked(mark: u64) -> Vec<Process> {
             .and_then(|rest| rest.split_whitespace().next());
         soft == Some(&mark)
     })
-    .filter(|pid| !is_own_zombie(*pid))
+    .filter(|pid| !is_others_zombie(*pid))
     .map(|pid| Process { pid: Pid::from_raw(pid), command: command_line(pid) })
     .collect()
 }
 
-/// A child that the test has not waited for yet is the test's own business.
-fn is_own_zombie(pid: i32) -> bool {
+/// A dead child that the test has not waited for yet is the test's own business, and one that PID 1 has not,
+/// which in some containers takes it seconds, is that process's.
+fn is_others_zombie(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
     let zombie = fields.next() == Some("Z");
-    zombie && fields.next().and_then(|parent| parent.parse().ok()) == Some(std::process::id())
+    let parent = fields.next().and_then(|parent| parent.parse().ok());
+    zombie && [Some(1), Some(std::process::id())].contains(&parent)
 }
 
 fn command_line(pid: i32) -> String {

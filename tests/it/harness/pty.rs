@@ -36,6 +36,7 @@ impl<'w> Pty<'w> {
         let master = openpt(flags).expect("cannot open a terminal");
         grantpt(&master).and_then(|()| unlockpt(&master)).expect("cannot unlock the terminal");
         let terminal = ioctl_tiocgptpeer(&master, flags).expect("cannot open the terminal's other side");
+        tcsetwinsize(&master, size_of(24, 80)).expect("cannot set the terminal's size");
         let end = || Stdio::from(terminal.try_clone().expect("cannot duplicate a descriptor"));
         // setsid(1) makes the terminal the controlling one and becomes the command.
         let mut command = world.command(OsStr::new("setsid"));
@@ -43,9 +44,7 @@ impl<'w> Pty<'w> {
         let child = spawn_marked(world.mark(), &mut command)
             .unwrap_or_else(|error| panic!("cannot start setsid {argv:?}: {error}"));
         drop(command);
-        let pty = Self { world, child, master: File::from(master), terminal, seen: Vec::new(), read: 0 };
-        pty.resize(24, 80);
-        pty
+        Self { world, child, master: File::from(master), terminal, seen: Vec::new(), read: 0 }
     }
 
     /// Any program on a terminal of 24 rows and 80 columns.
@@ -93,8 +92,7 @@ impl<'w> Pty<'w> {
 
     /// Changes the size, as a window manager does: the foreground process group gets SIGWINCH.
     pub fn resize(&self, rows: u16, columns: u16) {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&self.master, size).expect("cannot set the terminal's size");
+        tcsetwinsize(&self.master, size_of(rows, columns)).expect("cannot set the terminal's size");
     }
 
     /// Whether the terminal passes keys on one by one and unechoed, as it does while a `-t` container runs.
@@ -139,6 +137,10 @@ impl<'w> Pty<'w> {
             _ => false,
         }
     }
+}
+
+fn size_of(rows: u16, columns: u16) -> Winsize {
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
 impl Drop for Pty<'_> {

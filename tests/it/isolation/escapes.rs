@@ -158,6 +158,9 @@ fn the_known_ways_out_are_closed_even_with_every_capability() {
     let world = sbx();
     let secret = world.file("secret", "hunter2");
     let secret = secret.to_str().expect("a plain name");
+    // What exists inside is found, so that finding nothing means something.
+    let known = run_on_host_image(&world, &["--privileged"], &["python3", "-c", ATTEMPTS, "/etc/passwd"]);
+    let _ = known.expect_code(0).stdout_has("reached by chroot").stdout_has("reached by unshare");
     for flags in [&["--cap-add", "ALL", "--security-opt", "seccomp=unconfined"][..], &["--privileged"]] {
         let finished = run_on_host_image(&world, flags, &["python3", "-c", ATTEMPTS, secret]).expect_code(0);
         // The caller's own nodes are there with `--privileged`; what may be done with them is up to their modes.

@@ -131,7 +131,7 @@ fn what_cannot_be_joined_is_refused_with_the_reason() {
     for (flags, reason) in [
         (&["--pid", "container:none"][..], "no container with the name or ID `none`"),
         (&["--net", "container:none"], "no container with the name or ID `none`"),
-        (&["--pid", "ns:/etc/passwd"], "another kind"),
+        (&["--pid", "ns:/etc/passwd"], "not a namespace"),
         (&["--ipc", "ns:/proc/self/ns/net"], "another kind"),
         (&["--uts", "ns:/no/such/file"], "No such file"),
         (&["--pid", "container:web", "--userns", "keep-id"], "belong to its user namespace"),

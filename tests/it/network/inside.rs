@@ -162,3 +162,37 @@ fn the_generated_files_can_be_changed_inside_and_belong_to_the_container() {
     assert_eq!(output(&world, &[], script), "1\n0\n0\n");
     assert!(!output(&world, &[], "cat /etc/hosts").contains("new"));
 }
+
+mod as_root {
+    use super::super::outer::{FAR, Outer};
+    use super::output;
+    use crate::harness::{require_root, sbx};
+
+    #[test]
+    fn root_has_the_same_default_network() {
+        require_root();
+        let world = sbx();
+        for (network, device) in [("slirp4netns", "tap0"), ("pasta", "eth0")] {
+            let links = output(&world, &["--net", network], "ls /sys/class/net");
+            assert!(
+                links.contains("lo\n") && links.lines().count() == 2,
+                "{network} makes {device}: {links}"
+            );
+        }
+        let script = "ping -c 1 -q -W 2 10.0.2.2 | grep -c ' 0% packet loss'";
+        assert_eq!(output(&world, &["--user", "0"], script), "1\n");
+    }
+
+    #[test]
+    fn root_publishes_ports_below_1024() {
+        require_root();
+        let world = sbx();
+        let outer = Outer::new(&world, FAR);
+        for helper in ["slirp4netns", "pasta"] {
+            let mut inside = outer.serve_inside(helper, &["-p", "80:8080"], &["tcp:*:8080"]);
+            outer.peer(&["tcp", "127.0.0.1", "80"]).expect_code(0).stdout_is("whole\n");
+            inside.close_stdin();
+            inside.finish().code_is(0);
+        }
+    }
+}
