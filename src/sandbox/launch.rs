@@ -10,6 +10,7 @@ use nix::sched::CloneFlags;
 use rustix::process::DumpableBehavior;
 
 use crate::container::directory::ContainerDirectory;
+use crate::container::process::ProcessRef;
 use crate::container::spec::{Namespace, Root, Spec};
 use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::identity;
@@ -24,6 +25,8 @@ use crate::sys::channel::Channel;
 use crate::sys::process::{Clone, Fork, clone3, exit_now, fork, send_signal, wait_for};
 
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the server of a root may take to write back what is dirty.
+const SERVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A container's process and what serves it, up to the point where it waits for [`Sandbox::go`].
 pub struct Sandbox {
@@ -129,6 +132,11 @@ impl Sandbox {
             // container never got so far.
             let _ = send_signal(-server, libc::SIGTERM);
             let _ = send_signal(server, libc::SIGTERM);
+            if let Some(process) = ProcessRef::of(server)
+                && !process.ends_within(SERVER_PATIENCE)
+            {
+                process.kill(SERVER_PATIENCE);
+            }
             let _ = wait_for(server);
         }
     }
