@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::mount::{MountFlags, mount_bind};
 
 use crate::container::spec::{Account, Driver, Root, Spec};
@@ -85,7 +85,7 @@ fn add(root: &InRoot, spec: &Spec, path: &str, text: &[u8], line: &str) -> Resul
         return Ok(());
     }
     let Ok(place) = root.ensure_file(Path::new(path)) else { return Ok(()) };
-    if is_directory(&place) {
+    if !is_file(&place) {
         return Ok(());
     }
     let separator = if text.is_empty() || text.ends_with(b"\n") { "" } else { "\n" };
@@ -95,14 +95,8 @@ fn add(root: &InRoot, spec: &Spec, path: &str, text: &[u8], line: &str) -> Resul
         Root::Host { driver: Driver::FuseOverlayfs }
             | Root::Directories { driver: Driver::FuseOverlayfs | Driver::Overlay, .. }
     );
-    if !is_file(&place) {
-        return Ok(());
-    }
-    // A file that the user mounted there is the user's.
-    let mount = mount_of(&place);
-    let own = has_upper && mount.is_some() && mount == mount_of(root.directory());
     let place = descriptor_path(&place);
-    if own && append(&place, &line).is_ok() {
+    if has_upper && append(&place, &line).is_ok() {
         return Ok(());
     }
     let failed = || format!("cannot add the user to `{path}`");
@@ -122,13 +116,6 @@ fn add(root: &InRoot, spec: &Spec, path: &str, text: &[u8], line: &str) -> Resul
 
 fn is_file(fd: impl AsFd) -> bool {
     rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
-}
-
-/// Which mount it is on (statx(2), STATX_MNT_ID, Linux 5.8); none where the kernel cannot tell.
-fn mount_of(fd: impl AsFd) -> Option<u64> {
-    let status = rustix::fs::statx(fd, c"", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
-    let known = StatxFlags::from_bits_retain(status.stx_mask).contains(StatxFlags::MNT_ID);
-    known.then_some(status.stx_mnt_id)
 }
 
 fn append(place: &str, line: &str) -> io::Result<()> {
