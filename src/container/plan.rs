@@ -1,24 +1,24 @@
 //! Request, image configuration and defaults become one spec: everything is decided and checked here, before
 //! the first side effect.
 
+mod users;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::cli::container_options::{ContainerOptions, LogDriver as LogDriverWord};
-use crate::container::capabilities::{CapSet, Capability};
+use crate::container::capabilities::CapSet;
 use crate::container::spec::{
-    Account, LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
+    LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
 };
 use crate::container::store::Store;
 use crate::container::{device, env, name, namespace, rlimit, security, signal, size, sysctl, volume};
 use crate::error::{Error, Result, Step};
 use crate::host::paths::Runtime;
 use crate::host::proc_mask;
-use crate::identity::{self, Caller, Host, Identity, Tier, Userns};
 use crate::image::{Config, Source};
 use crate::layers;
 use crate::network;
-use crate::sandbox::inroot::InRoot;
 
 /// SIGTERM (docker-run(1), --stop-signal).
 const DEFAULT_STOP_SIGNAL: &str = "TERM";
@@ -67,15 +67,10 @@ pub fn container(
     share_masked_proc(&mut namespaces, &mut degraded);
 
     let user = options.user.clone().or_else(|| config.user.clone());
-    let host = Host::system();
-    let caller = Caller::current(&host)?;
-    let mut identity = identity(options, (&host, &caller), &source, user.as_deref(), place, &namespaces)?;
-    stay_root_without_fuse(options, &source, place.store, &mut identity, &mut degraded);
-    if identity.tier == Tier::Single && options.id_tier.is_none() {
-        degraded.push(single_tier_notice(&identity));
-    }
+    let (identity, account) =
+        users::decide(options, &source, user.as_deref(), place, &namespaces, &mut degraded)?;
     let security = security(options)?;
-    degraded.extend(powers_of_the_host(&identity, &security));
+    degraded.extend(users::powers_of_the_host(&identity, &security));
     let image = source.word();
     let mounts = mounts(options)?;
     let cwd = working_directory(options, config)?;
@@ -120,7 +115,7 @@ pub fn container(
             user,
             groups,
             keep_groups,
-            account: options.passwd.then(|| account(&identity, &caller)),
+            account: options.passwd.then_some(account),
             terminal: options.tty,
             stdin: options.interactive,
             umask: options.umask.as_deref().map(umask).transpose()?,
@@ -243,135 +238,6 @@ fn share_masked_proc(namespaces: &mut Namespaces, degraded: &mut Vec<String>) {
     }
 }
 
-fn identity(
-    options: &ContainerOptions,
-    (host, caller): (&Host, &Caller),
-    source: &Source,
-    user: Option<&str>,
-    place: &Place<'_>,
-    namespaces: &Namespaces,
-) -> Result<Identity> {
-    let in_use = match &options.userns {
-        Some(Userns::Auto(_)) => blocks_in_use(place.store),
-        _ => Vec::new(),
-    };
-    let image_user = match &options.userns {
-        Some(Userns::ImageUser) => image_user(source, user)?,
-        _ => None,
-    };
-    let request = identity::Request {
-        tier: options.id_tier,
-        userns: options.userns.clone(),
-        uid_maps: options.uidmap.clone(),
-        gid_maps: options.gidmap.clone(),
-        image_user,
-        in_use,
-    };
-    let mut identity = identity::plan_on(host, &request, caller)?;
-    join_users_of(&mut identity, options, namespaces, &Names { store: place.store })?;
-    Ok(identity)
-}
-
-/// One line for all reasons; `sbx doctor` has the mends.
-fn single_tier_notice(identity: &Identity) -> String {
-    format!(
-        "one user and one group are mapped, and files of others are stored as the caller's: {} (`sbx doctor` tells \
-         how to mend it)",
-        identity.notes.join("; ")
-    )
-}
-
-/// Root's default is a range of its own below the canonical map, for which layers need fuse-overlayfs; where
-/// that is missing, root is root outside, too, as it is without a range.
-fn stay_root_without_fuse(
-    options: &ContainerOptions,
-    source: &Source,
-    store: &Store,
-    identity: &mut Identity,
-    degraded: &mut Vec<String>,
-) {
-    let asked = options.userns.is_some() || !options.uidmap.is_empty() || !options.gidmap.is_empty();
-    let stacked = !matches!(source, Source::WritableDirectory(_));
-    if asked || identity.nested.is_none() || !stacked {
-        return;
-    }
-    if let Err(missing) = layers::fuse_overlayfs::usable(store.root()) {
-        identity.nested = None;
-        degraded.push(format!(
-            "root's subordinate range is not used, and files that root inside makes are root's outside: {}",
-            missing.causes().join(": ")
-        ));
-    }
-}
-
-/// How the container's account files would name the caller.
-fn account(identity: &Identity, caller: &Caller) -> Account {
-    let uid = match identity.join {
-        None => identity.host_uid_map().to_container(caller.uid),
-        Some(_) => None,
-    };
-    let home = crate::host::paths::home(&crate::host::paths::Surroundings::current()).ok();
-    Account { uid, name: caller.user_name.clone(), home }
-}
-
-/// A namespace of another container belongs to that container's user namespace, which has to be entered.
-fn join_users_of(
-    identity: &mut Identity,
-    options: &ContainerOptions,
-    namespaces: &Namespaces,
-    names: &Names<'_>,
-) -> Result<()> {
-    use namespace::Containers;
-    let mut all = [&namespaces.pid, &namespaces.ipc, &namespaces.uts, &namespaces.net, &namespaces.cgroup]
-        .into_iter()
-        .filter(|namespace| matches!(namespace, Namespace::Container(_)));
-    let joined = all.next();
-    if all.any(|other| Some(other) != joined) {
-        return Err(Error::new("cannot join namespaces of two containers")
-            .because("the namespaces of a container belong to its user namespace, and there is one to be in")
-            .hint("name the same container in each of the flags"));
-    }
-    if let Some(Namespace::Container(word)) = &identity.join {
-        identity.join = Some(Namespace::Container(names.running(word)?));
-    }
-    let Some(joined) = joined else { return Ok(()) };
-    match &identity.join {
-        Some(own) if own == joined => Ok(()),
-        None if options.userns.is_none() && options.uidmap.is_empty() && options.gidmap.is_empty() => {
-            identity.join = Some(joined.clone());
-            identity.nested = None;
-            Ok(())
-        }
-        _ => Err(Error::new("cannot join a container's namespace with a user namespace of another kind")
-            .because("the namespaces of a container belong to its user namespace")
-            .hint("leave out `--userns`, `--uidmap` and `--gidmap`")),
-    }
-}
-
-fn blocks_in_use(store: &Store) -> Vec<(u32, u32)> {
-    store
-        .running_ids()
-        .iter()
-        .filter_map(|id| store.read_spec(id).ok())
-        .filter(|spec| spec.identity.exclusive)
-        .filter_map(|spec| spec.identity.nested.map(|nested| nested.blocks()))
-        .flatten()
-        .collect()
-}
-
-/// The user that the container will have, in numbers, looked up before anything is mounted.
-fn image_user(source: &Source, user: Option<&str>) -> Result<Option<(u32, u32)>> {
-    let topmost = match source {
-        Source::Host => Path::new("/"),
-        Source::Directories(lowers) => lowers.last().map_or(Path::new("/"), PathBuf::as_path),
-        Source::WritableDirectory(path) => path,
-    };
-    let root = InRoot::open(topmost)?;
-    let read = |path| root.read(Path::new(path), super::user::MAX_FILE as u64 + 1).unwrap_or_default();
-    let resolved = super::user::resolve(user, &[], &read("/etc/passwd"), &read("/etc/group"), None)?;
-    Ok(Some((resolved.uid, resolved.gid)))
-}
-
 fn mounts(options: &ContainerOptions) -> Result<Vec<Mount>> {
     let cwd = match std::env::current_dir() {
         // It may have been removed, which matters to relative paths alone.
@@ -461,21 +327,6 @@ fn security(options: &ContainerOptions) -> Result<Security> {
         no_new_privileges: chosen.no_new_privileges,
         masked_paths: chosen.masked_paths,
         read_only_paths: chosen.read_only_paths,
-    })
-}
-
-/// Files of /proc and /sys look at the user ID alone: covers that can be taken off protect nothing from the host's
-/// own root.
-fn powers_of_the_host(identity: &Identity, security: &Security) -> Option<String> {
-    let uncovered = !security.read_only_paths.iter().any(|path| path == Path::new("/proc/sys"))
-        || security.capabilities.contains(Capability::SYS_ADMIN);
-    let root_of_the_host =
-        identity.host_uid_map().to_host(0) == Some(0) && rustix::process::getuid().is_root();
-    (uncovered && root_of_the_host).then(|| {
-        "root in the container is root of the host by its ID and can change the settings of the host's kernel: give \
-         root subordinate IDs (`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 root`), or leave out \
-         `--privileged`, SYS_ADMIN and unmasked paths"
-            .to_owned()
     })
 }
 

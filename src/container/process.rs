@@ -48,13 +48,26 @@ impl ProcessRef {
             let _ = send_signal(-self.pid, libc::SIGKILL);
         }
         let _ = send_signal_to(pidfd.as_fd(), libc::SIGKILL);
-        let until = Instant::now() + patience;
-        while !has_ended(&pidfd) && Instant::now() < until {
-            let mut polled = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
-            let step = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-            let _ = rustix::event::poll(&mut polled, Some(&step));
-        }
+        ends_within(&pidfd, patience);
     }
+
+    /// Waits until the process has ended; false when it has not within `patience`.
+    pub fn ends_within(self, patience: Duration) -> bool {
+        self.open().is_none_or(|pidfd| ends_within(&pidfd, patience))
+    }
+}
+
+fn ends_within(pidfd: &OwnedFd, patience: Duration) -> bool {
+    let until = Instant::now() + patience;
+    while !has_ended(pidfd) {
+        if Instant::now() >= until {
+            return false;
+        }
+        let mut polled = [rustix::event::PollFd::new(pidfd, rustix::event::PollFlags::IN)];
+        let step = rustix::event::Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        let _ = rustix::event::poll(&mut polled, Some(&step));
+    }
+    true
 }
 
 fn stat_field(pid: i32, number: usize) -> Option<u64> {

@@ -239,9 +239,9 @@ impl Store {
                             .because(format!(
                                 "the container name \"{name}\" is already in use by container \"{owner}\""
                             ))
-                            .hint(
-                                "choose another name; with `--rm` a name is free again once its container ends",
-                            ));
+                            .hint(format!(
+                                "choose another name, or remove that container: `sbx rm {name}`"
+                            )));
                     }
                     self.clear_name(name);
                 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -97,7 +98,34 @@ pub fn config() -> Config {
 
 /// Builds the image's tree on `stage`, a directory in a mount namespace of the caller's own: a tmpfs with
 /// the system directories bound into it. Called with CAP_SYS_ADMIN in that namespace.
-pub fn stage(stage: &Path) -> Result<()> {
+///
+/// For an image that can be changed, `for_changes` puts a file of its own in the place of each that changing
+/// needs and that the caller may not open. Where the caller is root of the host, what only root may read in
+/// /etc is covered, too: it stays as unreadable as it is for everybody else.
+pub fn stage(stage: &Path, for_changes: bool) -> Result<()> {
+    // The tmpfs of the blank files lies below that of the image and is reached by its descriptor alone.
+    mount("sbx-blank", stage, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=700")
+        .step(|| format!("cannot mount a tmpfs on `{}`", stage.display()))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let blanks = open(stage, flags, Mode::empty()).step(|| "cannot open a tmpfs")?;
+    build(stage)?;
+    let covered = |path: &Path| format!("cannot put an empty file in the place of `{}`", path.display());
+    if for_changes {
+        for path in BLANK.iter().map(Path::new) {
+            if accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS) == Err(Errno::ACCESS) {
+                cover(&blanks, path, &below(stage, path)).step(|| covered(path))?;
+            }
+        }
+    }
+    let etc = Path::new("/etc");
+    let owner = etc.metadata().step(|| "cannot look at /etc")?.uid();
+    if owner == 0 {
+        cover_private(&blanks, stage, etc).step(|| covered(etc))?;
+    }
+    Ok(())
+}
+
+fn build(stage: &Path) -> Result<()> {
     mount("sbx-host", stage, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=755")
         .step(|| format!("cannot mount a tmpfs on `{}`", stage.display()))?;
     for (path, mode) in EMPTY {
@@ -113,30 +141,28 @@ pub fn stage(stage: &Path) -> Result<()> {
     Ok(())
 }
 
-/// [`stage`] for an image that can be changed: with a file of its own in the place of each that changing
-/// needs and that the caller may not open.
-pub fn stage_for_changes(stage: &Path) -> Result<()> {
-    // The tmpfs of the blank files lies below that of the image and is reached by its descriptor alone.
-    mount("sbx-blank", stage, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=700")
-        .step(|| format!("cannot mount a tmpfs on `{}`", stage.display()))?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let blanks = open(stage, flags, Mode::empty()).step(|| "cannot open a tmpfs")?;
-    self::stage(stage)?;
-    for path in BLANK.iter().map(Path::new) {
-        cover(&blanks, path, &below(stage, path))
-            .step(|| format!("cannot put an empty file in the place of `{}`", path.display()))?;
+/// Covers everything below `directory` that others than its owner and group may not read.
+fn cover_private(blanks: &OwnedFd, stage: &Path, directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let (path, metadata) = (entry.path(), entry.metadata()?);
+        let staged = below(stage, &path);
+        if metadata.is_dir() && metadata.mode() & 0o005 != 0o005 {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV;
+            mount("sbx-blank", &staged, "tmpfs", flags, c"mode=700").map_err(io::Error::from)?;
+        } else if metadata.is_dir() {
+            cover_private(blanks, stage, &path)?;
+        } else if metadata.is_file() && metadata.mode() & 0o004 == 0 {
+            cover(blanks, &path, &staged)?;
+        }
     }
     Ok(())
 }
 
 fn cover(blanks: &OwnedFd, path: &Path, staged: &Path) -> io::Result<()> {
-    let readable = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS);
-    if readable != Err(Errno::ACCESS) {
-        return Ok(());
-    }
     // One for each: two names of one file would be taken for hard links.
     let name = path.to_string_lossy().replace('/', "%");
-    let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let create = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
     let blank = openat(blanks, &name, create, Mode::from_raw_mode(0o600))?;
     mount_bind(descriptor_path(&blank), staged).map_err(io::Error::from)
 }

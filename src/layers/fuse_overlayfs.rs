@@ -191,7 +191,7 @@ impl Server<'_> {
                     MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
                 )
                 .step(|| "cannot detach the mounts of the host")?;
-                host::stage_for_changes(self.stage)?;
+                host::stage(self.stage, true)?;
                 let stage = inherited(self.stage)?;
                 let options = format!("lowerdir={}", descriptor_path(&stage));
                 std::mem::forget(stage);

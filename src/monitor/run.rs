@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::container::process::{ProcessRef, boot_id, kill_user_namespace};
-use crate::container::spec::{LogDriver, Namespace};
+use crate::container::spec::{LogDriver, Namespace, Spec};
 use crate::container::state::State;
 use crate::container::store::{Claim, Running, Store};
 use crate::container::sweep;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result, Step};
 use crate::monitor::message::{ToClient, ToMonitor};
 use crate::monitor::{Job, files, guard, log, output};
 use crate::network::Helper;
-use crate::sandbox::launch::{self, Sandbox};
+use crate::sandbox::launch::{self, Born, Sandbox};
 use crate::sys::process::{reap_any, send_signal, wait_for};
 use crate::sys::terminal::{next_signal, signal_descriptor};
 use crate::sys::time::Utc;
@@ -28,18 +28,27 @@ pub(super) fn run(job: Job<'_>) {
         record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
     };
     let own_runtime = runtime.join(&spec.id);
-    let record = Running {
+    let mut record = Running {
         boot_id: boot_id(),
         monitor: ProcessRef::of(std::process::id().cast_signed()),
         runtime: Some(own_runtime.clone()),
         ..Running::default()
     };
-    let meanwhile = || files::write(store, spec, directory, runtime);
+    let ready = leave_the_callers_world().and_then(|()| claim.record(&record));
+    let mut guard = None;
+    let mut meanwhile = |born: &Born<'_>| {
+        record.init = ProcessRef::of(born.pid);
+        if shares_pids(spec) {
+            record.userns = user_namespace(born.pid)?;
+            // Orphans of the container come to the monitor, which is there to end them.
+            let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+        }
+        guard = Some(guard::start(born.pidfd, claim.descriptor(), foreign(&record))?);
+        files::write(store, spec, directory, runtime)
+    };
     let request =
-        launch::Request { spec, directory, runtime, stdio, init_of: &init_of, meanwhile: &meanwhile };
-    let prepared = leave_the_callers_world()
-        .and_then(|()| claim.record(&record))
-        .and_then(|()| launch::prepare(request));
+        launch::Request { spec, directory, runtime, stdio, init_of: &init_of, meanwhile: &mut meanwhile };
+    let prepared = ready.and_then(|()| launch::prepare(request));
     let started = prepared.and_then(|sandbox| {
         let mut watch = Watch {
             spec,
@@ -47,7 +56,7 @@ pub(super) fn run(job: Job<'_>) {
             claim: &claim,
             record,
             trouble: None,
-            guard: None,
+            guard: guard.take(),
             control: Some(&control),
             streams,
             log: None,
@@ -58,7 +67,7 @@ pub(super) fn run(job: Job<'_>) {
             Ok(()) => Ok(watch),
             Err(error) => {
                 watch.sandbox.end();
-                watch.end_guard();
+                end_guard(&mut watch.guard);
                 Err(error)
             }
         }
@@ -66,6 +75,7 @@ pub(super) fn run(job: Job<'_>) {
     let mut watch = match started {
         Ok(watch) => watch,
         Err(error) => {
+            end_guard(&mut guard);
             sweep::remove_runtime(&own_runtime);
             match sweep::erase(store, spec, None) {
                 Ok(()) => claim.release(),
@@ -149,22 +159,16 @@ impl Watch<'_> {
             let _ = control.send_with(&ToClient::Terminal, master.as_fd());
             self.streams.push(output::Stream::new(log::Name::Stdout, master, terminal_client)?);
         }
-        if self.shares_pids() {
-            let canonical = self.sandbox.userns.metadata().map_or(0, |metadata| metadata.ino());
-            self.record.userns = self.member_namespace().unwrap_or(canonical);
-            // Orphans of the container come to the monitor, which is there to end them.
-            let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-        }
         let network = self.sandbox.network.as_ref();
         let servers =
             [self.sandbox.root_server, network.map(Helper::pid), network.and_then(Helper::relay_pid)];
         self.record.servers = servers.into_iter().flatten().filter_map(ProcessRef::of).collect();
-        self.record.init = ProcessRef::of(self.sandbox.pid);
         self.record.started_at = Some(Utc::now().seconds());
         if !self.spec.remove_on_exit {
             store.write_state(&self.spec.id, &State::lost(self.record.started_at))?;
         }
-        self.start_guard()?;
+        self.record.guard = self.guard.and_then(ProcessRef::of);
+        self.claim.record(&self.record)?;
         for notice in self.sandbox.notices.drain(..) {
             let _ = control.send(&ToClient::Notice(notice));
         }
@@ -174,17 +178,12 @@ impl Watch<'_> {
         Ok(())
     }
 
-    /// Starts the guard and completes the record with it.
+    /// Starts another guard in the place of one that was killed.
     fn start_guard(&mut self) -> Result<()> {
-        let also = (self.record.userns != 0).then_some(self.record.userns);
+        let also = foreign(&self.record);
         self.guard = Some(guard::start(self.sandbox.pidfd.as_fd(), self.claim.descriptor(), also)?);
         self.record.guard = self.guard.and_then(ProcessRef::of);
         self.claim.record(&self.record)
-    }
-
-    /// Whether processes of the container can outlive its first one.
-    fn shares_pids(&self) -> bool {
-        self.spec.namespaces.pid != Namespace::Private && self.spec.identity.join.is_none()
     }
 
     /// A child that was reaped: its number may be another's from now on.
@@ -225,12 +224,6 @@ impl Watch<'_> {
                 Some(format!("fuse-overlayfs, which served the root file system, ended with code {code}"));
         }
         let _ = send_signal(self.sandbox.pid, libc::SIGKILL);
-    }
-
-    /// The inode of the namespace that the container's processes are in; with a nested map it is not the
-    /// canonical one.
-    fn member_namespace(&self) -> Option<u64> {
-        std::fs::metadata(format!("/proc/{}/ns/user", self.sandbox.pid)).ok().map(|metadata| metadata.ino())
     }
 
     /// Serves streams, signals and requests until the first process has ended; its exit code.
@@ -349,15 +342,32 @@ impl Watch<'_> {
             stream.drain(&mut self.log);
         }
         self.streams.clear();
-        self.end_guard();
+        end_guard(&mut self.guard);
     }
+}
 
-    fn end_guard(&mut self) {
-        if let Some(guard) = self.guard.take() {
-            let _ = send_signal(guard, libc::SIGKILL);
-            let _ = wait_for(guard);
-        }
+fn end_guard(guard: &mut Option<i32>) {
+    if let Some(guard) = guard.take() {
+        let _ = send_signal(guard, libc::SIGKILL);
+        let _ = wait_for(guard);
     }
+}
+
+/// Whether processes of the container can outlive its first one.
+fn shares_pids(spec: &Spec) -> bool {
+    spec.namespaces.pid != Namespace::Private && spec.identity.join.is_none()
+}
+
+/// The inode of the namespace that the container's processes are in; with a nested map it is not the
+/// canonical one.
+fn user_namespace(pid: i32) -> Result<u64> {
+    let path = format!("/proc/{pid}/ns/user");
+    Ok(std::fs::metadata(&path).step(|| format!("cannot look at `{path}`"))?.ino())
+}
+
+/// The user namespace whose processes have to end one by one.
+fn foreign(record: &Running) -> Option<u64> {
+    (record.userns != 0).then_some(record.userns)
 }
 
 fn has_hung_up(channel: &crate::sys::channel::Channel) -> bool {

@@ -3,10 +3,11 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::mount::{MountFlags, mount_bind};
 
 use crate::container::spec::{Account, Driver, Root, Spec};
@@ -26,12 +27,13 @@ pub fn complete(
     passwd: &[u8],
     group: &[u8],
 ) -> Result<()> {
-    if let Some(account) = &spec.process.account {
+    // Root is known everywhere by its number.
+    if let Some(account) = spec.process.account.as_ref().filter(|_| user.uid != 0) {
         if !passwd_entries(passwd).any(|entry| entry.uid == user.uid) {
             let entry = passwd_entry(root, spec, account, user, passwd);
             add(root, spec, PASSWD, passwd, &entry)?;
         }
-        if !group_entries(group).any(|entry| entry.gid == user.gid) {
+        if user.gid != 0 && !group_entries(group).any(|entry| entry.gid == user.gid) {
             let taken = |name: &str| group_entries(group).any(|entry| entry.name == name.as_bytes());
             let name = name_of(account, user.uid, user.gid, taken);
             add(root, spec, GROUP, group, &format!("{name}:x:{}:\n", user.gid))?;
@@ -79,14 +81,15 @@ fn is_plain(name: &str) -> bool {
 }
 
 /// Adds `line` to the file in the container's upper; where there is none, or it is not to be changed, a
-/// completed copy is bound over it. A read-only root without the file goes without.
+/// completed copy is bound over it. A read-only root without the file goes without, and so does one where
+/// something that is no file has its name.
 fn add(root: &InRoot, spec: &Spec, path: &str, text: &[u8], line: &str) -> Result<()> {
     // What the user mounted there is the user's own, and often a file of the host.
     if root.is_behind_a_mount(Path::new(path)) || text.len() >= MAX_FILE {
         return Ok(());
     }
     let Ok(place) = root.ensure_file(Path::new(path)) else { return Ok(()) };
-    if is_directory(&place) {
+    if !is_file(&place) {
         return Ok(());
     }
     let separator = if text.is_empty() || text.ends_with(b"\n") { "" } else { "\n" };
@@ -111,8 +114,12 @@ fn add(root: &InRoot, spec: &Spec, path: &str, text: &[u8], line: &str) -> Resul
     copy.write_all(&whole).step(failed)?;
     copy.set_permissions(Permissions::from_mode(0o644)).step(failed)?;
     let bound = mount_bind(descriptor_path(&copy), &place).step(failed);
-    rustix::fs::unlinkat(&dev, name, rustix::fs::AtFlags::empty()).step(failed)?;
+    rustix::fs::unlinkat(&dev, name, AtFlags::empty()).step(failed)?;
     bound
+}
+
+fn is_file(fd: impl AsFd) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
 }
 
 fn append(place: &str, line: &str) -> io::Result<()> {

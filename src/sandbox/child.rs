@@ -121,8 +121,17 @@ impl Inside<'_> {
         self.open_network()?;
         if self.spec.namespaces.uts == Namespace::Private {
             if let Some(name) = &self.spec.hostname {
-                rustix::system::sethostname(name.as_bytes())
-                    .step(|| format!("cannot set the hostname `{name}`"))?;
+                rustix::system::sethostname(name.as_bytes()).map_err(|error| {
+                    let failed = Error::new(format!("cannot set the hostname `{name}`")).because(error);
+                    match error {
+                        // The namespace is our own: nothing but a filter refuses.
+                        Errno::PERM => failed.hint(
+                            "the seccomp profile of an outer container forbids it: start that one with \
+                             `--security-opt seccomp=unconfined` or `--privileged`",
+                        ),
+                        _ => failed,
+                    }
+                })?;
             }
             if let Some(name) = &self.spec.domainname {
                 rustix::system::setdomainname(name.as_bytes())

@@ -99,7 +99,7 @@ impl InRoot {
                         continue;
                     }
                     rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755))
-                        .map_err(|error| cannot_make(error, failed()))?;
+                        .map_err(|error| cannot_make(error, failed(), &parent, here.parent()))?;
                     self.find(&here).step(failed)?
                 }
                 Err(error) => return Err(error).step(failed),
@@ -138,7 +138,7 @@ impl InRoot {
         }
         let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&parent, name, create, Mode::from_raw_mode(0o644))
-            .map_err(|error| cannot_make(error, failed()))?;
+            .map_err(|error| cannot_make(error, failed(), &parent, Some(parent_path)))?;
         self.find(path).step(failed)
     }
 
@@ -178,15 +178,26 @@ pub fn is_directory(fd: impl AsFd) -> bool {
     rustix::fs::fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
+/// Whether the owner is none of the user namespace's: the kernel shows the overflow IDs (user_namespaces(7)).
+fn is_foreign(fd: &OwnedFd) -> bool {
+    const OVERFLOW: u32 = 65534;
+    rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_uid == OVERFLOW || stat.st_gid == OVERFLOW)
+}
+
 fn link_target(parent: &OwnedFd, name: &std::ffi::OsStr) -> Option<PathBuf> {
     use std::os::unix::ffi::OsStringExt;
     let target = rustix::fs::readlinkat(parent, name, Vec::new()).ok()?;
     Some(PathBuf::from(std::ffi::OsString::from_vec(target.into_bytes())))
 }
 
-fn cannot_make(error: Errno, message: String) -> Error {
+fn cannot_make(error: Errno, message: String, parent: &OwnedFd, parent_path: Option<&Path>) -> Error {
     let failed = Error::new(message).because(error);
     match error {
+        Errno::ACCESS | Errno::PERM | Errno::OVERFLOW if is_foreign(parent) => failed.hint(format!(
+            "`{}` belongs to a user or group that is not mapped in the container: give it to its root \
+             (`sbx unshare chown`), or use a map that has its owner",
+            Path::new("/").join(parent_path.unwrap_or(Path::new(""))).display()
+        )),
         Errno::ROFS => failed.hint("the place is read-only: make it there beforehand, or choose another"),
         Errno::NOSPC | Errno::DQUOT => {
             failed.hint("free some space where the containers are kept (`sbx info` names the place)")

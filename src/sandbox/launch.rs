@@ -2,7 +2,7 @@
 //! lets it go.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use nix::sched::CloneFlags;
 use rustix::process::DumpableBehavior;
 
 use crate::container::directory::ContainerDirectory;
+use crate::container::process::ProcessRef;
 use crate::container::spec::{Namespace, Root, Spec};
 use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::identity;
@@ -24,6 +25,8 @@ use crate::sys::channel::Channel;
 use crate::sys::process::{Clone, Fork, clone3, exit_now, fork, send_signal, wait_for};
 
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the server of a root may take to write back what is dirty.
+const SERVER_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A container's process and what serves it, up to the point where it waits for [`Sandbox::go`].
 pub struct Sandbox {
@@ -50,8 +53,15 @@ pub struct Request<'a> {
     pub stdio: Stdio,
     /// The first process of a running container, for namespaces of others.
     pub init_of: &'a dyn Fn(&str) -> Result<i32>,
-    /// Done by the monitor while the helpers write the maps; the child looks at the result afterwards.
-    pub meanwhile: &'a dyn Fn() -> Result<()>,
+    /// Done by the monitor once the process is there and, in the common case, while the helpers write its
+    /// maps; the child looks at the result afterwards.
+    pub meanwhile: &'a mut dyn FnMut(&Born<'_>) -> Result<()>,
+}
+
+/// The container's first process, as soon as there is one.
+pub struct Born<'a> {
+    pub pid: i32,
+    pub pidfd: BorrowedFd<'a>,
 }
 
 /// Makes the sandbox. On an error everything that was started is ended before it is returned.
@@ -66,8 +76,11 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
     let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
         (directly(inside, ours, meanwhile)?, None)
     } else {
-        meanwhile()?;
-        let (sandbox, launcher) = through_launcher(inside, ours, &joins)?;
+        let (mut sandbox, launcher) = through_launcher(inside, ours, &joins)?;
+        if let Err(error) = meanwhile(&Born { pid: sandbox.pid, pidfd: sandbox.pidfd.as_fd() }) {
+            sandbox.end();
+            return Err(error);
+        }
         (sandbox, Some(launcher))
     };
     match serve_until_ready(&mut sandbox, spec, directory, runtime, launcher) {
@@ -119,13 +132,22 @@ impl Sandbox {
             // container never got so far.
             let _ = send_signal(-server, libc::SIGTERM);
             let _ = send_signal(server, libc::SIGTERM);
+            if let Some(process) = ProcessRef::of(server)
+                && !process.ends_within(SERVER_PATIENCE)
+            {
+                process.kill(SERVER_PATIENCE);
+            }
             let _ = wait_for(server);
         }
     }
 }
 
 /// The common case: the canonical maps, nothing joined.
-fn directly(inside: Inside<'_>, channel: Channel, meanwhile: &dyn Fn() -> Result<()>) -> Result<Sandbox> {
+fn directly(
+    inside: Inside<'_>,
+    channel: Channel,
+    meanwhile: &mut dyn FnMut(&Born<'_>) -> Result<()>,
+) -> Result<Sandbox> {
     let identity = &inside.spec.identity;
     let flags = libc::CLONE_NEWUSER | to_make(inside.spec);
     match clone3(flags).map_err(|error| clone_failed(&error))? {
@@ -137,7 +159,7 @@ fn directly(inside: Inside<'_>, channel: Channel, meanwhile: &dyn Fn() -> Result
             let prepared = (|| {
                 let writing = identity::start_write(identity, pid)?;
                 let userns = open_userns(pid)?;
-                meanwhile()?;
+                meanwhile(&Born { pid, pidfd: pidfd.as_fd() })?;
                 writing.wait()?;
                 Ok(userns)
             })();

@@ -30,7 +30,7 @@ pub fn mount_root(spec: &Spec, upper: &Upper, target: &Path) -> Result<Option<Ow
         Root::Host { driver: Driver::FuseOverlayfs }
         | Root::Directories { driver: Driver::FuseOverlayfs, .. } => fuse_overlayfs::mount(target).map(Some),
         Root::Host { .. } => {
-            host::stage(target)?;
+            host::stage(target, false)?;
             let root = InRoot::open(target)?;
             make_read_only(target, true)?;
             for (path, options) in HOST_TMPFS {

@@ -132,9 +132,23 @@ pub fn close_all_but(keep: &mut [i32]) {
             let last = if fd == u32::MAX { u32::MAX } else { fd - 1 };
             // SAFETY: called right after fork by a process that uses none of these descriptors any more
             // and ends with `exit_now`, so that no owner's drop runs on them.
-            unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            if result != 0 {
+                return close_one_by_one(keep);
+            }
         }
         first = fd.saturating_add(1);
+    }
+}
+
+/// [`close_all_but`] before Linux 5.9, or below a filter that hides close_range(2).
+fn close_one_by_one(keep: &[i32]) {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };
+    let open: Vec<i32> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| !keep.contains(fd)) {
+        // SAFETY: as in `close_all_but`; the one of the directory itself is closed already, which gives EBADF.
+        unsafe { libc::close(fd) };
     }
 }
 

@@ -159,10 +159,12 @@ fn no_removal_follows_a_container_that_is_a_link() {
     let id = lost(&world, &["--rm", "--net=none", "--name=web"]);
     let directory = world.store().join("containers").join(&id);
     fs::rename(&directory, world.directory().join("moved")).expect("moved");
-    fs::copy(world.directory().join("moved/spec.json"), precious.join("copy")).expect("a copy");
+    // Even the spec is there to be found.
+    fs::copy(world.directory().join("moved/spec.json"), precious.join("spec.json")).expect("a copy");
     symlink(&precious, &directory).expect("a link");
     next_command(&world);
     let _ = world.sbx(["rm", "-f", &id]).finish();
+    fs::write(precious.join("spec.json"), "dear").expect("a file");
     assert_untouched(&precious);
     assert!(!directory.is_symlink(), "the link itself is the store's and goes");
 }

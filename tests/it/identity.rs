@@ -164,6 +164,15 @@ fn the_account_is_added_where_the_root_is_read_only_or_the_callers_own_directory
 }
 
 #[test]
+fn a_passwd_file_that_is_mounted_is_left_alone() {
+    let world = sbx();
+    let file = world.file("passwd", "root:x:0:0:root:/root:/bin/sh\n");
+    let volume = format!("{}:/etc/passwd", file.display());
+    assert_eq!(shell(&world, &["--userns", "keep-id", "-v", &volume], "wc -l </etc/passwd"), "1");
+    assert_eq!(std::fs::read_to_string(file).expect("the file"), "root:x:0:0:root:/root:/bin/sh\n");
+}
+
+#[test]
 fn passwd_false_leaves_the_account_files_alone() {
     let world = sbx();
     let run = world.run(["--rm", "--net", "none", "--userns", "keep-id", "--passwd=false", "--rootfs"]);

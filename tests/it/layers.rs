@@ -68,6 +68,7 @@ on_both_drivers! {
     the_driver_asked_for_is_taken
     a_later_root_lies_above_an_earlier
     a_hundred_and_twenty_seven_lowers_with_long_paths
+    two_hundred_and_fifty_lowers
     a_change_is_a_copy
     what_is_removed_is_gone_and_its_place_can_be_taken
     a_directory_made_again_is_empty
@@ -133,20 +134,27 @@ mod statements {
     }
 
     pub(super) fn a_hundred_and_twenty_seven_lowers_with_long_paths(driver: Driver) {
+        many_lowers(driver, 127, &format!("{}/{}", "p".repeat(110), "q".repeat(110)));
+    }
+
+    /// More than one page of mount options holds, even of short names.
+    pub(super) fn two_hundred_and_fifty_lowers(driver: Driver) {
+        many_lowers(driver, 250, "l");
+    }
+
+    fn many_lowers(driver: Driver, count: usize, below: &str) {
         let world = sbx();
-        let long = format!("{}/{}", "p".repeat(110), "q".repeat(110));
-        let mut lowers = Vec::new();
-        for number in 0..126 {
-            let files = [(format!("opt/{number}"), "x"), ("opt/last".to_owned(), "")];
-            let name = format!("{long}/{number}");
-            world.file(&format!("{name}/{}", files[0].0), files[0].1);
-            world.file(&format!("{name}/{}", files[1].0), number.to_string());
-            lowers.push(world.work().join(name));
-        }
+        let lowers: Vec<PathBuf> = (1..count)
+            .map(|number| {
+                let own = format!("opt/{number}");
+                let last = number.to_string();
+                layer(&world, &format!("{below}/{number}"), &[(&own, "x"), ("opt/last", &last)])
+            })
+            .collect();
         let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
-        let script = "ls /opt | wc -l; cat /opt/last; rm /opt/0 && echo x > /opt/1 && echo changed";
+        let script = "ls /opt | wc -l; cat /opt/last; rm /opt/1 && echo x > /opt/2 && echo changed";
         let run = driver.run(&world, &lowers).args(["sh", "-c", script]);
-        run.expect_code(0).stderr_is("").stdout_is("127\n125changed\n");
+        run.expect_code(0).stderr_is("").stdout_is(&format!("{count}\n{}changed\n", count - 1));
     }
 
     pub(super) fn a_change_is_a_copy(driver: Driver) {
@@ -398,6 +406,31 @@ fn overlay_is_refused_where_it_cannot_be_had() {
         .run(["--rm", "--storage-driver", "overlay", "host", "true"])
         .expect_code(125)
         .stderr_has("image `host`");
+    world.assert_clean();
+}
+
+#[test]
+fn a_place_of_an_owner_outside_the_map_is_named() {
+    let world = sbx();
+    let root = world.own_rootfs();
+    fs::remove_file(root.join("etc/hosts")).expect("it was there");
+    require("newuidmap");
+    let chown = ["--user", "--map-root-user", "--map-auto", "chown", "-R", "5:5", "rootfs/etc"];
+    world.program("unshare").args(chown).directory(world.directory()).expect_code(0);
+    let single = |driver: &str| {
+        let run =
+            world.run(["-q", "--rm", "--net", "none", "--id-tier", "single", "--storage-driver", driver]);
+        run.arg("--rootfs").arg(&root).arg("true")
+    };
+    let _ = single("overlay")
+        .expect_code(125)
+        .stderr_has("cannot make the file `/etc/hosts`")
+        .stderr_has("`/etc` belongs to a user or group that is not mapped");
+    // fuse-overlayfs shows every owner as the one that there is.
+    single("fuse-overlayfs").expect_code(0).stderr_is("");
+    // With the whole map it is an owner like any other.
+    let run = world.run(["--rm", "--net", "none", "--rootfs"]).arg(&root);
+    assert_eq!(run.args(["stat", "-c", "%u:%g", "/etc"]).succeed(), "5:5");
     world.assert_clean();
 }
 

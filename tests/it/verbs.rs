@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{Sbx, require, rootfs, sbx};
 
-const VERBS: [&str; 7] = ["run", "unshare", "doctor", "info", "version", "completion", "man"];
+const VERBS: [&str; 9] = ["run", "ps", "rm", "unshare", "doctor", "info", "version", "completion", "man"];
 
 /// Everything below a directory, to see that nothing was made.
 fn tree(directory: &Path) -> Vec<std::path::PathBuf> {
@@ -214,7 +214,17 @@ fn manual_pages_render_without_a_warning() {
     require("man");
     let directory = world.work().join("man1");
     world.sbx(["man"]).arg(&directory).expect_code(0).stdout_is("").stderr_is("");
-    for page in ["sbx", "sbx-run", "sbx-unshare", "sbx-doctor", "sbx-info", "sbx-version", "sbx-completion"] {
+    for page in [
+        "sbx",
+        "sbx-run",
+        "sbx-ps",
+        "sbx-rm",
+        "sbx-unshare",
+        "sbx-doctor",
+        "sbx-info",
+        "sbx-version",
+        "sbx-completion",
+    ] {
         let file = directory.join(format!("{page}.1"));
         assert!(file.is_file(), "{} is missing", file.display());
         let text = world

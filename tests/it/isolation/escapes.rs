@@ -73,6 +73,7 @@ def child(attempt):
             attempt()
         except OSError:
             pass
+        sys.stdout.flush()
         os._exit(0)
     os.waitpid(pid, 0)
 

@@ -1,0 +1,172 @@
+//! Who the container's users are: `--userns` and its like, other containers' namespaces, and the notices
+//! that go with what was decided.
+
+use std::path::{Path, PathBuf};
+
+use super::{Names, Place};
+use crate::cli::container_options::ContainerOptions;
+use crate::container::capabilities::Capability;
+use crate::container::namespace::Containers;
+use crate::container::spec::{Account, Namespace, Namespaces, Security};
+use crate::container::store::Store;
+use crate::container::user;
+use crate::error::{Error, Result};
+use crate::identity::{self, Caller, Host, Identity, Tier, Userns};
+use crate::image::Source;
+use crate::layers;
+use crate::sandbox::inroot::InRoot;
+
+/// Decides the user namespace, and says what it costs in `degraded`.
+///
+/// # Errors
+/// What `--userns` and its like ask for and this host, or the other flags, do not allow.
+pub(super) fn decide(
+    options: &ContainerOptions,
+    source: &Source,
+    user: Option<&str>,
+    place: &Place<'_>,
+    namespaces: &Namespaces,
+    degraded: &mut Vec<String>,
+) -> Result<(Identity, Account)> {
+    let host = Host::system();
+    let caller = Caller::current(&host)?;
+    let in_use = match &options.userns {
+        Some(Userns::Auto(_)) => blocks_in_use(place.store),
+        _ => Vec::new(),
+    };
+    let image_user = match &options.userns {
+        Some(Userns::ImageUser) => image_user(source, user)?,
+        _ => None,
+    };
+    let request = identity::Request {
+        tier: options.id_tier,
+        userns: options.userns.clone(),
+        uid_maps: options.uidmap.clone(),
+        gid_maps: options.gidmap.clone(),
+        image_user,
+        in_use,
+    };
+    let mut identity = identity::plan_on(&host, &request, &caller)?;
+    join_users_of(&mut identity, options, namespaces, &Names { store: place.store })?;
+    stay_root_without_fuse(options, source, place.store, &mut identity, degraded);
+    if identity.tier == Tier::Single && options.id_tier.is_none() {
+        degraded.push(single_tier_notice(&identity));
+    }
+    let account = account(&identity, &caller);
+    Ok((identity, account))
+}
+
+/// One line for all reasons; `sbx doctor` has the mends.
+fn single_tier_notice(identity: &Identity) -> String {
+    format!(
+        "one user and one group are mapped, and files of others are stored as the caller's: {} (`sbx doctor` tells \
+         how to mend it)",
+        identity.notes.join("; ")
+    )
+}
+
+/// Root's default is a range of its own below the canonical map, for which layers need fuse-overlayfs; where
+/// that is missing, root is root outside, too, as it is without a range.
+fn stay_root_without_fuse(
+    options: &ContainerOptions,
+    source: &Source,
+    store: &Store,
+    identity: &mut Identity,
+    degraded: &mut Vec<String>,
+) {
+    let asked = options.userns.is_some() || !options.uidmap.is_empty() || !options.gidmap.is_empty();
+    let stacked = !matches!(source, Source::WritableDirectory(_));
+    if asked || identity.nested.is_none() || !stacked {
+        return;
+    }
+    if let Err(missing) = layers::fuse_overlayfs::usable(store.root()) {
+        identity.nested = None;
+        degraded.push(format!(
+            "root's subordinate range is not used, and files that root inside makes are root's outside: {}",
+            missing.causes().join(": ")
+        ));
+    }
+}
+
+/// How the container's account files would name the caller.
+fn account(identity: &Identity, caller: &Caller) -> Account {
+    let uid = match identity.join {
+        None => identity.host_uid_map().to_container(caller.uid),
+        Some(_) => None,
+    };
+    let home = crate::host::paths::home(&crate::host::paths::Surroundings::current()).ok();
+    Account { uid, name: caller.user_name.clone(), home }
+}
+
+/// A namespace of another container belongs to that container's user namespace, which has to be entered.
+fn join_users_of(
+    identity: &mut Identity,
+    options: &ContainerOptions,
+    namespaces: &Namespaces,
+    names: &Names<'_>,
+) -> Result<()> {
+    let mut all = [&namespaces.pid, &namespaces.ipc, &namespaces.uts, &namespaces.net, &namespaces.cgroup]
+        .into_iter()
+        .filter(|namespace| matches!(namespace, Namespace::Container(_)));
+    let joined = all.next();
+    if all.any(|other| Some(other) != joined) {
+        return Err(Error::new("cannot join namespaces of two containers")
+            .because("the namespaces of a container belong to its user namespace, and there is one to be in")
+            .hint("name the same container in each of the flags"));
+    }
+    if let Some(Namespace::Container(word)) = &identity.join {
+        identity.join = Some(Namespace::Container(names.running(word)?));
+    }
+    let Some(joined) = joined else { return Ok(()) };
+    match &identity.join {
+        Some(own) if own == joined => Ok(()),
+        None if options.userns.is_none() && options.uidmap.is_empty() && options.gidmap.is_empty() => {
+            identity.join = Some(joined.clone());
+            identity.nested = None;
+            Ok(())
+        }
+        _ => Err(Error::new("cannot join a container's namespace with a user namespace of another kind")
+            .because("the namespaces of a container belong to its user namespace")
+            .hint("leave out `--userns`, `--uidmap` and `--gidmap`")),
+    }
+}
+
+/// The blocks of IDs that containers with `--userns auto` have for themselves.
+fn blocks_in_use(store: &Store) -> Vec<(u32, u32)> {
+    store
+        .running_ids()
+        .iter()
+        .filter_map(|id| store.read_spec(id).ok())
+        .filter(|spec| spec.identity.exclusive)
+        .filter_map(|spec| spec.identity.nested.map(|nested| nested.blocks()))
+        .flatten()
+        .collect()
+}
+
+/// The user that the container will have, in numbers, looked up before anything is mounted.
+fn image_user(source: &Source, name: Option<&str>) -> Result<Option<(u32, u32)>> {
+    let topmost = match source {
+        Source::Host => Path::new("/"),
+        Source::Directories(lowers) => lowers.last().map_or(Path::new("/"), PathBuf::as_path),
+        Source::WritableDirectory(path) => path,
+    };
+    let root = InRoot::open(topmost)?;
+    let read = |path| root.read(Path::new(path), user::MAX_FILE as u64 + 1).unwrap_or_default();
+    let resolved = user::resolve(name, &[], &read("/etc/passwd"), &read("/etc/group"), None)?;
+    Ok(Some((resolved.uid, resolved.gid)))
+}
+
+/// Files of /proc and /sys look at the user ID alone: covers that can be taken off protect nothing from the host's
+/// own root.
+pub(super) fn powers_of_the_host(identity: &Identity, security: &Security) -> Option<String> {
+    let uncovered = !security.read_only_paths.iter().any(|path| path == Path::new("/proc/sys"))
+        || security.capabilities.contains(Capability::SYS_ADMIN);
+    let root_of_the_host =
+        identity.host_uid_map().to_host(0) == Some(0) && rustix::process::getuid().is_root();
+    (uncovered && root_of_the_host).then(|| {
+        "root in the container is root of the host by its ID and can change the settings of the host's kernel: give \
+         root subordinate IDs (`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 root`), or leave out \
+         `--privileged`, SYS_ADMIN and unmasked paths"
+            .to_owned()
+    })
+}
