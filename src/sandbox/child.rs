@@ -104,7 +104,7 @@ impl Inside<'_> {
         kernel_mounts::mask(&inroot, self.masked(false))?;
         self.working_directory(&inroot)?;
         root::enter(&inroot)?;
-        if self.spec.read_only && self.spec.root != (Root::Host { driver: Driver::Bind }) {
+        if self.spec.read_only || self.spec.root == (Root::Host { driver: Driver::Bind }) {
             root::make_read_only(Path::new("/"), false)?;
         }
         self.limits()?;
