@@ -100,9 +100,9 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
         remove_cidfile(cidfile);
         sweep::sweep(&store, &runtime.path);
     })?;
-    // Beside the monitor's work, and before this process has threads.
-    sweep::sweep(&store, &runtime.path);
-    let outcome = client::serve(connection, &serving);
+    let outcome = client::serve(connection, &serving, || {
+        sweep::sweep(&store, &runtime.path);
+    });
     if matches!(spec.security.seccomp, Seccomp::Profile(_)) && matches!(outcome, Ok(KILLED_BY_FILTER)) {
         log::warn!(
             "the seccomp profile forbids a system call that the command, or its execution, needs: it was killed"

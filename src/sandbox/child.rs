@@ -104,12 +104,14 @@ impl Inside<'_> {
         kernel_mounts::mask(&inroot, self.masked(false))?;
         self.working_directory(&inroot)?;
         root::enter(&inroot)?;
+        // The monitor completes its record while the kernel takes its time.
+        self.channel.send(&FromChild::Ready).step(lost)?;
+        root::let_go()?;
         if self.spec.read_only || self.spec.root == (Root::Host { driver: Driver::Bind }) {
             root::make_read_only(Path::new("/"), false)?;
         }
         self.limits()?;
         self.take_streams(streams)?;
-        self.channel.send(&FromChild::Ready).step(lost)?;
         self.wait_for_go()?;
         Ok(user)
     }
