@@ -159,7 +159,7 @@ impl Inside<'_> {
     }
 
     fn mount_root(&self) -> Result<InRoot> {
-        let merged = self.directory.merged();
+        let merged = self.spec.bound_root().map_or_else(|| self.directory.upper(), Path::to_owned);
         if let Some(device) = root::mount_root(self.spec, &self.upper(), &merged)? {
             use std::os::fd::AsFd;
             self.channel.send_with(&FromChild::ServeRoot, device.as_fd()).step(lost)?;

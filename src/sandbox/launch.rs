@@ -280,7 +280,7 @@ fn launch(inside: Inside<'_>, channel: Channel, monitor_channel: Channel, joins:
                 root: &spec.root,
                 owner: spec.identity.sole_owner(),
                 upper: &upper(spec, directory),
-                stage: &directory.merged(),
+                stage: &directory.stage(),
                 log: &directory.root_server_log(),
             }
             .become_server(monitor)
@@ -420,7 +420,7 @@ fn serve_root(
         root: &spec.root,
         owner: spec.identity.sole_owner(),
         upper: &upper(spec, directory),
-        stage: &directory.merged(),
+        stage: &directory.stage(),
         log: &directory.root_server_log(),
     }
     .start()
