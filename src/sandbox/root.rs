@@ -32,7 +32,6 @@ pub fn mount_root(spec: &Spec, upper: &Upper, target: &Path) -> Result<Option<Ow
         Root::Host { .. } => {
             host::stage(target, false)?;
             let root = InRoot::open(target)?;
-            make_read_only(target, true)?;
             for (path, options) in HOST_TMPFS {
                 let place = root.find(Path::new(path)).step(|| format!("cannot open `{path}`"))?;
                 let flags = MountFlags::NOSUID | MountFlags::NODEV;
