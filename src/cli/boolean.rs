@@ -45,7 +45,7 @@ pub fn rewritten(
     Some(words)
 }
 
-fn named<'a>(error: &'a clap::Error, kind: ContextKind) -> Option<&'a str> {
+fn named(error: &clap::Error, kind: ContextKind) -> Option<&str> {
     match error.get(kind) {
         Some(ContextValue::String(word)) => Some(word),
         _ => None,

@@ -48,7 +48,7 @@ pub struct ContainerOptions {
     pub storage_driver: layers::Choice,
 
     /// Bind a directory or file of the host: `SOURCE:TARGET[:OPTIONS]`, with ro, rw, U, O, idmap, exec, suid,
-    /// dev and their no-forms, rbind, bind, [r]private, [r]slave, [r]shared, [r]unbindable, z, Z.
+    /// dev and their no-forms, rbind, bind, private, slave, shared, unbindable and their r-forms, z, Z.
     #[arg(short, long, value_name = "SOURCE:TARGET", help_heading = "Mounts and devices")]
     pub volume: Vec<String>,
     /// Mount: `type=TYPE,source=PATH,target=PATH,…`; types: bind, tmpfs, devpts, mqueue.
@@ -73,7 +73,7 @@ pub struct ContainerOptions {
     /// Whether a user that the container's passwd file lacks is added to it.
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, action = clap::ArgAction::Set, help_heading = "Identity")]
     pub passwd: bool,
-    /// User namespace: host, keep-id[:uid=,gid=], auto[:size=], nomap, image-user, container:ID, ns:PATH.
+    /// User namespace: host, `keep-id[:uid=,gid=]`, `auto[:size=]`, nomap, image-user, container:ID, ns:PATH.
     #[arg(long, value_name = "MODE", help_heading = "Identity")]
     pub userns: Option<Userns>,
     /// Map user IDs: `CONTAINER:FROM[:AMOUNT]`.
@@ -108,7 +108,7 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "NAME", help_heading = "Namespaces")]
     pub domainname: Option<String>,
 
-    /// Network: none, host, slirp4netns[:OPTIONS], pasta[:OPTIONS], private, container:ID, ns:PATH.
+    /// Network: none, host, `slirp4netns[:OPTIONS]`, `pasta[:OPTIONS]`, private, container:ID, ns:PATH.
     #[arg(long, visible_alias = "net", value_name = "MODE", help_heading = "Network")]
     pub network: Vec<String>,
     /// Publish a port: `[IP:][HOST:]CONTAINER[/tcp|/udp]`, ranges too; without HOST a random one.

@@ -31,7 +31,7 @@ const KILLED_BY_FILTER: u8 = 128 + libc::SIGSYS as u8;
         sbx run --rm host sh -c 'id; hostname; ps ax'\n  \
         sbx run --rm -v .:/src -w /src host make test\n  \
         sbx run --rm -it --rootfs ./debian bash\n  \
-        sbx run --rm --net none --read-only --rootfs ./debian ./untrusted\n  \
+        sbx run --rm --net none --read-only -v ./untrusted:/untrusted:ro host /untrusted\n  \
         sbx run --rm -p 8080:80 --rootfs ./web nginx -g 'daemon off;'\n\n\
         The exit code is the command's own; 125: sbx failed, 126: the command cannot be invoked, 127: it was \
         not found, 128+N: signal N ended it."

@@ -64,8 +64,11 @@ fn invalid_value(error: &clap::Error) -> Error {
         return Error::new(format!("`{argument}` needs a value"))
             .hint(format!("`{} --help` tells which", verb()));
     }
-    Error::new(format!("cannot use `{argument} {value}`"))
-        .hint(format!("there are: {}", list(error, ContextKind::ValidValue).join(", ")))
+    let what = match argument.strip_prefix('<') {
+        Some(name) => format!("cannot use `{value}` as {}", name.trim_end_matches('>')),
+        None => format!("cannot use `{argument} {value}`"),
+    };
+    Error::new(what).hint(format!("there are: {}", list(error, ContextKind::ValidValue).join(", ")))
 }
 
 /// A value that its parser refused. Our own parsers have said everything, hints included.

@@ -55,7 +55,7 @@ fn passwd_entry(
     let own_home = account
         .home
         .as_deref()
-        .filter(|_| account.uid == Some(user.uid) && user.uid != 0)
+        .filter(|_| account.uid == Some(user.uid))
         .filter(|home| root.find(home).is_ok_and(is_directory));
     let home = own_home.unwrap_or(&spec.process.cwd).to_string_lossy();
     let home = if home.contains([':', '\n']) { "/" } else { &*home };
@@ -64,13 +64,9 @@ fn passwd_entry(
     format!("{name}:*:{}:{}:container user:{home}:/bin/sh\n", user.uid, user.gid)
 }
 
-/// The caller keeps its name unless the container has another user of that name; but root is root, whoever that
-/// is outside.
+/// The caller keeps its name unless the container has another user of that name.
 fn name_of(account: &Account, uid: u32, number: u32, taken: impl Fn(&str) -> bool) -> String {
-    let own = match number {
-        0 => Some("root"),
-        _ => account.name.as_deref().filter(|_| account.uid == Some(uid)),
-    };
+    let own = account.name.as_deref().filter(|_| account.uid == Some(uid));
     own.filter(|name| is_plain(name) && !taken(name)).map_or_else(|| number.to_string(), str::to_owned)
 }
 

@@ -107,7 +107,7 @@ impl Inside<'_> {
         // The monitor completes its record while the kernel takes its time.
         self.channel.send(&FromChild::Ready).step(lost)?;
         root::let_go()?;
-        if self.spec.read_only && self.spec.root != (Root::Host { driver: Driver::Bind }) {
+        if self.spec.read_only || self.spec.root == (Root::Host { driver: Driver::Bind }) {
             root::make_read_only(Path::new("/"), false)?;
         }
         self.limits()?;

@@ -32,6 +32,10 @@ pub fn mount_root(spec: &Spec, upper: &Upper, target: &Path) -> Result<Option<Ow
         Root::Host { .. } => {
             host::stage(target, false)?;
             let root = InRoot::open(target)?;
+            // The tmpfs that holds the directories together takes mount points, until the container is set up.
+            use std::os::fd::AsFd;
+            sys::mount::remove_attributes(root.directory().as_fd(), sys::mount::ATTR_RDONLY)
+                .step(|| "cannot prepare the image `host` for mounts")?;
             for (path, options) in HOST_TMPFS {
                 let place = root.find(Path::new(path)).step(|| format!("cannot open `{path}`"))?;
                 let flags = MountFlags::NOSUID | MountFlags::NODEV;
