@@ -181,3 +181,20 @@ while True: os.write(fds[0], b'x' * 65536)";
     // SIGPIPE: nobody reads any more.
     let _ = holder.finish();
 }
+
+#[test]
+fn a_stopped_server_of_the_root_keeps_no_container_from_ending() {
+    let world = sbx();
+    let ready = "echo ready; while :; do cat /etc/passwd >/root/copy; done";
+    let mut container =
+        world.run(["--rm", "--net", "none", "--timeout", "2", "host", "sh", "-c", ready]).spawn();
+    container.wait_for_stdout("ready");
+    let stop = format!(
+        "for child in $(pgrep -P $(pgrep -P {} sbx-monitor) fuse-overlayfs); do kill -STOP $child && echo $child; done",
+        container.pid()
+    );
+    assert_ne!(world.program("sh").args(["-c", &stop]).succeed(), "", "no server was stopped");
+    let stopped = std::time::Instant::now();
+    let _ = container.finish().code_is(137);
+    assert!(stopped.elapsed() < std::time::Duration::from_secs(8), "it took {:?}", stopped.elapsed());
+}
