@@ -136,6 +136,8 @@ impl Sandbox {
             // container never got so far.
             let _ = send_signal(-server, libc::SIGTERM);
             let _ = send_signal(server, libc::SIGTERM);
+            // A stopped one would neither write back nor end.
+            let _ = send_signal(server, libc::SIGCONT);
             if let Some(process) = ProcessRef::of(server)
                 && !process.ends_within(SERVER_PATIENCE)
             {
