@@ -83,6 +83,11 @@ enum Verb {
 /// # Errors
 /// What is shown on standard error, with the exit code that goes with it.
 pub fn main() -> Result<u8> {
+    if crate::host::own_binary::is_foreign() {
+        return Err(Error::new("cannot run sbx of the host inside a container")
+            .hint("install a sbx of the container's own")
+            .exit_code(crate::error::EXIT_NOT_INVOKABLE));
+    }
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return usage::answer(&error),

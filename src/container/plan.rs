@@ -67,7 +67,7 @@ pub fn container(
     share_masked_proc(&mut namespaces, &mut degraded);
 
     let user = options.user.clone().or_else(|| config.user.clone());
-    let (identity, account) =
+    let (mut identity, account) =
         users::decide(options, &source, user.as_deref(), place, &namespaces, &mut degraded)?;
     let security = security(options)?;
     degraded.extend(users::powers_of_the_host(&identity, &security));
@@ -94,6 +94,7 @@ pub fn container(
         };
         layers::choose(source, options.storage_driver, &host, &mut degraded)?
     };
+    users::keep_the_root_server_out_of_reach(&root, &namespaces, &security, &mut identity);
     let hostname = hostname(options, &namespaces, &id)?;
     let shared_uts = namespaces.uts != Namespace::Private;
     let (groups, keep_groups) = groups(options)?;

@@ -7,6 +7,7 @@ pub mod filesystem;
 pub mod fuse;
 pub mod helpers;
 pub mod overlay;
+pub mod own_binary;
 pub mod paths;
 pub mod proc_mask;
 pub mod programs;

@@ -78,8 +78,27 @@ fn home_in_passwd(passwd: &str, uid: u32) -> Option<PathBuf> {
 /// XDG_DATA_HOME is invalid and passed over (XDG Base Directory Specification). Nothing is made.
 ///
 /// # Errors
-/// There is no home, or a relative `--root` and no working directory.
+/// There is no home, or a relative `--root` and no working directory; the store is in the hands of others.
 pub fn store(root: Option<&Path>, surroundings: &Surroundings) -> Result<PathBuf> {
+    let store = store_path(root, surroundings)?;
+    // Its records say which processes to end and what to remove.
+    if let Ok(metadata) = fs::metadata(&store) {
+        let owner = metadata.uid();
+        let problem = if owner != surroundings.uid && owner != 0 {
+            format!("it belongs to user {owner}")
+        } else if metadata.mode() & 0o002 != 0 {
+            "every user can write there".to_owned()
+        } else {
+            return Ok(store);
+        };
+        return Err(Error::new(format!("refusing to keep containers in `{}`", store.display()))
+            .because(problem)
+            .hint("name a directory of your own with `--root DIR` or SBX_ROOT; `sudo -H` sets HOME, too"));
+    }
+    Ok(store)
+}
+
+fn store_path(root: Option<&Path>, surroundings: &Surroundings) -> Result<PathBuf> {
     if let Some(root) = root.or(surroundings.sbx_root.as_deref().map(Path::new)) {
         return std::path::absolute(root)
             .step(|| format!("cannot make `{}` an absolute path", root.display()));
@@ -246,6 +265,21 @@ mod tests {
         assert_eq!(store(Some(Path::new("/flag")), &s).unwrap(), Path::new("/flag"));
         let here = std::env::current_dir().unwrap();
         assert_eq!(store(Some(Path::new("./x")), &s).unwrap(), here.join("x"));
+    }
+
+    #[test]
+    fn a_store_in_the_hands_of_others_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut s = surroundings(dir.path());
+        assert_eq!(store(Some(dir.path()), &s).unwrap(), dir.path());
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        assert!(store(Some(dir.path()), &s).unwrap_err().to_string().contains("every user can write"));
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o775)).unwrap();
+        assert!(store(Some(dir.path()), &s).is_ok());
+        if s.uid != 0 {
+            s.uid += 1;
+            assert!(store(Some(dir.path()), &s).unwrap_err().to_string().contains("belongs to user"));
+        }
     }
 
     #[test]

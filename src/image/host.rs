@@ -97,7 +97,7 @@ pub fn config() -> Config {
 }
 
 /// Builds the image's tree on `stage`, a directory in a mount namespace of the caller's own: a tmpfs with
-/// the system directories bound into it. Called with CAP_SYS_ADMIN in that namespace.
+/// the system directories bound into it, all of it read-only. Called with CAP_SYS_ADMIN in that namespace.
 ///
 /// For an image that can be changed, `for_changes` puts a file of its own in the place of each that changing
 /// needs and that the caller may not open. Where the caller is root of the host, what only root may read in
@@ -122,7 +122,8 @@ pub fn stage(stage: &Path, for_changes: bool) -> Result<()> {
     if owner == 0 {
         cover_private(&blanks, stage, etc).step(|| covered(etc))?;
     }
-    Ok(())
+    // Nothing that goes wrong above it may write to the host.
+    crate::sandbox::root::make_read_only(stage, true)
 }
 
 fn build(stage: &Path) -> Result<()> {

@@ -145,10 +145,10 @@ impl Server<'_> {
         // The host's root, owned by an ID that may not be mapped: take the namespace's own root.
         let _ = rustix::thread::set_thread_res_gid(root_gid(), root_gid(), root_gid());
         let _ = rustix::thread::set_thread_res_uid(root_uid(), root_uid(), root_uid());
-        let mut options = self.owners();
-        options.push_str(&self.layers()?);
         let upper = inherited(&self.upper.upper)?;
         let work = inherited(&self.upper.work)?;
+        let mut options = self.owners();
+        options.push_str(&self.layers()?);
         options.push_str(&format!(
             ",upperdir={},workdir={}",
             descriptor_path(&upper),

@@ -18,7 +18,7 @@ use std::path::Path;
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{LogDriver, Spec};
 use crate::container::store::{Claim, Store};
-use crate::error::{Result, Step};
+use crate::error::{Error, Result, Step};
 use crate::sandbox::child::Stdio;
 use crate::sys::channel::Channel;
 use crate::sys::process::{Fork, exit_now, fork};
@@ -116,7 +116,16 @@ impl Wires {
             });
         }
         if spec.log_driver == LogDriver::Passthrough {
-            let own = |fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).step(|| "cannot pass the streams on");
+            let own = |fd: std::os::fd::BorrowedFd<'static>| {
+                let failed = || "cannot pass the streams on";
+                // From a directory of the host all of it can be reached (openat(2) with `..`).
+                if crate::sandbox::inroot::is_directory(fd) {
+                    return Err(Error::new(failed())
+                        .because("a standard stream is a directory")
+                        .hint("bring it into the container with `-v DIR:DIR`"));
+                }
+                rustix::io::fcntl_dupfd_cloexec(fd, 3).step(failed)
+            };
             let stdin = if spec.process.stdin { own(rustix::stdio::stdin())? } else { null()? };
             return Ok(Self {
                 stdio: Stdio::Pipes {

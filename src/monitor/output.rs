@@ -12,6 +12,11 @@ use crate::sys::time::Utc;
 /// As much as a pipe holds.
 const CHUNK: usize = 64 * 1024;
 
+/// The most that can lie in a pipe; more than a terminal holds where it is none.
+fn capacity(source: &OwnedFd) -> usize {
+    rustix::pipe::fcntl_getpipe_size(source).unwrap_or(1 << 20)
+}
+
 /// One stream of the container.
 pub struct Stream {
     name: Name,
@@ -107,10 +112,20 @@ impl Stream {
         }
     }
 
-    /// Nobody writes any more: takes what still lies in the pipe.
+    /// The container has ended: takes what still lies in the pipe, and no more than it can hold. One who was
+    /// handed its other end (unix(7), SCM_RIGHTS) could go on writing for ever.
     pub fn drain(&mut self, log: &mut Option<Log>) {
+        let mut left = self.source.as_ref().map_or(0, capacity) + self.filled;
         loop {
+            if left == 0 && !self.backlog() {
+                self.source = None;
+                return;
+            }
+            let backlog = self.backlog();
             if self.advance(log) {
+                if !backlog {
+                    left = left.saturating_sub(self.filled);
+                }
                 continue;
             }
             if !self.backlog() {

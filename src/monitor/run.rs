@@ -323,6 +323,10 @@ impl Watch<'_> {
         if self.next_deadline().is_some_and(|deadline| deadline <= Instant::now()) {
             (self.stop_at, self.deadline) = (None, None);
             let _ = send_signal(self.sandbox.pid, libc::SIGKILL);
+            if let Some(server) = self.sandbox.root_server {
+                // Who waits for an answer of a stopped server cannot be killed.
+                let _ = send_signal(server, libc::SIGCONT);
+            }
         }
     }
 

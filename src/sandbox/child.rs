@@ -1,8 +1,9 @@
 //! Inside: the container's first process, from empty namespaces to the user's command.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
@@ -17,7 +18,9 @@ use crate::sandbox::inroot::InRoot;
 use crate::sandbox::message::{FromChild, ToChild};
 use crate::sandbox::privileges::{self, Privileges};
 use crate::sandbox::reach::Reach;
-use crate::sandbox::{accounts, devices, init, kernel_mounts, program, root, terminal, user_mounts, userns};
+use crate::sandbox::{
+    accounts, devices, init, kernel_mounts, program, root, terminal, trees, user_mounts, userns,
+};
 use crate::seccomp::bpf::Instruction;
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, exit_now};
@@ -159,7 +162,7 @@ impl Inside<'_> {
     }
 
     fn mount_root(&self) -> Result<InRoot> {
-        let merged = self.directory.merged();
+        let merged = self.spec.bound_root().map_or_else(|| self.directory.upper(), Path::to_owned);
         if let Some(device) = root::mount_root(self.spec, &self.upper(), &merged)? {
             use std::os::fd::AsFd;
             self.channel.send_with(&FromChild::ServeRoot, device.as_fd()).step(lost)?;
@@ -276,11 +279,7 @@ impl Inside<'_> {
             if bind.chown {
                 let failed = || format!("cannot change the owner of `{}`", bind.source.display());
                 let place = inroot.find(&mount.target).step(failed)?;
-                let path = crate::sandbox::inroot::descriptor_path(&place);
-                // The trailing dot looks through the descriptor's link.
-                let path =
-                    if crate::sandbox::inroot::is_directory(&place) { format!("{path}/.") } else { path };
-                user_mounts::give(Path::new(&path), user.uid, user.gid).step(failed)?;
+                trees::give(&place, user.uid, user.gid).step(failed)?;
             }
         }
         Ok(())
@@ -358,7 +357,9 @@ impl Inside<'_> {
         } else {
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         }
-        let entered = rustix::process::chdir(&spec.process.cwd);
+        // What follows goes by paths that somebody else may be changing: links of /proc find nothing open.
+        process::close_all_but(&mut [0, 1, 2, self.channel.as_fd().as_raw_fd()]);
+        let entered = enter(&spec.process.cwd);
         let privileges = Privileges {
             user,
             keep_groups: spec.process.keep_groups,
@@ -370,7 +371,7 @@ impl Inside<'_> {
             return error;
         }
         if entered.is_err()
-            && let Err(error) = rustix::process::chdir(&spec.process.cwd)
+            && let Err(error) = enter(&spec.process.cwd)
         {
             let failed =
                 Error::new(format!("cannot enter the working directory `{}`", spec.process.cwd.display()))
@@ -427,6 +428,13 @@ impl Inside<'_> {
     }
 }
 
+/// chdir(2) that no link of /proc (`/proc/PID/root`, `/proc/PID/fd/N`) leads astray.
+fn enter(directory: &Path) -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat2(CWD, directory, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
+    rustix::process::fchdir(opened)
+}
+
 /// `--oom-score-adj` for this process and those that it will start.
 pub fn set_oom_score(spec: &Spec) -> Result<()> {
     let Some(score) = spec.oom_score_adj else { return Ok(()) };
@@ -438,8 +446,8 @@ pub fn set_oom_score(spec: &Spec) -> Result<()> {
 }
 
 fn open_proc() -> Result<OwnedFd> {
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    rustix::fs::open("/proc", flags, rustix::fs::Mode::empty()).step(|| "cannot open /proc")
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open("/proc", flags, Mode::empty()).step(|| "cannot open /proc")
 }
 
 fn die_with_monitor() -> Result<()> {

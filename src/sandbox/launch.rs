@@ -136,6 +136,8 @@ impl Sandbox {
             // container never got so far.
             let _ = send_signal(-server, libc::SIGTERM);
             let _ = send_signal(server, libc::SIGTERM);
+            // A stopped one would neither write back nor end.
+            let _ = send_signal(server, libc::SIGCONT);
             if let Some(process) = ProcessRef::of(server)
                 && !process.ends_within(SERVER_PATIENCE)
             {
@@ -280,7 +282,7 @@ fn launch(inside: Inside<'_>, channel: Channel, monitor_channel: Channel, joins:
                 root: &spec.root,
                 owner: spec.identity.sole_owner(),
                 upper: &upper(spec, directory),
-                stage: &directory.merged(),
+                stage: &directory.stage(),
                 log: &directory.root_server_log(),
             }
             .become_server(monitor)
@@ -420,7 +422,7 @@ fn serve_root(
         root: &spec.root,
         owner: spec.identity.sole_owner(),
         upper: &upper(spec, directory),
-        stage: &directory.merged(),
+        stage: &directory.stage(),
         log: &directory.root_server_log(),
     }
     .start()

@@ -18,5 +18,6 @@ pub mod program;
 pub mod reach;
 pub mod root;
 pub mod terminal;
+pub mod trees;
 pub mod user_mounts;
 pub mod userns;

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::Error as Errno;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
 use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_INVOKABLE, Error, Result};
 
@@ -25,6 +26,12 @@ pub fn execute(arguments: &[String], env: &[String]) -> Error {
     let mut refusal = Errno::ENOENT;
     for candidate in candidates(name, env) {
         let Ok(path) = CString::new(candidate.as_os_str().as_bytes()) else { continue };
+        if leads_out(&candidate) {
+            return Error::new(format!("cannot execute `{name}`"))
+                .because("it leads through a link of /proc, which may be one to sbx itself")
+                .hint("name the file by its path in the container")
+                .exit_code(EXIT_NOT_INVOKABLE);
+        }
         let errno = match nix::unistd::execve(&path, &arguments, &env_words) {
             Err(errno) => errno,
             Ok(never) => match never {},
@@ -50,6 +57,33 @@ pub fn execute(arguments: &[String], env: &[String]) -> Error {
             "no such command on the PATH of the container"
         })
         .exit_code(EXIT_NOT_FOUND)
+}
+
+/// Whether the program, or the interpreter of a script, is named by a link of /proc. While this process still is
+/// sbx, /proc/self/exe is the host's sbx, and whoever gets hold of that as it runs inside can change it
+/// (CVE-2019-5736).
+fn leads_out(program: &Path) -> bool {
+    use std::io::Read;
+    use std::os::unix::ffi::OsStrExt;
+    let mut program = program.to_owned();
+    // The kernel follows as many interpreters (fs/exec.c).
+    for _ in 0..6 {
+        let by = |flags, resolve| {
+            rustix::fs::openat2(CWD, &program, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+        };
+        if by(OFlags::PATH, ResolveFlags::NO_MAGICLINKS).is_err() {
+            return by(OFlags::PATH, ResolveFlags::empty()).is_ok();
+        }
+        let script = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let Ok(file) = by(script, ResolveFlags::NO_MAGICLINKS) else { return false };
+        let mut head = [0; 256];
+        let Ok(length) = std::fs::File::from(file).read(&mut head) else { return false };
+        let Some(line) = head[..length].strip_prefix(b"#!") else { return false };
+        let word = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii_start();
+        let word = word.split(|byte| matches!(byte, b' ' | b'\t' | 0)).next().unwrap_or_default();
+        program = PathBuf::from(std::ffi::OsStr::from_bytes(word));
+    }
+    false
 }
 
 /// The paths that the name may mean, in the order of the container's PATH.

@@ -32,7 +32,6 @@ pub fn mount_root(spec: &Spec, upper: &Upper, target: &Path) -> Result<Option<Ow
         Root::Host { .. } => {
             host::stage(target, false)?;
             let root = InRoot::open(target)?;
-            make_read_only(target, true)?;
             // The tmpfs that holds the directories together takes mount points, until the container is set up.
             use std::os::fd::AsFd;
             sys::mount::remove_attributes(root.directory().as_fd(), sys::mount::ATTR_RDONLY)

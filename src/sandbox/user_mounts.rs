@@ -1,9 +1,8 @@
 //! What the user asked to have mounted (`-v`, `--mount`, `--tmpfs`) and the generated files of /etc.
 
 use std::ffi::CString;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_bind, mount_bind_recursive,
@@ -15,6 +14,7 @@ use crate::error::{Error, Result, Step};
 use crate::layers::{Upper, overlay};
 use crate::sandbox::inroot::{InRoot, descriptor_path, is_directory};
 use crate::sandbox::kernel_mounts::mount_at;
+use crate::sandbox::trees;
 use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, add_attributes, map_ids};
 
 /// Binds a generated file over `target`. Where the root is read-only and has no such file, there is nothing
@@ -146,36 +146,8 @@ fn tmpfs(root: &InRoot, mount: &Mount, size: Option<u64>, mode: Option<u32>, cop
     mount_at(&place, "tmpfs", "tmpfs", MountFlags::empty(), options.as_c_str())
         .step(|| "cannot mount a tmpfs")?;
     if copy_up {
-        let covered = PathBuf::from(descriptor_path(&place));
         let fresh = reopened(root, &mount.target)?;
-        copy_tree(&covered, Path::new(&descriptor_path(&fresh)))
-            .step(|| "cannot copy what the image has there into the tmpfs")?;
-    }
-    Ok(())
-}
-
-/// Copies files, directories and symlinks with their modes and owners; what else there is stays behind.
-fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
-    for entry in std::fs::read_dir(from)? {
-        let entry = entry?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let metadata = entry.metadata()?;
-        if metadata.is_dir() {
-            std::fs::create_dir(&target)?;
-            copy_tree(&source, &target)?;
-        } else if metadata.is_symlink() {
-            symlink(std::fs::read_link(&source)?, &target)?;
-        } else if metadata.is_file() {
-            std::fs::copy(&source, &target)?;
-        } else {
-            continue;
-        }
-        // Owners outside the map cannot be given; the copy then is the container's root's.
-        let _ = lchown(&target, Some(metadata.uid()), Some(metadata.gid()));
-        if !metadata.is_symlink() {
-            std::fs::set_permissions(&target, std::fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
-        }
+        trees::copy(&place, &fresh).step(|| "cannot copy what the image has there into the tmpfs")?;
     }
     Ok(())
 }
@@ -200,15 +172,4 @@ fn flag(root: &InRoot, target: &Path, flags: &Flags, recursive: bool) -> Result<
 /// Opens what is mounted on `target` now; a descriptor from before the mount stays below it.
 fn reopened(root: &InRoot, target: &Path) -> Result<OwnedFd> {
     root.find(target).step(|| format!("cannot open `{}`", target.display()))
-}
-
-/// `U`: gives the tree at `path` to `uid` and `gid`, never through a symlink.
-pub fn give(path: &Path, uid: u32, gid: u32) -> io::Result<()> {
-    std::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
-    if path.symlink_metadata()?.is_dir() {
-        for entry in std::fs::read_dir(path)? {
-            give(&entry?.path(), uid, gid)?;
-        }
-    }
-    Ok(())
 }

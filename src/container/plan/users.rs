@@ -7,7 +7,7 @@ use super::{Names, Place};
 use crate::cli::container_options::ContainerOptions;
 use crate::container::capabilities::Capability;
 use crate::container::namespace::Containers;
-use crate::container::spec::{Account, Namespace, Namespaces, Security};
+use crate::container::spec::{Account, Driver, Namespace, Namespaces, Root, Security};
 use crate::container::store::Store;
 use crate::container::user;
 use crate::error::{Error, Result};
@@ -169,4 +169,30 @@ pub(super) fn powers_of_the_host(identity: &Identity, security: &Security) -> Op
          `--privileged`, SYS_ADMIN and unmasked paths"
             .to_owned()
     })
+}
+
+/// With the host's processes in sight, who may trace those of its own user namespace could trace the server of
+/// the root, and that stands in the host's file system. With a namespace of its own, of the same IDs, it is in
+/// the one above.
+pub(super) fn keep_the_root_server_out_of_reach(
+    root: &Root,
+    namespaces: &Namespaces,
+    security: &Security,
+    identity: &mut Identity,
+) {
+    let served = matches!(
+        root,
+        Root::Host { driver: Driver::FuseOverlayfs }
+            | Root::Directories { driver: Driver::FuseOverlayfs, .. }
+    );
+    let one_namespace = identity.nested.is_none() && identity.join.is_none();
+    let may_trace = security.capabilities.contains(Capability::SYS_PTRACE);
+    if served && one_namespace && namespaces.pid == Namespace::Host && may_trace {
+        let same = |map: &identity::IdMap| {
+            let lines = map.0.iter().map(|line| identity::MapLine { outside: line.inside, ..*line });
+            identity::IdMap(lines.collect())
+        };
+        identity.nested =
+            Some(identity::NestedMaps { uid_map: same(&identity.uid_map), gid_map: same(&identity.gid_map) });
+    }
 }

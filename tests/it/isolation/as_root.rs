@@ -1,7 +1,7 @@
 //! What holds when real root runs sbx: a user namespace as for everybody else, and the same defaults.
 
 use super::super::harness::{require_root, sbx};
-use super::{own_namespace, run};
+use super::{own_namespace, run, run_on_host_image};
 
 #[test]
 fn root_is_confined_like_everybody() {
@@ -48,4 +48,19 @@ fn root_is_told_where_its_own_ids_are_at_stake() {
     }
     let told = run(&world, &[], "true").expect_code(0).stderr();
     assert!(!told.contains("is root of the host by its ID"), "{told}");
+}
+
+#[test]
+fn the_image_host_keeps_roots_secrets_to_itself() {
+    require_root();
+    let world = sbx();
+    // What is closed to others on the host is closed to the container's root, or empty.
+    let script = "find /etc -type f ! -perm -o=r -size +0; find /etc -type d ! -perm -o=r ! -empty; stat -c %s /etc/shadow";
+    for flags in [&[][..], &["--userns", "host"]] {
+        let shown = run_on_host_image(&world, flags, &["sh", "-c", script]).succeed();
+        assert_eq!(shown, "0");
+    }
+    let read_only = run_on_host_image(&world, &[], &["sh", "-c", script]).env("PATH", "/nowhere");
+    assert_eq!(read_only.succeed(), "0", "without fuse-overlayfs");
+    assert_ne!(std::fs::metadata("/etc/shadow").expect("accounts").len(), 0, "the host's own");
 }

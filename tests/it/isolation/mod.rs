@@ -1,6 +1,7 @@
 //! What separates a container from the host and from its neighbours, and what it can do to them: nothing.
 
 mod as_root;
+mod breakouts;
 mod descriptors;
 mod escapes;
 mod first_process;
