@@ -28,6 +28,9 @@ use crate::sys::process::{self, exit_now};
 /// /etc/passwd and /etc/group of an image are not worth more than this.
 const LONGEST_ACCOUNT_FILE: u64 = 16 << 20;
 
+/// Characters of an error that is too long for one message.
+const LONGEST_COMPLAINT: usize = 4000;
+
 /// The container's standard streams.
 pub enum Stdio {
     Pipes {
@@ -82,7 +85,10 @@ impl Inside<'_> {
 
     fn fail(&self, error: Error) -> ! {
         let code = error.code();
-        let _ = self.channel.send(&FromChild::Failed(error));
+        let shorter: String = error.to_string().chars().take(LONGEST_COMPLAINT).collect();
+        if self.channel.send(&FromChild::Failed(error)).is_err() {
+            let _ = self.channel.send(&FromChild::Failed(Error::new(shorter).exit_code(code)));
+        }
         exit_now(code.into())
     }
 

@@ -100,9 +100,9 @@ impl Sandbox {
     /// Lets the process execute the command, and returns when it has: its end of the channel is
     /// close-on-exec.
     pub fn go(&mut self) -> Result<()> {
-        let lost = || "cannot talk to the container's process";
-        self.channel.send(&ToChild::Go).step(lost)?;
-        match self.channel.receive().step(lost)? {
+        // One that failed meanwhile has said why, and does not read any more.
+        let _ = self.channel.send(&ToChild::Go);
+        match self.channel.receive().step(|| "cannot talk to the container's process")? {
             None => Ok(()),
             Some((FromChild::Failed(error), _)) => Err(error),
             Some(_) => Err(Error::new("the container's process said something unexpected")),
