@@ -104,7 +104,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Gives any failure a step: `.step(|| format!("open `{}`", path.display()))?`.
+/// Gives any failure a step: `.step(|| format!("cannot open `{}`", path.display()))?`.
 pub trait Step<T> {
     fn step<M: Into<String>>(self, message: impl FnOnce() -> M) -> Result<T>;
 }

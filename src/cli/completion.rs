@@ -12,6 +12,7 @@ use crate::output::print;
     sbx completion zsh > ~/.zfunc/_sbx\n  \
     sbx completion fish > ~/.config/fish/completions/sbx.fish")]
 pub struct CompletionArgs {
+    /// The shell.
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }

@@ -1,5 +1,6 @@
 //! The options that describe a container.
 
+use crate::container::duration;
 use crate::identity::{MapArg, Tier, Userns};
 use crate::layers;
 
@@ -16,7 +17,7 @@ pub struct ContainerOptions {
     /// Name the container; default: a random one.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Write the container's ID to a file, which may not exist.
+    /// Write the container's ID to a new file.
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<std::path::PathBuf>,
     /// Remove the container when it ends.
@@ -40,17 +41,17 @@ pub struct ContainerOptions {
     #[arg(long, help_heading = "Root file system")]
     pub read_only: bool,
     /// With `--read-only`: whether /run, /tmp and /var/tmp become tmpfs.
-    #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Root file system")]
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, action = clap::ArgAction::Set, help_heading = "Root file system")]
     pub read_only_tmpfs: bool,
     /// How the layers are stacked.
     #[arg(long, value_name = "DRIVER", value_enum, default_value_t, help_heading = "Root file system")]
     pub storage_driver: layers::Choice,
 
     /// Bind a directory or file of the host: `SOURCE:TARGET[:OPTIONS]`, with ro, rw, U, O, idmap, exec, suid,
-    /// dev and their no-forms, rbind, bind, [r]private, [r]slave, [r]shared, [r]unbindable, z, Z.
+    /// dev and their no-forms, rbind, bind, private, slave, shared, unbindable and their r-forms, z, Z.
     #[arg(short, long, value_name = "SOURCE:TARGET", help_heading = "Mounts and devices")]
     pub volume: Vec<String>,
-    /// Mount: `type=bind|tmpfs|devpts|mqueue,source=…,target=…,…`.
+    /// Mount: `type=TYPE,source=PATH,target=PATH,…`; types: bind, tmpfs, devpts, mqueue.
     #[arg(long, value_name = "OPTIONS", help_heading = "Mounts and devices")]
     pub mount: Vec<String>,
     /// Mount a tmpfs: `TARGET[:OPTIONS]`, with size=, mode=, ro and the like.
@@ -70,9 +71,9 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "GROUP", help_heading = "Identity")]
     pub group_add: Vec<String>,
     /// Whether a user that the container's passwd file lacks is added to it.
-    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, help_heading = "Identity")]
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, action = clap::ArgAction::Set, help_heading = "Identity")]
     pub passwd: bool,
-    /// User namespace: host, keep-id[:uid=,gid=], auto[:size=], nomap, image-user, container:ID, ns:PATH.
+    /// User namespace: host, `keep-id[:uid=,gid=]`, `auto[:size=]`, nomap, image-user, container:ID, ns:PATH.
     #[arg(long, value_name = "MODE", help_heading = "Identity")]
     pub userns: Option<Userns>,
     /// Map user IDs: `CONTAINER:FROM[:AMOUNT]`.
@@ -107,7 +108,7 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "NAME", help_heading = "Namespaces")]
     pub domainname: Option<String>,
 
-    /// Network: none, host, slirp4netns[:OPTIONS], pasta[:OPTIONS], private, container:ID, ns:PATH.
+    /// Network: none, host, `slirp4netns[:OPTIONS]`, `pasta[:OPTIONS]`, private, container:ID, ns:PATH.
     #[arg(long, visible_alias = "net", value_name = "MODE", help_heading = "Network")]
     pub network: Vec<String>,
     /// Publish a port: `[IP:][HOST:]CONTAINER[/tcp|/udp]`, ranges too; without HOST a random one.
@@ -172,22 +173,29 @@ pub struct ContainerOptions {
     /// Run a small init as PID 1 that reaps orphans and forwards signals.
     #[arg(long, help_heading = "Command")]
     pub init: bool,
-    /// Signal that asks the command to end.
+    /// Signal that asks the command to end; default: TERM.
     #[arg(long, value_name = "SIGNAL", help_heading = "Command")]
     pub stop_signal: Option<String>,
-    /// Seconds between the stop signal and SIGKILL.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, help_heading = "Command")]
+    /// Seconds between the stop signal and SIGKILL, or a time such as `1m30s`.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = |text: &str| duration::seconds("--stop-timeout", text), help_heading = "Command")]
     pub stop_timeout: u64,
-    /// Kill the container after this many seconds; 0: never.
-    #[arg(long, value_name = "SECONDS", default_value_t = 0, help_heading = "Command")]
+    /// Kill the container after this many seconds, or a time such as `2h`; 0: never.
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = |text: &str| duration::seconds("--timeout", text), help_heading = "Command")]
     pub timeout: u64,
-    /// Keep standard input open.
+    /// Connect standard input; without it the command reads nothing.
     #[arg(short, long, help_heading = "Command")]
     pub interactive: bool,
     /// Give the container a terminal.
     #[arg(short, long, help_heading = "Command")]
     pub tty: bool,
     /// Where the output is kept: k8s-file; none; passthrough (the caller's own streams).
-    #[arg(long, value_name = "DRIVER", value_enum, default_value = "k8s-file", help_heading = "Command")]
+    #[arg(
+        long,
+        value_name = "DRIVER",
+        value_enum,
+        default_value = "k8s-file",
+        hide_possible_values = true,
+        help_heading = "Command"
+    )]
     pub log_driver: LogDriver,
 }

@@ -17,7 +17,7 @@ use crate::output::print;
 #[command(after_help = "Examples:
   sbx doctor
   sbx doctor --format json
-  sbx doctor --format '{{.ID}} {{.Status}} {{.Mend}}'
+  sbx doctor --format '{{.ID}} {{.Status}} {{.Found}}'
   sbx doctor --apparmor-profile | sudo tee /etc/apparmor.d/sbx")]
 pub struct DoctorArgs {
     /// Print `json`, or what a Go template makes of each check

@@ -1,4 +1,4 @@
-//! `sbx man`: the manual pages, for packagers and `scripts/`.
+//! `sbx man`: the manual pages, for users and packagers.
 
 use std::path::PathBuf;
 
@@ -11,6 +11,7 @@ use crate::output::print;
     sbx man | man -l -\n  \
     sbx man ~/.local/share/man/man1")]
 pub struct ManArgs {
+    /// Where one page for each command goes; made where it is missing.
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
 }

@@ -1,5 +1,6 @@
 //! Words become requests: one verb, one file, one function. No logic but parsing, calling and printing.
 
+mod boolean;
 pub mod completion;
 pub mod container_options;
 pub mod doctor;
@@ -24,6 +25,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, Parser)]
 #[command(
     name = "sbx",
+    bin_name = "sbx",
     version,
     disable_version_flag = true,
     propagate_version = false,
@@ -73,7 +75,6 @@ enum Verb {
     Info(info::InfoArgs),
     Version(version::VersionArgs),
     Completion(completion::CompletionArgs),
-    #[command(hide = true)]
     Man(man::ManArgs),
 }
 
@@ -87,7 +88,7 @@ pub fn main() -> Result<u8> {
             .hint("install a sbx of the container's own")
             .exit_code(crate::error::EXIT_NOT_INVOKABLE));
     }
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return usage::answer(&error),
     };
@@ -108,6 +109,20 @@ pub fn main() -> Result<u8> {
         Verb::Completion(args) => completion::execute(&args),
         Verb::Man(args) => man::execute(&args),
     }
+}
+
+fn parse() -> Result<Cli, clap::Error> {
+    Cli::try_parse().or_else(|mut error| {
+        let mut words = std::env::args_os().collect();
+        loop {
+            let Some(rewritten) = boolean::rewritten(&error, words, &command()) else { return Err(error) };
+            match Cli::try_parse_from(&rewritten) {
+                Ok(cli) => return Ok(cli),
+                Err(next) => error = next,
+            }
+            words = rewritten;
+        }
+    })
 }
 
 /// The command line as a value, for completions and man pages.

@@ -20,17 +20,18 @@ const KILLED_BY_FILTER: u8 = 128 + libc::SIGSYS as u8;
 
 /// Run a command in a new container.
 ///
-/// IMAGE is `host`, the machine's own system below a throw-away layer; with `--rootfs` or `--rootfs-rw` there
-/// is no IMAGE, and the words are the command.
+/// IMAGE is `host`, the machine's own system below a throw-away layer. With `--rootfs` or `--rootfs-rw` there is
+/// no IMAGE: the words are the command.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_help_flag = true,
+    args_override_self = true,
     override_usage = "sbx run [OPTIONS] IMAGE [COMMAND [ARG...]]\n       sbx run [OPTIONS] --rootfs DIR [COMMAND [ARG...]]",
     after_help = "Examples:\n  \
         sbx run --rm host sh -c 'id; hostname; ps ax'\n  \
         sbx run --rm -v .:/src -w /src host make test\n  \
         sbx run --rm -it --rootfs ./debian bash\n  \
-        sbx run --rm --net none --read-only --rootfs ./debian ./untrusted\n  \
+        sbx run --rm --net none --read-only -v ./untrusted:/untrusted:ro host /untrusted\n  \
         sbx run --rm -p 8080:80 --rootfs ./web nginx -g 'daemon off;'\n\n\
         The exit code is the command's own; 125: sbx failed, 126: the command cannot be invoked, 127: it was \
         not found, 128+N: signal N ended it."
@@ -39,16 +40,16 @@ pub struct RunArgs {
     #[command(flatten)]
     options: ContainerOptions,
     /// Forward signals to the command.
-    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", action = clap::ArgAction::Set, help_heading = "Command")]
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, action = clap::ArgAction::Set, help_heading = "Command")]
     sig_proxy: bool,
     /// Tell nothing but errors.
     #[arg(short, long)]
     quiet: bool,
     /// Print help.
-    #[arg(long, action = clap::ArgAction::Help)]
+    #[arg(long, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
-    /// The image, the command and its arguments.
-    #[arg(trailing_var_arg = true, value_name = "IMAGE COMMAND")]
+    /// IMAGE, the command and its arguments; IMAGE is `host`, and left out with `--rootfs` or `--rootfs-rw`.
+    #[arg(trailing_var_arg = true, value_name = "WORD")]
     words: Vec<String>,
 }
 
@@ -99,9 +100,9 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
         remove_cidfile(cidfile);
         sweep::sweep(&store, &runtime.path);
     })?;
-    // Beside the monitor's work, and before this process has threads.
-    sweep::sweep(&store, &runtime.path);
-    let outcome = client::serve(connection, &serving);
+    let outcome = client::serve(connection, &serving, || {
+        sweep::sweep(&store, &runtime.path);
+    });
     if matches!(spec.security.seccomp, Seccomp::Profile(_)) && matches!(outcome, Ok(KILLED_BY_FILTER)) {
         log::warn!(
             "the seccomp profile forbids a system call that the command, or its execution, needs: it was killed"
@@ -118,11 +119,12 @@ fn write_cidfile<'a>(path: &'a std::path::Path, id: &str) -> Result<&'a std::pat
     let failed = || format!("cannot write the container's ID to `{}`", path.display());
     let mut file = std::fs::File::create_new(path).map_err(|error| {
         let exists = error.kind() == std::io::ErrorKind::AlreadyExists;
-        let failed = Error::new(failed()).because(error);
         if exists {
-            failed.hint("make sure that the container that it names does not run, and remove the file")
+            Error::new(failed())
+                .because("container ID file found")
+                .hint("make sure that the container that it names does not run, and remove the file")
         } else {
-            failed
+            Error::new(failed()).because(error)
         }
     })?;
     file.write_all(id.as_bytes()).step(failed)?;

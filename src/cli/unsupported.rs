@@ -11,6 +11,7 @@ const BRIDGES: &str = "bridge networks, with addresses and names of their own, a
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
 const SECRETS: &str = "there is no store of secrets: bind a file with `-v FILE:/run/secrets/NAME:ro`";
 const HEALTH: &str = "health checks are of use for containers in the background, which are not there yet";
+const PODS: &str = "there are no pods: share namespaces with `--net container:ID` and its like";
 const PORTS: &str = "the sources of today expose no ports: publish each with `-p`";
 const STREAMS: &str = "the streams of a container in the foreground are always the caller's";
 
@@ -101,10 +102,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     (PORTS, &["--publish-all", "-P", "--expose"]),
     (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
     (SECRETS, &["--secret"]),
-    (
-        "there are no pods: share namespaces with `--net container:ID` and its like",
-        &["--pod", "--pod-id-file", "--infra", "--requires", "--init-ctr"],
-    ),
+    (PODS, &["--pod", "--pod-id-file", "--infra", "--requires", "--init-ctr"]),
     (STREAMS, &["--attach", "-a", "--preserve-fds", "--preserve-fd"]),
     ("a name is free again as soon as its container is removed: `--rm`", &["--replace"]),
     ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
@@ -128,6 +126,59 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("there is no cache shared between machines to be told apart", &["--rdt-class", "--intel-rdt-closid"]),
     ("hardware and personality are the host's", &["--personality"]),
 ];
+
+/// Commands of podman and docker that are missing today.
+const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
+    (
+        IMAGES,
+        &[
+            "build", "builder", "buildx", "commit", "export", "history", "image", "images", "import", "load",
+            "login", "logout", "manifest", "pull", "push", "rmi", "save", "search", "tag", "untag",
+        ],
+    ),
+    (
+        DETACHED,
+        &[
+            "attach",
+            "container",
+            "cp",
+            "create",
+            "diff",
+            "exec",
+            "generate",
+            "healthcheck",
+            "init",
+            "inspect",
+            "kill",
+            "logs",
+            "pause",
+            "port",
+            "rename",
+            "restart",
+            "start",
+            "stats",
+            "stop",
+            "top",
+            "unpause",
+            "update",
+            "wait",
+        ],
+    ),
+    ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
+    (BRIDGES, &["network"]),
+    (PODS, &["compose", "kube", "play", "pod"]),
+    (SECRETS, &["secret"]),
+];
+
+/// Why the command is not there, where there is something to say.
+pub fn explain_command(command: &str) -> Option<Error> {
+    let (reason, _) = KNOWN_COMMANDS.iter().find(|(_, names)| names.contains(&command))?;
+    Some(
+        Error::new(format!("there is no command `{command}`"))
+            .because(reason)
+            .hint("`sbx --help` lists the commands"),
+    )
+}
 
 /// Why the option that clap does not know is not there, where there is something to say.
 pub fn explain(error: &clap::Error) -> Option<Error> {

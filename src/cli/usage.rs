@@ -30,6 +30,7 @@ pub fn answer(error: &clap::Error) -> Result<u8> {
         ErrorKind::InvalidSubcommand => Err(unknown_command(error)),
         ErrorKind::InvalidValue => Err(invalid_value(error)),
         ErrorKind::ValueValidation => Err(refused_value(error)),
+        ErrorKind::MissingRequiredArgument => Err(missing(error)),
         _ => Err(other(error)),
     }
 }
@@ -45,6 +46,9 @@ fn unknown_option(error: &clap::Error) -> Error {
 
 fn unknown_command(error: &clap::Error) -> Error {
     let command = word(error, ContextKind::InvalidSubcommand);
+    if let Some(known) = unsupported::explain_command(&command) {
+        return known;
+    }
     let mut rephrased = Error::new(format!("there is no command `{command}`"));
     let similar = list(error, ContextKind::SuggestedSubcommand);
     if !similar.is_empty() {
@@ -60,8 +64,11 @@ fn invalid_value(error: &clap::Error) -> Error {
         return Error::new(format!("`{argument}` needs a value"))
             .hint(format!("`{} --help` tells which", verb()));
     }
-    Error::new(format!("cannot use `{argument} {value}`"))
-        .hint(format!("there are: {}", list(error, ContextKind::ValidValue).join(", ")))
+    let what = match argument.strip_prefix('<') {
+        Some(name) => format!("cannot use `{value}` as {}", name.trim_end_matches('>')),
+        None => format!("cannot use `{argument} {value}`"),
+    };
+    Error::new(what).hint(format!("there are: {}", list(error, ContextKind::ValidValue).join(", ")))
 }
 
 /// A value that its parser refused. Our own parsers have said everything, hints included.
@@ -76,10 +83,17 @@ fn refused_value(error: &clap::Error) -> Error {
     if source.is::<std::num::ParseIntError>() {
         return refused.because("it is no whole number, or too large a one");
     }
-    refused.because(source)
+    refused.because(source.to_string().replace("..=", " to "))
 }
 
-/// Conflicts, missing words and the like: clap's own sentence in our punctuation.
+fn missing(error: &clap::Error) -> Error {
+    let words = list(error, ContextKind::InvalidArg);
+    let words: Vec<_> = words.iter().map(|word| word.trim_matches(['<', '>', '.'])).collect();
+    Error::new(format!("`{}` needs {}", verb(), words.join(" and ")))
+        .hint(format!("`{} --help` has examples", verb()))
+}
+
+/// Conflicts and the like: clap's own sentence in our punctuation.
 fn other(error: &clap::Error) -> Error {
     let text = error.render().to_string();
     let mut parts = text.trim_start_matches("error: ").split("\n\n");

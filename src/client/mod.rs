@@ -33,10 +33,17 @@ pub struct Options {
 ///
 /// # Errors
 /// Why it never started, or that its monitor was killed.
-pub fn serve(connection: Connection, options: &Options) -> Result<u8> {
+///
+/// `besides` is done once the container is on its way, with one thread still: until then the processors are
+/// needed elsewhere.
+pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) -> Result<u8> {
     let Connection { monitor, control, stdin, stdout, stderr } = connection;
     // Before the first thread, so that every thread inherits the mask and the signals come here alone.
     let signals = signals::catch().step(|| "cannot catch signals")?;
+    let mut client =
+        Client { control, options, terminal: None, commands_signals: options.signal_proxy, outcome: None };
+    client.until_news(&signals);
+    besides();
     crate::sys::memory::share_heap();
     let (all_written, writing) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
@@ -50,8 +57,6 @@ pub fn serve(connection: Connection, options: &Options) -> Result<u8> {
     if let Some(stdin) = stdin {
         streams::copy_in(stdin).step(|| "cannot start a thread")?;
     }
-    let mut client =
-        Client { control, options, terminal: None, commands_signals: options.signal_proxy, outcome: None };
     client.until_the_end(&signals, &all_written);
     drop(client.terminal);
     // What the monitor has said last it says at its end.
@@ -70,6 +75,29 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
+    /// Serves signals until the monitor has something to say.
+    fn until_news(&mut self, signals: &OwnedFd) {
+        loop {
+            let mut polled = [PollFd::new(signals, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
+            if crate::sys::memory::poll_idly(&mut polled, None).is_err() {
+                continue;
+            }
+            let [signalled, arrived] = polled.map(|fd| !fd.revents().is_empty());
+            if signalled {
+                self.serve_signals(signals);
+            }
+            if arrived {
+                return;
+            }
+        }
+    }
+
+    fn serve_signals(&mut self, signals: &OwnedFd) {
+        while let Some(signal) = next_signal(signals.as_fd()) {
+            self.signalled(signal);
+        }
+    }
+
     /// Serves signals and the monitor, and once the container has ended, waits for its output to be taken.
     fn until_the_end(&mut self, signals: &OwnedFd, all_written: &OwnedFd) {
         loop {
@@ -81,9 +109,7 @@ impl Client<'_> {
             }
             let [signalled, arrived] = polled.map(|fd| !fd.revents().is_empty());
             if signalled {
-                while let Some(signal) = next_signal(signals.as_fd()) {
-                    self.signalled(signal);
-                }
+                self.serve_signals(signals);
             }
             if arrived {
                 if self.outcome.is_some() {

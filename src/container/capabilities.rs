@@ -96,7 +96,9 @@ impl Capability {
         let error = Error::new(format!("unknown capability `{name}`"));
         let nearest = NAMES.iter().map(|known| (distance(known, &bare), known)).min();
         Err(match nearest {
-            Some((distance, known)) if distance <= 3 => error.hint(format!("did you mean `CAP_{known}`?")),
+            Some((distance, known)) if distance <= 3 && distance * 2 <= bare.len() => {
+                error.hint(format!("did you mean `CAP_{known}`?"))
+            }
             _ => error.hint("capabilities(7) lists them all; `ALL` stands for every one"),
         })
     }

@@ -29,6 +29,7 @@ impl ContainerDirectory {
         self.0.join("log")
     }
 
+    /// What the container changed. In the container's mount namespace the root is mounted over it: a directory for that alone would have to be made and removed each time.
     pub fn upper(&self) -> PathBuf {
         self.0.join("upper")
     }
@@ -37,10 +38,9 @@ impl ContainerDirectory {
         self.0.join("work")
     }
 
-    /// Where the root is mounted, in mount namespaces of the container and its server only: empty for
-    /// everybody else.
-    pub fn merged(&self) -> PathBuf {
-        self.0.join("merged")
+    /// Where the server of the image `host` stages it, in a mount namespace of its own.
+    pub fn stage(&self) -> PathBuf {
+        self.0.join("stage")
     }
 
     /// Uppers of `-v SOURCE:TARGET:O`.

@@ -67,7 +67,7 @@ pub fn check_hostname(flag: &str, name: &str) -> Result<()> {
 /// The kernel gives no random bytes.
 pub fn random() -> Result<String> {
     let mut random = [0; 8];
-    getrandom::fill(&mut random).step(|| "make a random name")?;
+    getrandom::fill(&mut random).step(|| "cannot make a random name")?;
     Ok(of_number(u64::from_ne_bytes(random)))
 }
 
@@ -85,7 +85,7 @@ fn of_number(number: u64) -> String {
 pub fn random_id() -> Result<String> {
     loop {
         let mut random = [0_u8; 32];
-        getrandom::fill(&mut random).step(|| "make a random ID")?;
+        getrandom::fill(&mut random).step(|| "cannot make a random ID")?;
         let id: String = random
             .iter()
             .flat_map(|byte| [byte >> 4, byte & 15])

@@ -48,6 +48,21 @@ pub struct Spec {
     pub degraded: Vec<String>,
 }
 
+impl Spec {
+    /// The directory that is bound as the root by the caller itself, in its own place; none where there is an
+    /// upper, or somebody else's IDs would have to walk there.
+    pub fn bound_root(&self) -> Option<&std::path::Path> {
+        if self.identity.nested.is_some() || self.identity.join.is_some() {
+            return None;
+        }
+        match &self.root {
+            Root::Directories { lowers, driver: Driver::Bind } => lowers.first().map(PathBuf::as_path),
+            Root::WritableDirectory { path } => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// Where the root file system comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Root {

@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::container::directory::ContainerDirectory;
 use crate::container::name;
 use crate::container::process::ProcessRef;
-use crate::container::spec::Spec;
+use crate::container::spec::{Root, Spec};
 use crate::container::state::State;
 use crate::error::{Error, Result, Step};
 
@@ -75,7 +75,14 @@ impl Store {
         // A container whose root is not the caller passes through; the directories above stay closed.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711))
             .map_err(|error| no_room(error, failed()))?;
-        for part in [directory.upper(), directory.work(), directory.merged()] {
+        let mut parts = Vec::new();
+        if spec.bound_root().is_none() {
+            parts.extend([directory.upper(), directory.work()]);
+        }
+        if matches!(spec.root, Root::Host { .. }) {
+            parts.push(directory.stage());
+        }
+        for part in parts {
             fs::DirBuilder::new().mode(0o755).create(part).map_err(|error| no_room(error, failed()))?;
         }
         self.take_name(&spec.name, &spec.id)?;

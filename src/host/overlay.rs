@@ -156,7 +156,10 @@ impl Drop for Ground {
     fn drop(&mut self) {
         // The kernel leaves work/work without any permission.
         let _ = fs::set_permissions(self.path.join("work/work"), fs::Permissions::from_mode(0o700));
-        if let Err(error) = fs::remove_dir_all(&self.path) {
+        // Whoever locks it just after its maker has removed it finds nothing more to do.
+        if let Err(error) = fs::remove_dir_all(&self.path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             log::warn!("cannot remove `{}`: {error}", self.path.display());
         }
     }

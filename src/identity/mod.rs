@@ -1,6 +1,6 @@
 //! Who the container's users are on the host: subordinate ranges, the map as a value, its writing.
 //!
-//! [`plan`] decides everything before the first side effect; [`start_write`] and [`write_nested`] carry it out.
+//! [`plan()`] decides everything before the first side effect; [`start_write`] and [`write_nested`] carry it out.
 
 pub mod caller;
 pub mod helpers;

@@ -3,7 +3,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open, openat};
@@ -96,14 +97,36 @@ pub fn config() -> Config {
 }
 
 /// Builds the image's tree on `stage`, a directory in a mount namespace of the caller's own: a tmpfs with
-/// the system directories bound into it. Called with CAP_SYS_ADMIN in that namespace.
-pub fn stage(stage: &Path) -> Result<()> {
-    let blanks = mount_blanks(stage)?;
-    bring_in(stage)?;
-    hide_secrets(stage, &blanks).step(|| "cannot hide the secrets of /etc")
+/// the system directories bound into it, all of it read-only. Called with CAP_SYS_ADMIN in that namespace.
+///
+/// For an image that can be changed, `for_changes` puts a file of its own in the place of each that changing
+/// needs and that the caller may not open. Where the caller is root of the host, what only root may read in
+/// /etc is covered, too: it stays as unreadable as it is for everybody else.
+pub fn stage(stage: &Path, for_changes: bool) -> Result<()> {
+    // The tmpfs of the blank files lies below that of the image and is reached by its descriptor alone.
+    mount("sbx-blank", stage, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=700")
+        .step(|| format!("cannot mount a tmpfs on `{}`", stage.display()))?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let blanks = open(stage, flags, Mode::empty()).step(|| "cannot open a tmpfs")?;
+    build(stage)?;
+    let covered = |path: &Path| format!("cannot put an empty file in the place of `{}`", path.display());
+    if for_changes {
+        for path in BLANK.iter().map(Path::new) {
+            if accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS) == Err(Errno::ACCESS) {
+                cover(&blanks, path, &below(stage, path)).step(|| covered(path))?;
+            }
+        }
+    }
+    let etc = Path::new("/etc");
+    let owner = etc.metadata().step(|| "cannot look at /etc")?.uid();
+    if owner == 0 {
+        cover_private(&blanks, stage, etc).step(|| covered(etc))?;
+    }
+    // Nothing that goes wrong above it may write to the host.
+    crate::sandbox::root::make_read_only(stage, true)
 }
 
-fn bring_in(stage: &Path) -> Result<()> {
+fn build(stage: &Path) -> Result<()> {
     mount("sbx-host", stage, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=755")
         .step(|| format!("cannot mount a tmpfs on `{}`", stage.display()))?;
     for (path, mode) in EMPTY {
@@ -119,65 +142,28 @@ fn bring_in(stage: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where root calls: hides the files of /etc that only root may read (passwords, private keys), as they are
-/// hidden from every other caller by their modes.
-fn hide_secrets(stage: &Path, blanks: &OwnedFd) -> io::Result<()> {
-    // The host's root shows as the overflow ID in the namespace of any other caller (user_namespaces(7)).
-    if std::fs::metadata("/etc")?.uid() != rustix::process::geteuid().as_raw() {
-        return Ok(());
-    }
-    let mut pending = vec![Path::new("/etc").to_owned()];
-    while let Some(directory) = pending.pop() {
-        for entry in std::fs::read_dir(&directory)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
-            let open_to_all = metadata.mode() & 0o004 != 0;
-            if metadata.is_dir() && open_to_all {
-                pending.push(entry.path());
-            } else if metadata.is_dir() {
-                let flags = MountFlags::NOSUID | MountFlags::NODEV;
-                mount("sbx-blank", below(stage, entry.path()), "tmpfs", flags, c"mode=700")?;
-            } else if metadata.is_file() && !open_to_all {
-                blank(blanks, &entry.path(), &below(stage, entry.path()))?;
-            }
+/// Covers everything below `directory` that others than its owner and group may not read.
+fn cover_private(blanks: &OwnedFd, stage: &Path, directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let (path, metadata) = (entry.path(), entry.metadata()?);
+        let staged = below(stage, &path);
+        if metadata.is_dir() && metadata.mode() & 0o005 != 0o005 {
+            let flags = MountFlags::NOSUID | MountFlags::NODEV;
+            mount("sbx-blank", &staged, "tmpfs", flags, c"mode=700").map_err(io::Error::from)?;
+        } else if metadata.is_dir() {
+            cover_private(blanks, stage, &path)?;
+        } else if metadata.is_file() && metadata.mode() & 0o004 == 0 {
+            cover(blanks, &path, &staged)?;
         }
     }
     Ok(())
 }
 
-/// [`stage`] for an image that can be changed: with a file of its own in the place of each that changing
-/// needs and that the caller may not open.
-pub fn stage_for_changes(stage: &Path) -> Result<()> {
-    let blanks = mount_blanks(stage)?;
-    bring_in(stage)?;
-    hide_secrets(stage, &blanks).step(|| "cannot hide the secrets of /etc")?;
-    for path in BLANK.iter().map(Path::new) {
-        cover(&blanks, path, &below(stage, path))
-            .step(|| format!("cannot put an empty file in the place of `{}`", path.display()))?;
-    }
-    Ok(())
-}
-
-/// The tmpfs of the blank files lies below that of the image and is reached by its descriptor alone.
-fn mount_blanks(stage: &Path) -> Result<OwnedFd> {
-    mount("sbx-blank", stage, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=700")
-        .step(|| format!("cannot mount a tmpfs on `{}`", stage.display()))?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    open(stage, flags, Mode::empty()).step(|| "cannot open a tmpfs")
-}
-
 fn cover(blanks: &OwnedFd, path: &Path, staged: &Path) -> io::Result<()> {
-    let readable = accessat(CWD, path, Access::READ_OK, AtFlags::EACCESS);
-    if readable != Err(Errno::ACCESS) {
-        return Ok(());
-    }
-    blank(blanks, path, staged)
-}
-
-fn blank(blanks: &OwnedFd, path: &Path, staged: &Path) -> io::Result<()> {
     // One for each: two names of one file would be taken for hard links.
     let name = path.to_string_lossy().replace('/', "%");
-    let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    let create = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
     let blank = openat(blanks, &name, create, Mode::from_raw_mode(0o600))?;
     mount_bind(descriptor_path(&blank), staged).map_err(io::Error::from)
 }

@@ -145,10 +145,10 @@ impl Server<'_> {
         // The host's root, owned by an ID that may not be mapped: take the namespace's own root.
         let _ = rustix::thread::set_thread_res_gid(root_gid(), root_gid(), root_gid());
         let _ = rustix::thread::set_thread_res_uid(root_uid(), root_uid(), root_uid());
-        let mut options = self.owners();
-        options.push_str(&self.layers()?);
         let upper = inherited(&self.upper.upper)?;
         let work = inherited(&self.upper.work)?;
+        let mut options = self.owners();
+        options.push_str(&self.layers()?);
         options.push_str(&format!(
             ",upperdir={},workdir={}",
             descriptor_path(&upper),
@@ -191,7 +191,7 @@ impl Server<'_> {
                     MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
                 )
                 .step(|| "cannot detach the mounts of the host")?;
-                host::stage_for_changes(self.stage)?;
+                host::stage(self.stage, true)?;
                 let stage = inherited(self.stage)?;
                 let options = format!("lowerdir={}", descriptor_path(&stage));
                 std::mem::forget(stage);

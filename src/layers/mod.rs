@@ -157,7 +157,7 @@ fn directory(path: &Path) -> Result<PathBuf> {
     if !real.is_dir() {
         return Err(Error::new(cannot())
             .because("it is not a directory")
-            .hint("unpack an archive first: `mkdir DIR && tar -C DIR -xf ARCHIVE`"));
+            .hint("unpack an archive first: `mkdir DIR && sbx unshare tar -C DIR -xpf ARCHIVE`"));
     }
     if real == Path::new("/") {
         return Err(Error::new(cannot())

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::sched::CloneFlags;
@@ -36,11 +37,16 @@ pub fn tree(tree: &Path, identity: &Identity, userns: Option<&File>) -> Result<(
         .hint(format!("look at what is left with `sbx unshare ls -la {}`", tree.display())))
 }
 
-/// The common case: a few files of the caller's own. An overlay leaves a directory of mode 000 in its work
-/// directory, which can be removed though not read while it is empty.
+/// What an overlay makes in its work directory, `incompat/volatile` where it is mounted so.
+const LEFT_BY_OVERLAY: [&str; 4] = ["index", "work", "work/incompat", "work/incompat/volatile"];
+
+/// The common case: a few files of the caller's own. An overlay leaves directories of mode 000 in its work
+/// directory, which their owner opens first.
 fn plainly(tree: &Path) -> io::Result<()> {
-    for left in ["work", "index"] {
-        let _ = std::fs::remove_dir(tree.join(left));
+    for left in LEFT_BY_OVERLAY.map(|name| tree.join(name)) {
+        if left.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            let _ = std::fs::set_permissions(left, std::fs::Permissions::from_mode(0o700));
+        }
     }
     match std::fs::remove_dir_all(tree) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -15,7 +15,7 @@ use crate::error::{Error, Result, Step};
 use crate::monitor::message::{ToClient, ToMonitor};
 use crate::monitor::{Job, files, guard, log, output};
 use crate::network::Helper;
-use crate::sandbox::launch::{self, Born, Sandbox};
+use crate::sandbox::launch::{self, Born, Meanwhile, Sandbox};
 use crate::sys::process::{reap_any, send_signal, wait_for};
 use crate::sys::terminal::{next_signal, signal_descriptor};
 use crate::sys::time::Utc;
@@ -36,7 +36,8 @@ pub(super) fn run(job: Job<'_>) {
     };
     let ready = leave_the_callers_world().and_then(|()| claim.record(&record));
     let mut guard = None;
-    let mut meanwhile = |born: &Born<'_>| {
+    let mapping = || files::write(store, spec, directory, runtime);
+    let mut mounting = |born: &Born<'_>| {
         record.init = ProcessRef::of(born.pid);
         if shares_pids(spec) {
             record.userns = user_namespace(born.pid)?;
@@ -44,10 +45,11 @@ pub(super) fn run(job: Job<'_>) {
             let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         }
         guard = Some(guard::start(born.pidfd, claim.descriptor(), foreign(&record))?);
-        files::write(store, spec, directory, runtime)
+        record.guard = guard.and_then(ProcessRef::of);
+        Ok(())
     };
-    let request =
-        launch::Request { spec, directory, runtime, stdio, init_of: &init_of, meanwhile: &mut meanwhile };
+    let meanwhile = Meanwhile { mapping: &mapping, mounting: &mut mounting };
+    let request = launch::Request { spec, directory, runtime, stdio, init_of: &init_of, meanwhile };
     let prepared = ready.and_then(|()| launch::prepare(request));
     let started = prepared.and_then(|sandbox| {
         let mut watch = Watch {
@@ -167,13 +169,12 @@ impl Watch<'_> {
         if !self.spec.remove_on_exit {
             store.write_state(&self.spec.id, &State::lost(self.record.started_at))?;
         }
-        self.record.guard = self.guard.and_then(ProcessRef::of);
         self.claim.record(&self.record)?;
         for notice in self.sandbox.notices.drain(..) {
             let _ = control.send(&ToClient::Notice(notice));
         }
         self.sandbox.go()?;
-        self.deadline = self.spec.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        self.deadline = self.spec.timeout.and_then(after);
         let _ = control.send(&ToClient::Started { pid: self.sandbox.pid });
         Ok(())
     }
@@ -311,8 +312,7 @@ impl Watch<'_> {
 
     fn stop(&mut self) {
         let _ = send_signal(self.sandbox.pid, self.spec.stop_signal);
-        let grace = Duration::from_secs(self.spec.stop_timeout);
-        self.stop_at.get_or_insert_with(|| Instant::now() + grace);
+        self.stop_at = self.stop_at.or_else(|| after(self.spec.stop_timeout));
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -379,6 +379,11 @@ fn has_hung_up(channel: &crate::sys::channel::Channel) -> bool {
     let mut polled = [PollFd::new(channel, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
+}
+
+/// None where the clock never gets so far.
+fn after(seconds: u64) -> Option<Instant> {
+    Instant::now().checked_add(Duration::from_secs(seconds))
 }
 
 fn until(deadline: Instant) -> Timespec {

@@ -79,7 +79,7 @@ fn start_slirp4netns(network: &Network, options: &[String], target: &Target<'_>)
     let program = program("slirp4netns", target.cache)?;
     let (network, relay) = relayed(network, target)?;
     let options = slirp4netns::Options::parse(options)?;
-    let step = || "make pipes for slirp4netns";
+    let step = || "cannot make pipes for slirp4netns";
     let (ready, ready_end) = pipe_with(PipeFlags::CLOEXEC).step(step)?;
     let (exit_end, exit) = pipe_with(PipeFlags::CLOEXEC).step(step)?;
     let fds = slirp4netns::Descriptors { ready: ready_end.as_raw_fd(), exit: exit_end.as_raw_fd() };
@@ -111,7 +111,7 @@ fn start_pasta(network: &Network, options: &[String], target: &Target<'_>) -> Re
         true => (network.clone(), None),
         false => relayed(network, target)?,
     };
-    let (ready, ready_end) = pipe_with(PipeFlags::CLOEXEC).step(|| "make a pipe for pasta")?;
+    let (ready, ready_end) = pipe_with(PipeFlags::CLOEXEC).step(|| "cannot make a pipe for pasta")?;
     let root = rustix::process::geteuid().is_root();
     let mut command = Command::new(&program.path);
     command.args(pasta::arguments(&network, options, &program, root, target.pid));
@@ -141,10 +141,10 @@ fn relayed(network: &Network, target: &Target<'_>) -> Result<(Network, Option<Re
 
 /// Starts the program with its standard error in a pipe; the command's own copies of descriptors close with it.
 fn spawn(command: &mut Command, program: &Program) -> Result<(Child, OwnedFd)> {
-    let (log, log_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).step(|| "make a pipe")?;
+    let (log, log_end) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).step(|| "cannot make a pipe")?;
     command.stderr(log_end);
     sys::process::bind_to_parent(command);
-    let child = command.spawn().step(|| format!("start `{}`", program.path.display()))?;
+    let child = command.spawn().step(|| format!("cannot start `{}`", program.path.display()))?;
     // What is kept for another start holds the writing ends open, and nobody would see the helper's end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     Ok((child, log))
@@ -198,7 +198,7 @@ impl Helper {
                 }
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
-                Err(cause) => return Err(Error::new(format!("wait for {}", self.name)).because(cause)),
+                Err(cause) => return Err(Error::new(format!("cannot wait for {}", self.name)).because(cause)),
             }
         }
     }

@@ -35,7 +35,7 @@ impl Program {
     /// # Errors
     /// The program can't be started.
     pub fn probe(path: &Path, cache: &Path) -> Result<Self> {
-        let metadata = path.metadata().step(|| format!("look at `{}`", path.display()))?;
+        let metadata = path.metadata().step(|| format!("cannot look at `{}`", path.display()))?;
         let (size, modified) = (metadata.size(), (metadata.mtime(), metadata.mtime_nsec()));
         let key = path.to_string_lossy().into_owned();
         let mut entries: BTreeMap<String, Entry> =
@@ -49,7 +49,7 @@ impl Program {
             .arg("--help")
             .stdin(Stdio::null())
             .output()
-            .step(|| format!("ask `{} --help` for its options", path.display()))?;
+            .step(|| format!("cannot ask `{} --help` for its options", path.display()))?;
         if let Some(signal) = output.status.signal() {
             // What it said so far is not all that it has to say.
             return Err(Error::new(format!("cannot learn the options of `{}`", path.display()))

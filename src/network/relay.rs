@@ -49,7 +49,7 @@ impl Relay {
                 .map_err(|cause| refused(&mapping.into(), mapping.host_port, &cause))?;
             listeners.push((socket, mapping.container_port));
         }
-        let (exit_end, exit) = pipe_with(PipeFlags::CLOEXEC).step(|| "make a pipe")?;
+        let (exit_end, exit) = pipe_with(PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
         let mut keep: Vec<_> = listeners.iter().map(|(socket, _)| socket.as_raw_fd()).collect();
         keep.push(exit_end.as_raw_fd());
         let pid = sys::net::fork_into(target, &keep, || match sys::net::seclude() {
@@ -59,7 +59,7 @@ impl Relay {
             }
             Err(_) => 97,
         })
-        .step(|| "start the relay of published UDP ports")?;
+        .step(|| "cannot start the relay of published UDP ports")?;
         Ok(Self { pid, _exit: exit })
     }
 

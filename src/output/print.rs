@@ -41,7 +41,7 @@ fn to(stream: &mut impl Write, bytes: &[u8]) -> Result<Reader> {
     match stream.write_all(bytes).and_then(|()| stream.flush()) {
         Ok(()) => Ok(Reader::Listening),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
-        Err(error) => Err(error).step(|| "write to standard output"),
+        Err(error) => Err(error).step(|| "cannot write to standard output"),
     }
 }
 

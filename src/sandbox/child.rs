@@ -107,12 +107,14 @@ impl Inside<'_> {
         kernel_mounts::mask(&inroot, self.masked(false))?;
         self.working_directory(&inroot)?;
         root::enter(&inroot)?;
-        if self.spec.read_only && self.spec.root != (Root::Host { driver: Driver::Bind }) {
+        // The monitor completes its record while the kernel takes its time.
+        self.channel.send(&FromChild::Ready).step(lost)?;
+        root::let_go()?;
+        if self.spec.read_only || self.spec.root == (Root::Host { driver: Driver::Bind }) {
             root::make_read_only(Path::new("/"), false)?;
         }
         self.limits()?;
         self.take_streams(streams)?;
-        self.channel.send(&FromChild::Ready).step(lost)?;
         self.wait_for_go()?;
         Ok(user)
     }
@@ -160,7 +162,7 @@ impl Inside<'_> {
     }
 
     fn mount_root(&self) -> Result<InRoot> {
-        let merged = self.directory.merged();
+        let merged = self.spec.bound_root().map_or_else(|| self.directory.upper(), Path::to_owned);
         if let Some(device) = root::mount_root(self.spec, &self.upper(), &merged)? {
             use std::os::fd::AsFd;
             self.channel.send_with(&FromChild::ServeRoot, device.as_fd()).step(lost)?;

@@ -53,9 +53,16 @@ pub struct Request<'a> {
     pub stdio: Stdio,
     /// The first process of a running container, for namespaces of others.
     pub init_of: &'a dyn Fn(&str) -> Result<i32>,
-    /// Done by the monitor once the process is there and, in the common case, while the helpers write its
-    /// maps; the child looks at the result afterwards.
-    pub meanwhile: &'a mut dyn FnMut(&Born<'_>) -> Result<()>,
+    /// What the monitor does besides.
+    pub meanwhile: Meanwhile<'a>,
+}
+
+/// The monitor's own work, at the moments when it would wait.
+pub struct Meanwhile<'a> {
+    /// In the common case while the helpers write the maps; the child looks at the result afterwards.
+    pub mapping: &'a dyn Fn() -> Result<()>,
+    /// While the child mounts.
+    pub mounting: &'a mut dyn FnMut(&Born<'_>) -> Result<()>,
 }
 
 /// The container's first process, as soon as there is one.
@@ -74,16 +81,13 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
     let inside = Inside { spec, directory, channel: theirs, stdio, seccomp };
 
     let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
-        (directly(inside, ours, meanwhile)?, None)
+        (directly(inside, ours, meanwhile.mapping)?, None)
     } else {
-        let (mut sandbox, launcher) = through_launcher(inside, ours, &joins)?;
-        if let Err(error) = meanwhile(&Born { pid: sandbox.pid, pidfd: sandbox.pidfd.as_fd() }) {
-            sandbox.end();
-            return Err(error);
-        }
+        (meanwhile.mapping)()?;
+        let (sandbox, launcher) = through_launcher(inside, ours, &joins)?;
         (sandbox, Some(launcher))
     };
-    match serve_until_ready(&mut sandbox, spec, directory, runtime, launcher) {
+    match serve_until_ready(&mut sandbox, spec, directory, runtime, launcher, meanwhile.mounting) {
         Ok(()) => Ok(sandbox),
         Err(error) => {
             sandbox.end();
@@ -145,11 +149,7 @@ impl Sandbox {
 }
 
 /// The common case: the canonical maps, nothing joined.
-fn directly(
-    inside: Inside<'_>,
-    channel: Channel,
-    meanwhile: &mut dyn FnMut(&Born<'_>) -> Result<()>,
-) -> Result<Sandbox> {
+fn directly(inside: Inside<'_>, channel: Channel, mapping: &dyn Fn() -> Result<()>) -> Result<Sandbox> {
     let identity = &inside.spec.identity;
     let flags = libc::CLONE_NEWUSER | to_make(inside.spec);
     match clone3(flags).map_err(|error| clone_failed(&error))? {
@@ -161,7 +161,7 @@ fn directly(
             let prepared = (|| {
                 let writing = identity::start_write(identity, pid)?;
                 let userns = open_userns(pid)?;
-                meanwhile(&Born { pid, pidfd: pidfd.as_fd() })?;
+                mapping()?;
                 writing.wait()?;
                 Ok(userns)
             })();
@@ -282,7 +282,7 @@ fn launch(inside: Inside<'_>, channel: Channel, monitor_channel: Channel, joins:
                 root: &spec.root,
                 owner: spec.identity.sole_owner(),
                 upper: &upper(spec, directory),
-                stage: &directory.merged(),
+                stage: &directory.stage(),
                 log: &directory.root_server_log(),
             }
             .become_server(monitor)
@@ -355,6 +355,7 @@ fn serve_until_ready(
     directory: &ContainerDirectory,
     runtime: &Path,
     mut launcher: Option<Launcher>,
+    mounting: &mut dyn FnMut(&Born<'_>) -> Result<()>,
 ) -> Result<()> {
     let lost = || "cannot talk to the container's process";
     // A child that failed already has said why, and does not read any more.
@@ -375,6 +376,7 @@ fn serve_until_ready(
         let target = Target { pid, runtime_dir: &runtime_dir, cache: &cache };
         sandbox.network = network::start(&spec.network, &target)?;
     }
+    mounting(&Born { pid: sandbox.pid, pidfd: sandbox.pidfd.as_fd() })?;
     loop {
         match sandbox.channel.receive().step(lost)? {
             Some((FromChild::ServeRoot, Some(device))) => {
@@ -420,7 +422,7 @@ fn serve_root(
         root: &spec.root,
         owner: spec.identity.sole_owner(),
         upper: &upper(spec, directory),
-        stage: &directory.merged(),
+        stage: &directory.stage(),
         log: &directory.root_server_log(),
     }
     .start()

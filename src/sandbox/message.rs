@@ -15,7 +15,7 @@ pub enum FromChild {
     ServeRoot,
     /// Carries the master side of the container's terminal.
     Terminal,
-    /// Everything but the last steps is done: waiting for [`ToChild::Go`].
+    /// Everything but the last steps is done: the next message that is waited for is [`ToChild::Go`].
     Ready,
     /// The last message: why the command was not executed.
     Failed(Error),

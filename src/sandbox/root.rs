@@ -30,9 +30,12 @@ pub fn mount_root(spec: &Spec, upper: &Upper, target: &Path) -> Result<Option<Ow
         Root::Host { driver: Driver::FuseOverlayfs }
         | Root::Directories { driver: Driver::FuseOverlayfs, .. } => fuse_overlayfs::mount(target).map(Some),
         Root::Host { .. } => {
-            host::stage(target)?;
+            host::stage(target, false)?;
             let root = InRoot::open(target)?;
-            make_read_only(target, true)?;
+            // The tmpfs that holds the directories together takes mount points, until the container is set up.
+            use std::os::fd::AsFd;
+            sys::mount::remove_attributes(root.directory().as_fd(), sys::mount::ATTR_RDONLY)
+                .step(|| "cannot prepare the image `host` for mounts")?;
             for (path, options) in HOST_TMPFS {
                 let place = root.find(Path::new(path)).step(|| format!("cannot open `{path}`"))?;
                 let flags = MountFlags::NOSUID | MountFlags::NODEV;
@@ -77,14 +80,19 @@ pub fn make_read_only(path: &Path, recursive: bool) -> Result<()> {
     sys::mount::add_attributes(directory.as_fd(), c"", sys::mount::ATTR_RDONLY, recursive).step(failed)
 }
 
-/// Makes `root` the root of the mount namespace and lets go of everything that was there before.
+/// Makes `root` the root of the mount namespace.
 ///
-/// pivot_root(".", ".") puts the old root on top of the new one, from where it is detached: no directory in
-/// the new root is needed for it (pivot_root(2), NOTES).
+/// pivot_root(".", ".") puts the old root on top of the new one, from where [`let_go`] detaches it: no
+/// directory in the new root is needed for it (pivot_root(2), NOTES).
 pub fn enter(root: &InRoot) -> Result<()> {
     let failed = || "cannot enter the root file system";
     rustix::process::fchdir(root.directory()).step(failed)?;
-    rustix::process::pivot_root(".", ".").step(failed)?;
+    rustix::process::pivot_root(".", ".").step(failed)
+}
+
+/// Lets go of everything that was there before [`enter`]. The kernel waits for a grace period here.
+pub fn let_go() -> Result<()> {
+    let failed = || "cannot leave the root file system of the host";
     rustix::mount::unmount(".", UnmountFlags::DETACH).step(failed)?;
     rustix::process::chdir("/").step(failed)
 }

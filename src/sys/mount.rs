@@ -34,6 +34,14 @@ pub fn add_attributes(
     set(directory, path, recursive, &MountAttr { attr_set: attributes, ..MountAttr::default() })
 }
 
+/// Takes attributes away from the mount of `directory` that were added in this mount namespace.
+///
+/// # Errors
+/// As [`add_attributes`]; EPERM also where a more privileged namespace locked the attribute.
+pub fn remove_attributes(directory: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
+    set(directory, c"", false, &MountAttr { attr_clr: attributes, ..MountAttr::default() })
+}
+
 /// Makes a detached mount an ID-mapped one by the user namespace `userns` (mount_setattr(2), MOUNT_ATTR_IDMAP).
 ///
 /// # Errors

@@ -182,7 +182,7 @@ fn the_file_with_the_id_goes_with_the_container() {
     let id = std::fs::read_to_string(&file).expect("the container is kept, and so is the file");
     assert!(world.store().join("containers").join(&id).is_dir());
 
-    let refused = is_refused(run(&world, &["--cidfile", path, "true"]), path);
+    let refused = is_refused(run(&world, &["--cidfile", path, "true"]), "container ID file found");
     assert!(refused.stderr().contains("Hint: "), "{}", refused.stderr());
     assert_eq!(std::fs::read_to_string(&file).expect("it is untouched"), id);
 
@@ -301,6 +301,28 @@ fn an_unknown_command_is_told_with_what_is_like_it() {
 }
 
 #[test]
+fn commands_of_podman_that_are_not_there_say_why() {
+    let world = sbx();
+    for command in ["pull", "images", "exec", "logs", "volume", "network", "pod", "secret"] {
+        let refused = is_refused(world.sbx([command, "x"]), &format!("there is no command `{command}`"));
+        assert!(refused.stderr().contains("Caused by: "), "{command}: {}", refused.stderr());
+    }
+}
+
+#[test]
+fn flags_may_have_their_value_written() {
+    let world = sbx();
+    run(&world, &["--interactive=true", "cat"]).stdin("x").expect_code(0).stdout_is("x");
+    run(&world, &["-i=false", "cat"]).stdin("x").expect_code(0).stdout_is("");
+    run(&world, &["-it=0", "sh", "-c", "cat; test ! -t 0"]).stdin("x").expect_code(0).stdout_is("x");
+    run(&world, &["--read-only", "--read-only-tmpfs", "true"]).expect_code(0);
+    is_refused(run(&world, &["--init=maybe", "true"]), "`--init`");
+    let kept = run(&world, &["--rm=false", "true", "--rm=true"]).expect_code(0);
+    drop(kept);
+    world.sbx(["ps", "-aq"]).expect_code(0).stdout_has("\n");
+}
+
+#[test]
 fn options_of_podman_that_are_not_there_say_why() {
     let world = sbx();
     for option in [
@@ -346,8 +368,8 @@ fn wrong_values_name_option_and_value() {
         ("--id-tier", "x", "range, root, single"),
         ("--storage-driver", "x", "auto, fuse-overlayfs, overlay"),
         ("--log-driver", "x", "k8s-file, none, passthrough"),
-        ("--stop-timeout", "x", "whole number"),
-        ("--timeout", "-1", "whole number"),
+        ("--stop-timeout", "x", "such as `90`"),
+        ("--timeout", "-1", "such as `90`"),
         ("--oom-score-adj", "5000", "1000"),
     ] {
         let refused = is_refused(world.run([&format!("{option}={value}"), "host", "true"]), value);

@@ -142,6 +142,9 @@ fn a_container_that_runs_out_of_time_is_killed() {
     assert!((Duration::from_millis(900)..Duration::from_secs(20)).contains(&finished.elapsed));
     run(&world, &["--timeout", "60", "sh", "-c", "exit 4"]).expect_code(4);
     run(&world, &["--timeout", "0", "true"]).expect_code(0);
+    run(&world, &["--timeout", "1m", "true"]).expect_code(0);
+    let longest = u64::MAX.to_string();
+    run(&world, &["--timeout", &longest, "--stop-timeout", &longest, "true"]).expect_code(0);
 }
 
 #[test]

@@ -147,3 +147,25 @@ fn changes_are_kept_without_rm() {
     assert_eq!(fs::read_to_string(upper.join("etc/own")).expect("a file"), "own\n");
     assert!(!upper.join("usr/lib").exists(), "what was not changed was copied");
 }
+
+mod as_root {
+    use super::{fs, host, sbx};
+    use crate::harness::require_root;
+
+    #[test]
+    fn what_only_root_may_read_stays_unreadable() {
+        require_root();
+        assert!(!fs::read("/etc/shadow").expect("root reads it").is_empty(), "no secret to test with");
+        let world = sbx();
+        // Whole directories, too: /etc/ssl/private is Debian's.
+        let script = "wc -c </etc/shadow; ls -A /etc/ssl/private 2>/dev/null | wc -l; useradd own && id -un own; \
+            find /etc -type f ! -perm -o+r -size +0";
+        host(&world, &[], script).expect_code(0).stdout_is("0\n0\nown\n/etc/gshadow\n/etc/shadow\n");
+        assert!(
+            !fs::read_to_string("/etc/passwd").expect("a file").contains("\nown:"),
+            "the host's was changed"
+        );
+        let bare = world.run(["--rm", "--net", "none", "--userns", "host", "host", "cat", "/etc/shadow"]);
+        bare.expect_code(0).stdout_is("");
+    }
+}

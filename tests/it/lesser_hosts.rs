@@ -48,10 +48,17 @@ fn the_first_command_works_on_a_bare_machine() {
         .stderr_has("`fuse-overlayfs` is not installed")
         .stderr_has("no network but its own loopback interface: neither slirp4netns nor pasta is installed");
     // What is taken is read-only, but for where programs expect to write.
-    let script =
-        "touch /etc/x 2>/dev/null || echo refused; touch /tmp/x /run/x /var/tmp/x /root/x && echo made";
+    let script = "touch /etc/x || touch /x || touch /home/x || echo refused; touch /tmp/x /run/x /var/tmp/x /root/x && echo made";
     let run = on_host(&world, &without(HELPERS)).args(["run", "--rm", "--quiet", "host", "sh", "-c", script]);
     run.expect_code(0).stdout_is("refused\nmade\n");
+    let volume = format!("{}:/src", world.work().display());
+    let words = ["run", "--rm", "--quiet", "-v", &volume, "-w", "/src", "host", "sh", "-c"];
+    on_host(&world, &without(HELPERS))
+        .args(words)
+        .arg("pwd; touch made; touch /src2 || echo refused")
+        .expect_code(0)
+        .stdout_is("/src\nrefused\n");
+    assert!(world.work().join("made").exists());
     world.assert_clean();
 }
 
