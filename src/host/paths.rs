@@ -81,19 +81,18 @@ fn home_in_passwd(passwd: &str, uid: u32) -> Option<PathBuf> {
 /// There is no home, or a relative `--root` and no working directory; the store is in the hands of others.
 pub fn store(root: Option<&Path>, surroundings: &Surroundings) -> Result<PathBuf> {
     let store = store_path(root, surroundings)?;
-    // Its records say which processes to end and what to remove.
-    if let Ok(metadata) = fs::metadata(&store) {
-        let owner = metadata.uid();
-        let problem = if owner != surroundings.uid && owner != 0 {
-            format!("it belongs to user {owner}")
-        } else if metadata.mode() & 0o002 != 0 {
-            "every user can write there".to_owned()
-        } else {
-            return Ok(store);
-        };
-        return Err(Error::new(format!("refusing to keep containers in `{}`", store.display()))
-            .because(problem)
-            .hint("name a directory of your own with `--root DIR` or SBX_ROOT; `sudo -H` sets HOME, too"));
+    // Its records say which processes to end and what to remove. A directory of root's may be for all, as the
+    // root of a tmpfs is; what sbx has made in it is the caller's.
+    let made = ["containers", "names", "running"].map(|part| store.join(part));
+    for (path, may_be_roots) in std::iter::once((&store, true)).chain(made.iter().map(|path| (path, false))) {
+        let Ok(owner) = fs::symlink_metadata(path).map(|metadata| metadata.uid()) else { continue };
+        if owner != surroundings.uid && !(may_be_roots && owner == 0) {
+            return Err(Error::new(format!("refusing to keep containers in `{}`", store.display()))
+                .because(format!("`{}` belongs to user {owner}", path.display()))
+                .hint(
+                    "name a directory of your own with `--root DIR` or SBX_ROOT; `sudo -H` sets HOME, too",
+                ));
+        }
     }
     Ok(store)
 }
@@ -272,14 +271,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut s = surroundings(dir.path());
         assert_eq!(store(Some(dir.path()), &s).unwrap(), dir.path());
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
-        assert!(store(Some(dir.path()), &s).unwrap_err().to_string().contains("every user can write"));
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o775)).unwrap();
-        assert!(store(Some(dir.path()), &s).is_ok());
-        if s.uid != 0 {
-            s.uid += 1;
-            assert!(store(Some(dir.path()), &s).unwrap_err().to_string().contains("belongs to user"));
-        }
+        fs::create_dir(dir.path().join("running")).unwrap();
+        assert_eq!(store(Some(dir.path()), &s).unwrap(), dir.path());
+        s.uid += 1;
+        let error = store(Some(dir.path()), &s).unwrap_err().to_string();
+        assert!(error.contains("belongs to user"), "{error}");
     }
 
     #[test]
