@@ -41,7 +41,7 @@ impl Log {
     /// Writes a chunk as it came, with the time `now`.
     ///
     /// # Errors
-    /// ENOSPC and the like; the chunk is then missing from the log, not from what the client sees.
+    /// ENOSPC and the like; what did not fit is then missing from the log, not from what the client sees.
     pub fn write(&mut self, stream: Name, chunk: &[u8], now: Utc) -> io::Result<()> {
         self.lines.clear();
         format(&mut self.lines, stream, chunk, now);
@@ -52,6 +52,11 @@ impl Log {
             }
             Err(error) => {
                 // No half line stays, to which the next one would be added.
+                let written = self.file.metadata().map_or(0, |now| now.len().saturating_sub(self.length));
+                let written = usize::try_from(written).unwrap_or(0).min(self.lines.len());
+                let whole =
+                    self.lines[..written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                self.length += whole as u64;
                 let _ = self.file.set_len(self.length);
                 Err(error)
             }

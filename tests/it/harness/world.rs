@@ -100,8 +100,10 @@ impl Sbx {
     /// A root file system of this test's own, to be spoilt at will.
     pub fn own_rootfs(&self) -> PathBuf {
         let copy = self.directory.join("rootfs");
-        let status = Command::new("cp").arg("-a").arg(super::rootfs()).arg(&copy).status();
-        assert!(status.expect("cannot start cp").success(), "cannot copy the root file system");
+        let copied = Command::new("cp").arg("-a").arg(super::rootfs()).arg(&copy).output();
+        let copied = copied.expect("cannot start cp");
+        let said = String::from_utf8_lossy(&copied.stderr);
+        assert!(copied.status.success(), "cannot copy the root file system: {said}");
         copy
     }
 
