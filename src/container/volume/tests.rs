@@ -2,7 +2,7 @@ use super::super::spec::{Bind, MountFlags, Propagation};
 use super::*;
 
 fn context() -> Context<'static> {
-    Context { cwd: Path::new("/work/here"), selinuxfs: Path::new("/nonexistent") }
+    Context { cwd: Path::new("/home/here"), selinuxfs: Path::new("/nonexistent") }
 }
 
 fn bind(source: &str) -> Bind {
@@ -32,11 +32,11 @@ fn long(text: &str) -> Mount {
 #[test]
 fn volumes_bind_a_source_on_a_target() {
     assert_eq!(short("/a:/b"), mount("/b", bind("/a")));
-    assert_eq!(short(".:/src"), mount("/src", bind("/work/here")));
-    assert_eq!(short("./x//y/:/src/"), mount("/src", bind("/work/here/x/y")));
-    assert_eq!(short("..:/src"), mount("/src", bind("/work/here/..")));
-    assert_eq!(short("../o:/src"), mount("/src", bind("/work/here/../o")));
-    assert_eq!(short(".hidden:/src"), mount("/src", bind("/work/here/.hidden")));
+    assert_eq!(short(".:/src"), mount("/src", bind("/home/here")));
+    assert_eq!(short("./x//y/:/src/"), mount("/src", bind("/home/here/x/y")));
+    assert_eq!(short("..:/src"), mount("/src", bind("/home/here/..")));
+    assert_eq!(short("../o:/src"), mount("/src", bind("/home/here/../o")));
+    assert_eq!(short(".hidden:/src"), mount("/src", bind("/home/here/.hidden")));
     assert_eq!(short("/a:/b/../c").target, Path::new("/b/../c"));
     assert_eq!(short("/:/host"), mount("/host", bind("/")));
 }
