@@ -84,7 +84,7 @@ def timed(world):
 
     no_network = ["--net", "none"]
     # bubblewrap makes no tmpfs over the root: the same for sbx, so that the bare root is compared with the bare root.
-    read_only = [*no_network, "--read-only", "--read-only-tmpfs", "false"]
+    read_only = [*no_network, "--read-only", "--read-only-tmpfs=false"]
     lines = [
         Case("true alone", "floor", [os.path.join(root, "bin/true")]),
         Case("unshare, one ID", SINGLE, ["unshare", *NAMESPACES, "--map-root-user", "true"], peer=single_peer),
