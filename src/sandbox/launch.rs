@@ -97,6 +97,20 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
 }
 
 impl Sandbox {
+    /// A process that nothing serves yet.
+    fn new(pid: i32, pidfd: OwnedFd, userns: File, channel: Channel) -> Self {
+        Self {
+            pid,
+            pidfd,
+            userns,
+            terminal: None,
+            root_server: None,
+            network: None,
+            notices: Vec::new(),
+            channel,
+        }
+    }
+
     /// Lets the process execute the command, and returns when it has: its end of the channel is
     /// close-on-exec.
     pub fn go(&mut self) -> Result<()> {
@@ -166,16 +180,7 @@ fn directly(inside: Inside<'_>, channel: Channel, mapping: &dyn Fn() -> Result<(
                 Ok(userns)
             })();
             match prepared {
-                Ok(userns) => Ok(Sandbox {
-                    pid,
-                    pidfd,
-                    userns,
-                    terminal: None,
-                    root_server: None,
-                    network: None,
-                    notices: Vec::new(),
-                    channel,
-                }),
+                Ok(userns) => Ok(Sandbox::new(pid, pidfd, userns, channel)),
                 Err(error) => {
                     let _ = send_signal(pid, libc::SIGKILL);
                     let _ = wait_for(pid);
@@ -232,17 +237,7 @@ fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Res
                 None if identity.join.is_some() => open_userns(launcher.pid)?,
                 None => open_userns(pid)?,
             };
-            let sandbox = Sandbox {
-                pid,
-                pidfd,
-                userns,
-                terminal: None,
-                root_server: None,
-                network: None,
-                notices: Vec::new(),
-                channel,
-            };
-            Ok((sandbox, launcher))
+            Ok((Sandbox::new(pid, pidfd, userns, channel), launcher))
         }
         Err(error) => {
             let _ = send_signal(launcher.pid, libc::SIGKILL);
