@@ -45,6 +45,28 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
     client.until_news(&signals);
     besides();
     crate::sys::memory::share_heap();
+    let all_written = match start_copying(stdin, stdout, stderr) {
+        Ok(all_written) => all_written,
+        Err(error) => {
+            // Without its client the container is stopped.
+            drop(client);
+            let _ = crate::sys::process::wait_for(monitor);
+            return Err(error);
+        }
+    };
+    client.until_the_end(&signals, &all_written);
+    drop(client.terminal);
+    // What the monitor has said last it says at its end.
+    let _ = crate::sys::process::wait_for(monitor);
+    client.outcome.unwrap_or_else(|| Err(monitor_killed()))
+}
+
+/// Starts a thread for each stream. The result reads its end once all output of the container is taken.
+fn start_copying(
+    stdin: Option<OwnedFd>,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+) -> Result<OwnedFd> {
     let (all_written, writing) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
     for (from, to) in [(stdout, rustix::stdio::stdout()), (stderr, rustix::stdio::stderr())] {
@@ -53,15 +75,10 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
             streams::copy_out(from, to, writing).step(|| "cannot start a thread")?;
         }
     }
-    drop(writing);
     if let Some(stdin) = stdin {
         streams::copy_in(stdin).step(|| "cannot start a thread")?;
     }
-    client.until_the_end(&signals, &all_written);
-    drop(client.terminal);
-    // What the monitor has said last it says at its end.
-    let _ = crate::sys::process::wait_for(monitor);
-    client.outcome.unwrap_or_else(|| Err(monitor_killed()))
+    Ok(all_written)
 }
 
 struct Client<'a> {

@@ -1,7 +1,7 @@
 //! Who the container's users are: tiers, `--userns`, `--user`, explicit maps, groups.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::harness::{Sbx, rootfs, sbx, shim_binary};
 
@@ -27,8 +27,25 @@ fn range() -> (u32, u32) {
 
 /// Standard output of a shell in a container without network.
 fn shell(world: &Sbx, options: &[&str], script: &str) -> String {
-    let run = world.run(["--rm", "--net", "none"]).args(options).arg("--rootfs").arg(rootfs());
+    shell_in(world, rootfs(), options, script)
+}
+
+fn shell_in(world: &Sbx, root: &Path, options: &[&str], script: &str) -> String {
+    let run = world.run(["--rm", "--net", "none"]).args(options).arg("--rootfs").arg(root);
     run.args(["sh", "-c", script]).succeed()
+}
+
+/// A root whose account files know nobody with the caller's numbers, whatever these are.
+fn rootfs_without_the_caller(world: &Sbx) -> PathBuf {
+    let (_, uid, gid) = caller();
+    let root = world.own_rootfs();
+    for (file, number) in [("etc/passwd", uid), ("etc/group", gid)] {
+        let path = root.join(file);
+        let text = std::fs::read_to_string(&path).expect("an account file");
+        let others = text.lines().filter(|line| line.split(':').nth(2) != Some(&number.to_string()));
+        std::fs::write(path, others.map(|line| format!("{line}\n")).collect::<String>()).expect("written");
+    }
+    root
 }
 
 /// `uid_map` as the container sees it, a line each.
@@ -111,13 +128,14 @@ fn keep_id_is_the_caller_inside_with_its_name_and_its_files() {
     let (name, uid, gid) = caller();
     let volume = volume(&world);
     let options = ["--userns", "keep-id", "-v", &volume, "-w", "/v"];
+    let root = rootfs_without_the_caller(&world);
     let script = "id -u; id -g; whoami; id -gn; touch mine; stat -c %u:%g mine; echo $HOME; echo ~";
     assert_eq!(
-        lines(&shell(&world, &options, script)),
+        lines(&shell_in(&world, &root, &options, script)),
         [&uid.to_string(), &gid.to_string(), &name, &name, &format!("{uid}:{gid}"), "/v", "/v"]
     );
     assert_eq!(owner(&world.work().join("mine")), (uid, gid));
-    let entry = shell(&world, &options, &format!("grep ^{name}: /etc/passwd"));
+    let entry = shell_in(&world, &root, &options, &format!("grep ^{name}: /etc/passwd"));
     assert_eq!(entry, format!("{name}:*:{uid}:{gid}:container user:/v:/bin/sh"));
     assert!(map(&world, &options).contains(&format!("{uid} 0 1")), "nested in the canonical namespace");
 }
@@ -144,8 +162,9 @@ fn a_home_that_is_mounted_is_the_home() {
     world.file("here", "x");
     let home = world.home();
     let volume = format!("{0}:{0}", home.display());
+    let root = rootfs_without_the_caller(&world);
     assert_eq!(
-        shell(&world, &["--userns", "keep-id", "-v", &volume], "echo $HOME"),
+        shell_in(&world, &root, &["--userns", "keep-id", "-v", &volume], "echo $HOME"),
         home.display().to_string()
     );
 }
@@ -155,8 +174,9 @@ fn the_account_is_added_where_the_root_is_read_only_or_the_callers_own_directory
     let world = sbx();
     let (name, ..) = caller();
     let options = ["--userns", "keep-id", "--read-only"];
-    assert_eq!(shell(&world, &options, "whoami; ls -a /dev | grep -c sbx || true"), format!("{name}\n0"));
-    let own = world.own_rootfs();
+    let own = rootfs_without_the_caller(&world);
+    let script = "whoami; ls -a /dev | grep -c sbx || true";
+    assert_eq!(shell_in(&world, &own, &options, script), format!("{name}\n0"));
     let before = std::fs::read(own.join("etc/passwd")).expect("a passwd file");
     let run = world.run(["--rm", "--net", "none", "--userns", "keep-id", "--rootfs-rw"]).arg(&own);
     assert_eq!(run.arg("whoami").succeed(), name);
@@ -176,7 +196,8 @@ fn a_passwd_file_that_is_mounted_is_left_alone() {
 fn passwd_false_leaves_the_account_files_alone() {
     let world = sbx();
     let run = world.run(["--rm", "--net", "none", "--userns", "keep-id", "--passwd=false", "--rootfs"]);
-    run.arg(rootfs()).args(["sh", "-c", "echo $HOME; whoami"]).expect_code(1).stdout_is("/\n");
+    let root = rootfs_without_the_caller(&world);
+    run.arg(root).args(["sh", "-c", "echo $HOME; whoami"]).expect_code(1).stdout_is("/\n");
 }
 
 #[test]
