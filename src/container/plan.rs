@@ -73,6 +73,7 @@ pub fn container(
     degraded.extend(users::powers_of_the_host(&identity, &security));
     let image = source.word();
     let mounts = mounts(options)?;
+    users::check_overlays(&identity, &mounts)?;
     let cwd = working_directory(options, config)?;
     let root = {
         let fixed = ["/proc", "/sys", "/dev"].map(Path::new);

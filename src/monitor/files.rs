@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::container::directory::ContainerDirectory;
-use crate::container::spec::{Namespace, Spec};
+use crate::container::spec::{MountKind, Namespace, Spec};
 use crate::container::store::{Store, no_room};
 use crate::error::{Result, Step};
 use crate::network;
@@ -12,6 +12,7 @@ use crate::network;
 /// Writes resolv.conf, hosts and hostname, or takes those of the container whose network is shared. The
 /// container's part of the runtime directory is made where a network helper needs it.
 pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime: &Path) -> Result<()> {
+    overlay_volumes(spec, directory)?;
     if let Namespace::Container(other) = &spec.namespaces.net {
         let theirs = store.directory(other).generated_files();
         for ((own, _), (shared, _)) in directory.generated_files().iter().zip(theirs) {
@@ -36,6 +37,24 @@ pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime
             fs::write(path, text)
                 .map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))?;
         }
+    }
+    Ok(())
+}
+
+/// The uppers of `-v SOURCE:TARGET:O`: the caller's, as the sources are, and as open as those.
+fn overlay_volumes(spec: &Spec, directory: &ContainerDirectory) -> Result<()> {
+    for (number, mount) in spec.mounts.iter().enumerate() {
+        let MountKind::Bind(bind) = &mount.kind else { continue };
+        if !bind.overlay {
+            continue;
+        }
+        let scratch = directory.mount_scratch().join(number.to_string());
+        let (upper, work) = (scratch.join("upper"), scratch.join("work"));
+        let failed = || format!("cannot make a layer for the changes to `{}`", bind.source.display());
+        fs::create_dir_all(&work).step(failed)?;
+        fs::create_dir_all(&upper).step(failed)?;
+        let mode = fs::metadata(&bind.source).step(failed)?.permissions();
+        fs::set_permissions(&upper, mode).step(failed)?;
     }
     Ok(())
 }

@@ -323,3 +323,21 @@ fn a_bind_without_the_mounts_below_is_had_or_refused() {
         .stderr_has("mounts below it")
         .stderr_has("bind-nonrecursive");
 }
+
+#[test]
+fn changes_to_an_overlay_volume_are_the_containers_own_under_every_map_with_the_caller() {
+    let world = sbx();
+    world.file("there", "x");
+    let volume = format!("{}:/d:O", world.work().display());
+    for userns in ["host", "keep-id"] {
+        let run = world.run(["--rm", "--net", "none", "--userns", userns, "-v", &volume, "--rootfs"]);
+        run.arg(rootfs())
+            .args(["sh", "-c", "echo y >/d/new; ls /d"])
+            .expect_code(0)
+            .stdout_is("new\nthere\n");
+    }
+    let run = world.run(["--rm", "--net", "none", "--userns", "auto", "-v", &volume, "--rootfs"]);
+    run.arg(rootfs()).arg("true").expect_code(125).stderr_has("the container's map leaves you out");
+    assert!(!world.work().join("new").exists());
+    world.assert_clean();
+}

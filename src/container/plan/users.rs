@@ -7,7 +7,7 @@ use super::{Names, Place};
 use crate::cli::container_options::ContainerOptions;
 use crate::container::capabilities::Capability;
 use crate::container::namespace::Containers;
-use crate::container::spec::{Account, Driver, Namespace, Namespaces, Root, Security};
+use crate::container::spec::{Account, Driver, Mount, MountKind, Namespace, Namespaces, Root, Security};
 use crate::container::store::Store;
 use crate::container::user;
 use crate::error::{Error, Result};
@@ -194,5 +194,23 @@ pub(super) fn keep_the_root_server_out_of_reach(
         };
         identity.nested =
             Some(identity::NestedMaps { uid_map: same(&identity.uid_map), gid_map: same(&identity.gid_map) });
+    }
+}
+
+/// `-v SOURCE:TARGET:O` keeps changes beside the container, in a directory of the caller's.
+///
+/// # Errors
+/// A map without the caller: nobody inside could write there.
+pub(super) fn check_overlays(identity: &Identity, mounts: &[Mount]) -> Result<()> {
+    let caller = rustix::process::getuid().as_raw();
+    let there = identity.join.is_some() || identity.host_uid_map().to_container(caller).is_some();
+    let overlay = mounts.iter().find(|mount| matches!(&mount.kind, MountKind::Bind(bind) if bind.overlay));
+    match overlay {
+        Some(mount) if !there => {
+            Err(Error::new(format!("cannot mount on `{}` with the option `O`", mount.target.display()))
+                .because("the layer for its changes is yours, and the container's map leaves you out")
+                .hint("use `--userns keep-id` or leave out `--userns`, or leave out `O`"))
+        }
+        _ => Ok(()),
     }
 }
