@@ -94,41 +94,31 @@ struct Client<'a> {
 impl Client<'_> {
     /// Serves signals until the monitor has something to say.
     fn until_news(&mut self, signals: &OwnedFd) {
-        loop {
-            let mut polled = [PollFd::new(signals, PollFlags::IN), PollFd::new(&self.control, PollFlags::IN)];
-            if crate::sys::memory::poll_idly(&mut polled, None).is_err() {
-                continue;
-            }
-            let [signalled, arrived] = polled.map(|fd| !fd.revents().is_empty());
-            if signalled {
-                self.serve_signals(signals);
-            }
-            if arrived {
-                return;
-            }
-        }
+        while !self.serve_signals(signals, None) {}
     }
 
-    fn serve_signals(&mut self, signals: &OwnedFd) {
-        while let Some(signal) = next_signal(signals.as_fd()) {
-            self.signalled(signal);
+    /// Waits for a signal, and serves it, or for `awaited` (none: the monitor); whether that has come.
+    fn serve_signals(&mut self, signals: &OwnedFd, awaited: Option<&OwnedFd>) -> bool {
+        let awaited = awaited.map_or(self.control.as_fd(), AsFd::as_fd);
+        let mut polled =
+            [PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(awaited, PollFlags::IN)];
+        if crate::sys::memory::poll_idly(&mut polled, None).is_err() {
+            return false;
         }
+        let [signalled, arrived] = polled.map(|fd| !fd.revents().is_empty());
+        if signalled {
+            while let Some(signal) = next_signal(signals.as_fd()) {
+                self.signalled(signal);
+            }
+        }
+        arrived
     }
 
     /// Serves signals and the monitor, and once the container has ended, waits for its output to be taken.
     fn until_the_end(&mut self, signals: &OwnedFd, all_written: &OwnedFd) {
         loop {
-            let awaited = if self.outcome.is_none() { self.control.as_fd() } else { all_written.as_fd() };
-            let mut polled =
-                [PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(awaited, PollFlags::IN)];
-            if crate::sys::memory::poll_idly(&mut polled, None).is_err() {
-                continue;
-            }
-            let [signalled, arrived] = polled.map(|fd| !fd.revents().is_empty());
-            if signalled {
-                self.serve_signals(signals);
-            }
-            if arrived {
+            let awaited = self.outcome.is_some().then_some(all_written);
+            if self.serve_signals(signals, awaited) {
                 if self.outcome.is_some() {
                     return;
                 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, UnmountFlags};
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags};
 
 use crate::error::{Result, Step};
 use crate::layers::Upper;
@@ -75,9 +75,4 @@ fn mount_layer_by_layer(
 fn open(path: &Path) -> Result<OwnedFd> {
     rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .step(|| format!("cannot open the layer `{}`", path.display()))
-}
-
-/// Takes a probe's mount away again.
-pub fn unmount(target: &Path) -> rustix::io::Result<()> {
-    rustix::mount::unmount(target, UnmountFlags::DETACH)
 }

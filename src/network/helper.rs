@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -159,11 +159,6 @@ impl Helper {
     /// The process that relays published UDP ports, if there is one; in a group of its own, too.
     pub fn relay_pid(&self) -> Option<i32> {
         self.relay.as_ref().map(Relay::pid)
-    }
-
-    /// For a poll loop: when it is readable, [`Helper::wait_ready`] returns without waiting.
-    pub fn ready_fd(&self) -> BorrowedFd<'_> {
-        self.ready.as_fd()
     }
 
     /// Waits until the network is up, and forwards the published ports.
