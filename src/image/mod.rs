@@ -2,7 +2,10 @@
 //! store resolves its references here into lowers and a configuration; nothing below this folder asks
 //! where the lowers came from.
 
+pub mod digest;
+pub mod documents;
 pub mod host;
+pub mod reference;
 
 use std::path::PathBuf;
 
