@@ -64,19 +64,19 @@ impl<'l> Apply<'l> {
     }
 
     /// Makes one entry; the stream is then at the next header.
-    pub fn entry(&mut self, entry: Entry, stream: &mut Stream) -> Result<()> {
+    pub fn entry(&mut self, entry: &Entry, stream: &mut Stream) -> Result<()> {
         self.facts.entries += 1;
         if self.facts.entries > self.limits.entries {
             return Err(Error::new("cannot unpack the layer")
                 .because(format!("it has more than {} entries", self.limits.entries)));
         }
-        let name = entry.name.clone();
-        let path = components(&name)?;
+        let name = &entry.name;
+        let path = components(name)?;
         let mut left = entry.stored;
-        self.place(&entry, &path, stream, &mut left)
-            .map_err(|error| error.while_doing(format!("cannot unpack the entry `{}`", shown(&name))))?;
-        archive::finish(stream, &entry, left).map_err(|error| {
-            cannot_read(&error).while_doing(format!("cannot unpack the entry `{}`", shown(&name)))
+        self.place(entry, &path, stream, &mut left)
+            .map_err(|error| error.while_doing(format!("cannot unpack the entry `{}`", shown(name))))?;
+        archive::finish(stream, entry, left).map_err(|error| {
+            cannot_read(&error).while_doing(format!("cannot unpack the entry `{}`", shown(name)))
         })
     }
 
@@ -104,7 +104,6 @@ impl<'l> Apply<'l> {
 
     /// Enters a parent, making what no entry has made yet.
     fn enter(&mut self, path: &[&[u8]]) -> Result<()> {
-        let mut unusual = false;
         let facts = &mut self.facts;
         let keep = self.keep;
         let mut make = |tree: &Tree, name: &[u8], missing: Missing| {
@@ -120,7 +119,6 @@ impl<'l> Apply<'l> {
             };
             let mode = Mode::from_raw_mode(0o755);
             check(rustix::fs::mkdirat(tree.here(), name, mode), "make a directory")?;
-            unusual = true;
             let directory = open_directory(tree.here(), name)?;
             check(rustix::fs::fchmod(&directory, mode), "set the mode of a directory")?;
             if keep == Keep::Attributes {
@@ -150,8 +148,7 @@ impl<'l> Apply<'l> {
             let mut at = at;
             let result = stream.pass(size, |bytes| {
                 *left -= bytes.len() as u64;
-                write_all(&file, bytes, &mut at)
-                    .map_err(|error| std::io::Error::new(std::io::ErrorKind::Other, NotWritten(error)))
+                write_all(&file, bytes, &mut at).map_err(|error| std::io::Error::other(NotWritten(error)))
             });
             result.map_err(|error| {
                 match error.get_ref().and_then(|inner| inner.downcast_ref::<NotWritten>()) {

@@ -66,7 +66,7 @@ pub fn unpack(
     let ((facts, owners), whole) = stream::read_ahead(archive, limits, |stream| {
         let mut apply = apply::Apply::new(root, keep, limits);
         while let Some(entry) = archive::next(stream).map_err(|error| stream::cannot_read(&error))? {
-            apply.entry(entry, stream)?;
+            apply.entry(&entry, stream)?;
         }
         apply.finish()
     })?;
