@@ -488,3 +488,6 @@ fn no_room(error: &io::Error, message: String) -> Error {
         _ => failed,
     }
 }
+
+#[cfg(test)]
+mod tests;
