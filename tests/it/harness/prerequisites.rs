@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 /// Programs that tests ask for, and the Debian package of each.
 const PACKAGES: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
+    ("bzip2", "bzip2"),
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("fusermount3", "fuse3"),
     ("getsubids", "uidmap"),
@@ -23,6 +24,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("setfattr", "attr"),
     ("slirp4netns", "slirp4netns"),
     ("strace", "strace"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
 ];
 
 /// Fails the test unless `program` is on the PATH or in a system directory for programs; returns where.
