@@ -1,9 +1,14 @@
-//! The last way to put layers together, where neither overlay nor fuse-overlayfs is to be had: their files are
-//! copied into the container's own directory, by sharing blocks where the file system can (FICLONE). Never by
-//! hard links: what the container writes would reach the layer.
+//! Copies of whole trees. They are the last way to put layers together, where neither overlay nor fuse-overlayfs
+//! is to be had: the files are copied into the container's own directory, by sharing blocks where the file system
+//! can (FICLONE). Never by hard links: what the container writes would reach the layer.
+//!
+//! Somebody else may be changing what is copied, or where it goes: a volume that another container has, too. Every
+//! step is taken from the descriptor of a directory and by one name, so that a directory swapped for a symlink
+//! leads nowhere.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -27,33 +32,44 @@ const LONGEST_VALUE: usize = 64 << 10;
 /// The first file that could not be copied; what was copied before stays.
 pub fn merge(lowers: &[PathBuf], target: &Path) -> Result<()> {
     for lower in lowers {
-        let mut links = HashMap::new();
-        let copied = open_directory(rustix::fs::CWD, lower).map_err(|error| Failure::new(lower, error));
-        let copied = copied.and_then(|from| {
-            let into =
-                open_directory(rustix::fs::CWD, target).map_err(|error| Failure::new(target, error))?;
-            let mut layer = Layer { target: into.as_fd(), links: &mut links };
-            layer.directory(from.as_fd(), into.as_fd(), Path::new(""))
+        let open = |path: &Path| {
+            open_directory(rustix::fs::CWD, path).map_err(|error| Failure { path: path.to_owned(), error })
+        };
+        let copied = open(lower).and_then(|from| {
+            let into = open(target)?;
+            tree(&from, &into)?;
+            finish(from.as_fd(), into.as_fd()).map_err(|error| Failure::new(lower, error))
         });
         copied.map_err(|failure| {
-            let error = Error::new(format!("cannot copy the layer `{}`", lower.display())).because(format!(
-                "`{}`: {}",
-                failure.path.display(),
-                std::io::Error::from(failure.error)
-            ));
-            match failure.error {
-                Errno::NOSPC | Errno::DQUOT => error.hint(
-                    "without overlay and fuse-overlayfs each container is a whole copy: make room, install \
-                     fuse-overlayfs, or use `--root DIR` on another file system",
-                ),
-                _ => error,
+            let no_room = matches!(failure.error, Errno::NOSPC | Errno::DQUOT);
+            let error = Error::new(format!("cannot copy the layer `{}`", lower.display())).because(failure);
+            if !no_room {
+                return error;
             }
+            error.hint(
+                "without overlay and fuse-overlayfs each container is a whole copy: make room, install \
+                 fuse-overlayfs, or use `--root DIR` on another file system",
+            )
         })?;
     }
     Ok(())
 }
 
-struct Failure {
+/// Copies what is below the directory `from` into the directory `into`, as [`merge`] does; `into` itself stays
+/// as it is.
+///
+/// # Errors
+/// The first file that could not be copied; EMFILE in a tree deeper than descriptors are to be had.
+pub fn tree(from: &OwnedFd, into: &OwnedFd) -> Result<(), Failure> {
+    let from = open_directory(from.as_fd(), c".").map_err(|error| Failure::new(Path::new("/"), error))?;
+    let into = open_directory(into.as_fd(), c".").map_err(|error| Failure::new(Path::new("/"), error))?;
+    let mut layer = Layer { target: into.as_fd(), links: HashMap::new() };
+    layer.directory(from.as_fd(), into.as_fd(), Path::new(""))
+}
+
+/// What could not be copied, by its path in the tree.
+#[derive(Debug)]
+pub struct Failure {
     path: PathBuf,
     error: Errno,
 }
@@ -64,10 +80,16 @@ impl Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.path.display(), std::io::Error::from(self.error))
+    }
+}
+
 struct Layer<'a> {
     target: BorrowedFd<'a>,
     /// The first name, below the target, of each file of this layer that has several.
-    links: &'a mut HashMap<(u64, u64), PathBuf>,
+    links: HashMap<(u64, u64), PathBuf>,
 }
 
 impl Layer<'_> {
@@ -85,12 +107,7 @@ impl Layer<'_> {
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
             self.entry(from, into, name, &path)?;
         }
-        // Last: filling it changed its times.
-        let stat = rustix::fs::fstat(from).map_err(failed)?;
-        attributes(from, into).map_err(failed)?;
-        own(into, c"", &stat, AtFlags::EMPTY_PATH).map_err(failed)?;
-        rustix::fs::fchmod(into, mode(&stat)).map_err(failed)?;
-        rustix::fs::futimens(into, &times(&stat)).map_err(failed)
+        Ok(())
     }
 
     fn entry(
@@ -101,7 +118,11 @@ impl Layer<'_> {
         path: &Path,
     ) -> Result<(), Failure> {
         let failed = |error| Failure::new(path, error);
-        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        let stat = match rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // Removed meanwhile.
+            Err(Errno::NOENT) => return Ok(()),
+            stat => stat.map_err(failed)?,
+        };
         let kind = FileType::from_raw_mode(stat.st_mode);
         let there = rustix::fs::statat(into, name, AtFlags::SYMLINK_NOFOLLOW).ok();
         let merged = kind == FileType::Directory
@@ -115,7 +136,8 @@ impl Layer<'_> {
             }
             let from = open_directory(from, name).map_err(failed)?;
             let into = open_directory(into, name).map_err(failed)?;
-            return self.directory(from.as_fd(), into.as_fd(), path);
+            self.directory(from.as_fd(), into.as_fd(), path)?;
+            return finish(from.as_fd(), into.as_fd()).map_err(failed);
         }
         if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
             // A whiteout: what it hides is gone by now.
@@ -151,9 +173,22 @@ impl Layer<'_> {
     }
 }
 
+/// What a directory is, set when it is full: filling it changes its times.
+fn finish(from: BorrowedFd<'_>, into: BorrowedFd<'_>) -> Result<(), Errno> {
+    let stat = rustix::fs::fstat(from)?;
+    own(into, c"", &stat, AtFlags::EMPTY_PATH)?;
+    attributes(from, into)?;
+    rustix::fs::fchmod(into, mode(&stat))?;
+    rustix::fs::futimens(into, &times(&stat))
+}
+
 fn file(from: BorrowedFd<'_>, into: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<(), Errno> {
-    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // O_NONBLOCK: it may be a FIFO by now.
+    let read = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let source = rustix::fs::openat(from, name, read, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&source)?.st_mode) != FileType::RegularFile {
+        return Ok(());
+    }
     let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy = rustix::fs::openat(into, name, create, Mode::RUSR | Mode::WUSR)?;
     if rustix::fs::ioctl_ficlone(&copy, &source).is_err() {

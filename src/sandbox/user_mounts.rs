@@ -13,9 +13,8 @@ use rustix::mount::{
 
 use crate::container::spec::{Bind, Mount, MountFlags as Flags, MountKind, Propagation};
 use crate::error::{Error, Result, Step};
-use crate::layers::{Upper, overlay};
+use crate::layers::{Upper, copy, overlay};
 use crate::sandbox::inroot::{InRoot, descriptor_path, is_directory};
-use crate::sandbox::trees;
 use crate::sys::mount::{
     ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, add_attributes, map_ids, set_propagation,
 };
@@ -179,7 +178,7 @@ fn tmpfs(
     }
     let tree = detached("tmpfs", &options).step(|| "cannot mount a tmpfs")?;
     if copy_up {
-        trees::copy(&place, &tree).step(|| "cannot copy what the image has there into the tmpfs")?;
+        copy::tree(&place, &tree).step(|| "cannot copy what the image has there into the tmpfs")?;
     }
     Ok((place, tree))
 }
