@@ -2,10 +2,12 @@
 //! store resolves its references here into lowers and a configuration; nothing below this folder asks
 //! where the lowers came from.
 
+pub mod auth;
 pub mod digest;
 pub mod documents;
 pub mod host;
 pub mod reference;
+pub mod registries;
 pub mod store;
 
 use std::path::PathBuf;
