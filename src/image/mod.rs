@@ -6,6 +6,7 @@ pub mod digest;
 pub mod documents;
 pub mod host;
 pub mod reference;
+pub mod transfer;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,3 @@
+//! Moving whole images: between registries and the store, archives and the store.
+
+pub mod unpacker;
