@@ -2,11 +2,13 @@
 //! store resolves its references here into lowers and a configuration; nothing below this folder asks
 //! where the lowers came from.
 
+pub mod auth;
 pub mod digest;
 pub mod documents;
 pub mod host;
 pub mod reference;
 pub mod transfer;
+pub mod registries;
 
 use std::path::PathBuf;
 
