@@ -1,8 +1,7 @@
-//! A reader that works in a thread of its own, so that fetching, decompressing and writing files overlap.
+//! A pipe between two threads, so that fetching goes on while the layer is being unpacked.
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::thread::Scope;
 
 /// Bytes handed over at once.
 pub const CHUNK: usize = 128 << 10;
@@ -35,33 +34,7 @@ pub fn pipe() -> (Feed, Ahead) {
     (Feed { chunks: sender, used: reusable }, ahead)
 }
 
-/// Reads `source` in a thread, ahead of who reads the result.
-///
-/// # Errors
-/// No thread can be started.
-pub fn read_ahead<'scope, R: Read + Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    mut source: R,
-) -> io::Result<Ahead> {
-    let (feed, ahead) = pipe();
-    std::thread::Builder::new().spawn_scoped(scope, move || {
-        loop {
-            let mut chunk = feed.buffer();
-            match fill(&mut source, &mut chunk) {
-                Ok(()) if chunk.is_empty() => return,
-                Ok(()) => {
-                    if feed.give(chunk).is_err() {
-                        return;
-                    }
-                }
-                Err(error) => return feed.fail(error),
-            }
-        }
-    })?;
-    Ok(ahead)
-}
-
-/// Reads until the chunk is full or the source at its end.
+/// Reads until the chunk is full or the source at its end. What was read before an error is in the chunk.
 pub fn fill(source: &mut impl Read, chunk: &mut Vec<u8>) -> io::Result<()> {
     chunk.resize(CHUNK, 0);
     let mut filled = 0;
@@ -70,7 +43,10 @@ pub fn fill(source: &mut impl Read, chunk: &mut Vec<u8>) -> io::Result<()> {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                chunk.truncate(filled);
+                return Err(error);
+            }
         }
     }
     chunk.truncate(filled);
@@ -122,34 +98,51 @@ mod tests {
     #[test]
     fn everything_comes_out_in_order() {
         let source: Vec<u8> = (0..CHUNK * 20 + 7).map(|n| (n % 251) as u8).collect();
+        let (feed, mut ahead) = pipe();
         let mut taken = Vec::new();
         std::thread::scope(|scope| {
-            read_ahead(scope, source.as_slice()).unwrap().read_to_end(&mut taken).unwrap();
+            let mut source = source.as_slice();
+            scope.spawn(move || {
+                loop {
+                    let mut chunk = feed.buffer();
+                    fill(&mut source, &mut chunk).unwrap();
+                    if chunk.is_empty() || feed.give(chunk).is_err() {
+                        return;
+                    }
+                }
+            });
+            ahead.read_to_end(&mut taken).unwrap();
         });
         assert!(taken == source);
     }
 
     #[test]
     fn an_error_comes_out_after_what_was_before_it() {
+        let (feed, mut ahead) = pipe();
+        feed.give(vec![1; 3]).ok().unwrap();
+        feed.fail(io::Error::other("broken"));
+        let mut taken = Vec::new();
+        let error = ahead.read_to_end(&mut taken).unwrap_err();
+        assert_eq!((error.to_string().as_str(), taken.len()), ("broken", 3));
+    }
+
+    #[test]
+    fn whoever_gives_learns_that_nobody_takes() {
+        let (feed, ahead) = pipe();
+        drop(ahead);
+        assert!(feed.give(vec![1]).is_err());
+    }
+
+    #[test]
+    fn what_came_before_an_error_is_kept() {
         struct Broken;
         impl Read for Broken {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
                 Err(io::Error::other("broken"))
             }
         }
-        std::thread::scope(|scope| {
-            let source = io::repeat(1).take(3 * CHUNK as u64).chain(Broken);
-            let mut taken = Vec::new();
-            let error = read_ahead(scope, source).unwrap().read_to_end(&mut taken).unwrap_err();
-            assert_eq!((error.to_string().as_str(), taken.len()), ("broken", 3 * CHUNK));
-        });
-    }
-
-    #[test]
-    fn whoever_stops_taking_stops_the_thread() {
-        std::thread::scope(|scope| {
-            let mut ahead = read_ahead(scope, io::repeat(1)).unwrap();
-            ahead.read_exact(&mut [0; 10]).unwrap();
-        });
+        let mut chunk = Vec::new();
+        assert!(fill(&mut [1_u8; 5].chain(Broken), &mut chunk).is_err());
+        assert_eq!(chunk, [1; 5]);
     }
 }
