@@ -3,12 +3,15 @@
 //! where the lowers came from.
 
 pub mod auth;
+pub mod changes;
 pub mod digest;
 pub mod documents;
 pub mod host;
+pub mod platform;
 pub mod reference;
 pub mod registries;
 pub mod store;
+pub mod transfer;
 
 use std::path::PathBuf;
 
