@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports)] // Tests of one subject use a part of it, and a build may hold one subject.
 
 mod command;
+mod images;
 mod leftovers;
 mod prerequisites;
 mod pty;
@@ -14,6 +15,7 @@ mod rootfs;
 mod world;
 
 pub use command::{Finished, Run, Running};
+pub use images::{Images, TestImage, images};
 pub use leftovers::Leftovers;
 pub use prerequisites::{repository, require, require_root, sbx_binary, shim_binary};
 pub use pty::Pty;

@@ -21,6 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("setcap", "libcap2-bin"),
     ("setfattr", "attr"),
+    ("skopeo", "skopeo"),
     ("slirp4netns", "slirp4netns"),
     ("strace", "strace"),
 ];
