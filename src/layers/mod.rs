@@ -5,6 +5,7 @@
 //! image `host` and every container whose map is not the canonical one take fuse-overlayfs: it squashes
 //! owners, and it works with the canonical map below while FUSE shows the container's map above.
 
+pub mod copy;
 pub mod fuse_overlayfs;
 pub mod overlay;
 pub mod remove;

@@ -2,7 +2,7 @@
 
 use nix::sched::CloneFlags;
 
-use crate::error::{Error, Result, Step};
+use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::identity::{self, IdMap, Identity};
 use crate::sandbox::message::ToLauncher;
 use crate::sys::channel::Channel;
@@ -23,7 +23,10 @@ pub fn run_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
                     drop(theirs);
                     work()
                 }
-                Err(_) => 125,
+                Err(error) => {
+                    let _ = theirs.send(&error);
+                    i32::from(EXIT_SBX)
+                }
             })
         }
         Fork::Parent(pid) => {
@@ -33,7 +36,11 @@ pub fn run_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
                 let _ = send_signal(pid, libc::SIGKILL);
             }
             let code = wait_for(pid).step(|| "cannot wait for a process")?;
-            mapped.map(|()| code)
+            mapped?;
+            match ours.receive::<Error>() {
+                Ok(Some((error, _))) => Err(error),
+                _ => Ok(code),
+            }
         }
     }
 }
