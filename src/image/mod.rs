@@ -2,10 +2,16 @@
 //! store resolves its references here into lowers and a configuration; nothing below this folder asks
 //! where the lowers came from.
 
+pub mod auth;
+pub mod changes;
 pub mod digest;
 pub mod documents;
 pub mod host;
+pub mod platform;
 pub mod reference;
+pub mod registries;
+pub mod store;
+pub mod transfer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -14,6 +14,24 @@ use crate::sys::process::{Fork, exit_now, fork, send_signal, wait_for};
 /// # Errors
 /// Where user namespaces are refused, or the maps cannot be written.
 pub fn run_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
+    let (pid, channel) = begin(identity, work)?;
+    let code = wait_for(pid).step(|| "cannot wait for a process")?;
+    match channel.receive::<Error>() {
+        Ok(Some((error, _))) => Err(error),
+        _ => Ok(code),
+    }
+}
+
+/// As [`run_in`], but gives the child's PID as soon as the child is at work.
+///
+/// # Errors
+/// As [`run_in`]; then there is no child left.
+pub fn start_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
+    begin(identity, work).map(|(pid, _)| pid)
+}
+
+/// The channel has the error of a child that could not take its place in the namespace.
+fn begin(identity: &Identity, work: impl FnOnce() -> i32) -> Result<(i32, Channel)> {
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
     match fork().step(|| "cannot start a process")? {
         Fork::Child => {
@@ -31,15 +49,13 @@ pub fn run_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
         }
         Fork::Parent(pid) => {
             drop(theirs);
-            let mapped = map(identity, pid, &ours);
-            if mapped.is_err() {
-                let _ = send_signal(pid, libc::SIGKILL);
-            }
-            let code = wait_for(pid).step(|| "cannot wait for a process")?;
-            mapped?;
-            match ours.receive::<Error>() {
-                Ok(Some((error, _))) => Err(error),
-                _ => Ok(code),
+            match map(identity, pid, &ours) {
+                Ok(()) => Ok((pid, ours)),
+                Err(error) => {
+                    let _ = send_signal(pid, libc::SIGKILL);
+                    let _ = wait_for(pid);
+                    Err(error)
+                }
             }
         }
     }
