@@ -11,6 +11,7 @@ pub mod fuse_overlayfs;
 pub mod overlay;
 pub mod owners;
 pub mod remove;
+pub mod stack;
 pub mod store;
 pub mod unpack;
 
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 use crate::container::spec::{Driver, Root};
 use crate::error::{Error, Result};
 use crate::identity::{Identity, Tier};
-use crate::image::Source;
+use crate::image::digest::Digest;
+use crate::image::{Source, Unpacked};
 
 /// The directories of one container's upper layer.
 #[derive(Debug, Clone)]
@@ -64,7 +66,17 @@ pub fn choose(source: Source, choice: Choice, host: &Host<'_>, notes: &mut Vec<S
             let driver = for_directories(&lowers, choice, host, notes)?;
             Ok(Root::Directories { lowers, driver })
         }
+        Source::Image(Unpacked { id, key, layers, .. }) => {
+            let driver = for_layers(choice, host, notes)?;
+            Ok(Root::Layers { image: id, key, layers, driver })
+        }
     }
+}
+
+/// Where the unpacked layers of an image lie, in the order of `layers`.
+pub fn unpacked(store: &Path, key: &str, layers: &[Digest]) -> Vec<PathBuf> {
+    let all = store.join("layers").join(key);
+    layers.iter().map(|layer| all.join(layer.hex()).join("fs")).collect()
 }
 
 fn host_image(choice: Choice, store: &Path, notes: &mut Vec<String>) -> Result<Root> {
@@ -93,9 +105,31 @@ fn for_directories(
     // Nothing may be made in a directory that is not the container's own.
     let bare = host.read_only && lowers.len() == 1 && host.mount_points.iter().all(|p| has(&lowers[0], p));
     let missing = || host.generated.iter().copied().filter(|file| !has(&lowers[0], Path::new(file)));
+    if choice == Choice::Auto {
+        if bare && missing().next().is_none() {
+            return Ok(Driver::Bind);
+        }
+        if fuse_overlayfs_squashes(lowers, host) {
+            return Ok(Driver::FuseOverlayfs);
+        }
+    }
+    match for_layers(choice, host, notes) {
+        Err(_) if bare && choice == Choice::Auto => {
+            let missing: Vec<&str> = missing().collect();
+            notes.push(format!(
+                "the container goes without {}: the read-only root has none, and no layer can be put over it",
+                missing.join(", ")
+            ));
+            Ok(Driver::Bind)
+        }
+        result => result,
+    }
+}
+
+/// The driver for layers whose owners are those of the canonical map.
+fn for_layers(choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Result<Driver> {
     let remapped = host.identity.nested.is_some();
     match choice {
-        Choice::Auto if bare && missing().next().is_none() => Ok(Driver::Bind),
         Choice::FuseOverlayfs => fuse_overlayfs::usable(host.store).map(|_| Driver::FuseOverlayfs),
         Choice::Overlay if remapped => Err(Error::new("cannot use the driver `overlay` with this ID map")
             .because("the kernel refuses ID-mapped layers to a user namespace")
@@ -108,9 +142,6 @@ fn for_directories(
                 .hint("use `--storage-driver fuse-overlayfs`, or a store on another file system (`--root`)")
         }),
         Choice::Auto => {
-            if fuse_overlayfs_squashes(lowers, host) {
-                return Ok(Driver::FuseOverlayfs);
-            }
             let reason = if remapped { None } else { overlay::supported(host.store).err() };
             if !remapped && reason.is_none() {
                 return Ok(Driver::Overlay);
@@ -121,15 +152,6 @@ fn for_directories(
                     Ok(Driver::FuseOverlayfs)
                 }
                 (Ok(_), None) => Ok(Driver::FuseOverlayfs),
-                (Err(_), _) if bare => {
-                    let missing: Vec<&str> = missing().collect();
-                    notes.push(format!(
-                        "the container goes without {}: the read-only root has none, and no layer can be put \
-                         over it",
-                        missing.join(", ")
-                    ));
-                    Ok(Driver::Bind)
-                }
                 (Err(missing), Some(reason)) => Err(missing.because(reason)),
                 (Err(missing), None) => {
                     Err(missing.hint("or leave out `--userns`, `--uidmap` and `--gidmap`"))

@@ -44,6 +44,7 @@ pub fn mount_root(spec: &Spec, upper: &Upper, target: &Path) -> Result<Option<Ow
             }
             Ok(None)
         }
+        Root::Layers { .. } => Err(Error::new("cannot mount layers before it is known where they are")),
         Root::Directories { lowers, driver: Driver::Overlay } => {
             overlay::mount(lowers, upper, target).map(|()| None)
         }
