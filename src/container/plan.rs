@@ -222,7 +222,9 @@ fn network(
     namespaces.net = match &plan.network.mode {
         network::Mode::Host => Namespace::Host,
         network::Mode::Path(path) => Namespace::Path(path.clone()),
-        network::Mode::Container(word) => Namespace::Container(names.running(word)?),
+        network::Mode::Container(word) => Namespace::Container(
+            names.running(word).map_err(|e| e.while_doing(format!("cannot use `--net container:{word}`")))?,
+        ),
         network::Mode::None | network::Mode::Slirp4netns(_) | network::Mode::Pasta(_) => Namespace::Private,
     };
     Ok(plan.network)

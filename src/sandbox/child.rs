@@ -19,7 +19,7 @@ use crate::sandbox::message::{FromChild, ToChild};
 use crate::sandbox::privileges::{self, Privileges};
 use crate::sandbox::reach::Reach;
 use crate::sandbox::{
-    accounts, devices, init, kernel_mounts, program, root, terminal, trees, user_mounts, userns,
+    accounts, devices, init, kernel_mounts, ownership, program, root, terminal, user_mounts, userns,
 };
 use crate::seccomp::bpf::Instruction;
 use crate::sys::channel::Channel;
@@ -285,7 +285,7 @@ impl Inside<'_> {
             if bind.chown {
                 let failed = || format!("cannot change the owner of `{}`", bind.source.display());
                 let place = inroot.find(&mount.target).step(failed)?;
-                trees::give(&place, user.uid, user.gid).step(failed)?;
+                ownership::give(&place, user.uid, user.gid).step(failed)?;
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use nix::sched::CloneFlags;
 
-use crate::error::{Error, Result, Step};
+use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::identity::{self, IdMap, Identity};
 use crate::sandbox::message::ToLauncher;
 use crate::sys::channel::Channel;
@@ -31,12 +31,20 @@ pub fn start_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> 
                     drop(theirs);
                     work()
                 }
-                Err(_) => 125,
+                Err(error) => {
+                    let _ = theirs.send(&error);
+                    i32::from(EXIT_SBX)
+                }
             })
         }
         Fork::Parent(pid) => {
             drop(theirs);
-            map(identity, pid, &ours).map(|()| pid).inspect_err(|_| {
+            let started = map(identity, pid, &ours).and_then(|()| match ours.receive::<Error>() {
+                Ok(Some((error, _))) => Err(error),
+                // It closes its end when it goes to work.
+                _ => Ok(pid),
+            });
+            started.inspect_err(|_| {
                 let _ = send_signal(pid, libc::SIGKILL);
                 let _ = wait_for(pid);
             })

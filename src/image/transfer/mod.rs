@@ -1,4 +1,8 @@
 //! Moving whole images: between registries and the store, archives and the store.
 
-pub mod ahead;
+mod ahead;
+pub mod archive;
+mod layer;
+pub mod pull;
+pub mod session;
 pub mod unpacker;
