@@ -2,28 +2,97 @@
 
 use std::io::Read;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result, Step};
 use crate::image::digest::Digest;
 use crate::image::documents::{self, Descriptor, ImageConfig, Index, LARGEST_CONFIG, Manifest, media_type};
 use crate::image::platform::Wanted;
 use crate::image::reference::Reference;
 use crate::image::store::{BlobBegin, Image, NewImage};
+use crate::image::transfer::Place;
+use crate::image::transfer::ensure::Options;
 use crate::image::transfer::layer::{self, Layer, Origin};
 use crate::image::transfer::session::Session;
+use crate::image::transfer::unpacker::{self, Results};
+use crate::output::progress::Progress;
 use crate::registry::{Client, Failure, Fetched, Kind, Outcome};
 
 /// An index may name an index; more of them are a maze.
 const DEEPEST: usize = 3;
 
 /// What a pull gave.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pulled {
-    pub name: Reference,
+    /// The whole name.
+    pub name: String,
     pub id: Digest,
     /// The digest that the name stands for in its registry.
     pub digest: Digest,
     /// The store had it already.
     pub up_to_date: bool,
+}
+
+/// Pulls each of `texts`, or with `all_tags` everything in their repositories, in the unpacker's process. Each image
+/// is handed to `each` as soon as it is there; what fails is reported at the end.
+///
+/// # Errors
+/// The last failure; those before it are logged.
+pub fn all(
+    place: &Place,
+    texts: &[String],
+    all_tags: bool,
+    options: &Options,
+    each: impl FnMut(Pulled) -> Result<()>,
+) -> Result<()> {
+    let client = Client::new(options.registry.clone())?;
+    let work = |results: &Results| -> Result<()> {
+        let progress = Progress::new(options.quiet);
+        let mut failure = None;
+        let mut note = |result: Result<()>| {
+            if let Err(error) = result
+                && let Some(earlier) = failure.replace(error)
+            {
+                log::error!("{earlier}");
+            }
+        };
+        let session = || Session::begin(&place.store, &place.key(), progress.clone());
+        for text in texts {
+            let pull_names = |names: &[Reference]| -> Result<()> {
+                let pulled = pull(&session()?, &client, names, &options.platform)?;
+                progress.line(&format!("Digest: {}", pulled.digest));
+                let what = if pulled.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
+                let name = Reference::parse(&pulled.name)?;
+                progress.line(&format!("Status: {what} for {}", name.familiar()));
+                results.hand_over(&pulled)
+            };
+            match (client.registries().resolve_short(text), all_tags) {
+                (Ok(names), false) => note(pull_names(&names)),
+                (Ok(names), true) => match tags(&client, &names) {
+                    Ok(tagged) => tagged.into_iter().for_each(|name| note(pull_names(&[name]))),
+                    Err(error) => note(Err(error)),
+                },
+                (Err(error), _) => note(Err(error)),
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    };
+    unpacker::run(&place.identity, work, each)
+}
+
+/// Every tag of the first of the repositories that there is.
+fn tags(client: &Client, names: &[Reference]) -> Result<Vec<Reference>> {
+    let mut failure = Error::new("cannot pull an image without a name");
+    for name in names {
+        match client.tags(name, None) {
+            Ok(tags) => {
+                let named = |tag: String| Reference { tag: Some(tag), digest: None, ..name.clone() };
+                return Ok(tags.into_iter().map(named).collect());
+            }
+            Err(error) => failure = error.error,
+        }
+    }
+    Err(failure)
 }
 
 /// Pulls the first of `names` that there is: what a short name may stand for.
@@ -62,12 +131,12 @@ fn pull_one(session: &Session, client: &Client, name: &Reference, wanted: &Wante
         && image.repo_digests.contains(&format!("{}@{digest}", name.repository()))
         && complete(session, &image).map_err(own)?
     {
-        return Ok(Pulled { name: name.clone(), id: image.id, digest, up_to_date: true });
+        return Ok(Pulled { name: name.to_string(), id: image.id, digest, up_to_date: true });
     }
     let found = find(session, client, name, wanted)?;
     let size = fetch(session, client, name, &found).map_err(own)?;
     let up_to_date = record(session, name, &found, size).map_err(own)?;
-    Ok(Pulled { name: name.clone(), id: found.manifest.config.digest, digest: found.digest, up_to_date })
+    Ok(Pulled { name: name.to_string(), id: found.manifest.config.digest, digest: found.digest, up_to_date })
 }
 
 fn own(error: Error) -> Failure {
