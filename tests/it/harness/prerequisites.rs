@@ -25,6 +25,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("setcap", "libcap2-bin"),
     ("setfattr", "attr"),
     ("setpriv", "util-linux"),
+    ("skopeo", "skopeo"),
     ("slirp4netns", "slirp4netns"),
     ("strace", "strace"),
 ];
