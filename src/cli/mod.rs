@@ -10,6 +10,7 @@ pub mod ps;
 mod report;
 pub mod rm;
 pub mod run;
+pub mod transfer;
 pub mod unshare;
 mod unsupported;
 mod usage;
@@ -72,6 +73,9 @@ enum Verb {
     Run(Box<run::RunArgs>),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
+    Pull(transfer::pull::PullArgs),
+    Load(transfer::load::LoadArgs),
+    Import(transfer::import::ImportArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
     Info(info::InfoArgs),
@@ -104,6 +108,9 @@ pub fn main() -> Result<u8> {
         Verb::Run(args) => run::execute(*args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
+        Verb::Pull(args) => transfer::pull::execute(&args, &cli.global),
+        Verb::Load(args) => transfer::load::execute(&args, &cli.global),
+        Verb::Import(args) => transfer::import::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),
         Verb::Info(args) => info::execute(args, &cli.global),
