@@ -5,11 +5,15 @@
 //! image `host` and every container whose map is not the canonical one take fuse-overlayfs: it squashes
 //! owners, and it works with the canonical map below while FUSE shows the container's map above.
 
+pub mod compression;
 pub mod copy;
 pub mod fuse_overlayfs;
 pub mod overlay;
+pub mod owners;
 pub mod remove;
 pub mod stack;
+pub mod store;
+pub mod unpack;
 
 use std::path::{Path, PathBuf};
 
