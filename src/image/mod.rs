@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::documents::RunConfig;
+use crate::layers::store::{MapKey, Stacked};
 
 /// What the command line names as the source of the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +37,9 @@ pub struct Unpacked {
     /// As people write it: the familiar name, or what was typed of its ID.
     pub name: String,
     pub id: Digest,
-    /// Whose the files are on disk.
-    pub key: String,
-    /// The diff IDs, the lowest first.
-    pub layers: Vec<Digest>,
+    /// How the owners of files are kept on disk.
+    pub key: MapKey,
+    pub stacked: Stacked,
 }
 
 impl Source {
