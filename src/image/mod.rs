@@ -10,6 +10,7 @@ pub mod host;
 pub mod platform;
 pub mod reference;
 pub mod registries;
+pub mod resolve;
 pub mod store;
 pub mod transfer;
 

@@ -14,12 +14,7 @@ use crate::sys::process::{Fork, exit_now, fork, send_signal, wait_for};
 /// # Errors
 /// Where user namespaces are refused, or the maps cannot be written.
 pub fn run_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
-    let (pid, channel) = begin(identity, work)?;
-    let code = wait_for(pid).step(|| "cannot wait for a process")?;
-    match channel.receive::<Error>() {
-        Ok(Some((error, _))) => Err(error),
-        _ => Ok(code),
-    }
+    wait_for(start_in(identity, work)?).step(|| "cannot wait for a process")
 }
 
 /// As [`run_in`], but gives the child's PID as soon as the child is at work.
@@ -27,11 +22,6 @@ pub fn run_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
 /// # Errors
 /// As [`run_in`]; then there is no child left.
 pub fn start_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
-    begin(identity, work).map(|(pid, _)| pid)
-}
-
-/// The channel has the error of a child that could not take its place in the namespace.
-fn begin(identity: &Identity, work: impl FnOnce() -> i32) -> Result<(i32, Channel)> {
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
     match fork().step(|| "cannot start a process")? {
         Fork::Child => {
@@ -49,14 +39,15 @@ fn begin(identity: &Identity, work: impl FnOnce() -> i32) -> Result<(i32, Channe
         }
         Fork::Parent(pid) => {
             drop(theirs);
-            match map(identity, pid, &ours) {
-                Ok(()) => Ok((pid, ours)),
-                Err(error) => {
-                    let _ = send_signal(pid, libc::SIGKILL);
-                    let _ = wait_for(pid);
-                    Err(error)
-                }
-            }
+            let started = map(identity, pid, &ours).and_then(|()| match ours.receive::<Error>() {
+                Ok(Some((error, _))) => Err(error),
+                // It closes its end when it goes to work.
+                _ => Ok(pid),
+            });
+            started.inspect_err(|_| {
+                let _ = send_signal(pid, libc::SIGKILL);
+                let _ = wait_for(pid);
+            })
         }
     }
 }

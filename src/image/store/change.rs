@@ -133,10 +133,6 @@ impl Change {
         self.store.write_index(&self.index)
     }
 
-    pub(super) fn index(&self) -> &Index {
-        &self.index
-    }
-
     fn position(&self, name: &Reference) -> Option<usize> {
         self.index.manifests.iter().position(|found| entry::name_of(found).as_ref() == Some(name))
     }

@@ -79,6 +79,15 @@ pub(super) fn take_abandoned(path: &Path) -> Option<File> {
     }
 }
 
+/// The same of a directory.
+pub(super) fn take_abandoned_directory(path: &Path) -> Option<File> {
+    let mut options = File::options();
+    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_DIRECTORY);
+    let directory = options.open(path).ok()?;
+    directory.try_lock().ok()?;
+    is_at(&directory, path).ok()?.then_some(directory)
+}
+
 /// Whether the open file is still the one that others find under its name.
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let ours = file.metadata()?;

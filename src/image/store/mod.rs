@@ -5,16 +5,17 @@
 //! with [`ImageStore::share`], for longer with an [`ImageStore::lease`].
 
 mod blobs;
-#[allow(dead_code, reason = "the collector of garbage comes next")]
 mod change;
 mod entry;
 mod files;
 mod find;
+mod gc;
+#[cfg(test)]
+mod gc_tests;
 mod index;
-#[allow(dead_code, reason = "the collector of garbage comes next")]
 mod lease;
-#[allow(dead_code, reason = "the collector of garbage comes next")]
 mod lock;
+mod reach;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,7 @@ use crate::image::reference::Reference;
 pub use blobs::{BlobBegin, NewBlob};
 pub use change::{Change, NewImage};
 pub use entry::Entry;
+pub use gc::{Collected, Extent, Orphan, Orphans};
 pub use index::{LARGEST_INDEX, annotation};
 pub use lease::Lease;
 pub use lock::SharedLock;

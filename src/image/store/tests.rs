@@ -46,11 +46,11 @@ pub(super) fn with_image(store: &ImageStore, seed: &str, names: &[&str]) -> NewI
     image
 }
 
-fn reference(text: &str) -> Reference {
+pub(super) fn reference(text: &str) -> Reference {
     Reference::parse(text).unwrap().or_latest()
 }
 
-fn store() -> (tempfile::TempDir, ImageStore) {
+pub(super) fn store() -> (tempfile::TempDir, ImageStore) {
     let directory = tempfile::tempdir().unwrap();
     let store = ImageStore::new(&directory.path().join("store"));
     (directory, store)
