@@ -8,9 +8,9 @@ use crate::identity;
 use crate::image::platform::Wanted;
 use crate::image::reference::Reference;
 use crate::image::store::{Image, ImageStore, SharedLock};
-use crate::image::transfer::ensure::{Options, Policy, ensure};
 use crate::image::transfer::Place;
-use crate::image::{Config, Source, Unpacked};
+use crate::image::transfer::ensure::{Options, Policy, ensure};
+use crate::image::{Config, Resolved, Source, Unpacked};
 use crate::layers::store::LayerStore;
 
 /// How often an image is brought again that somebody removes at the same time.
@@ -26,14 +26,6 @@ pub struct Request<'a> {
     pub tier: Option<identity::Tier>,
     /// No progress.
     pub quiet: bool,
-}
-
-/// An image that can be run.
-pub struct Resolved {
-    pub source: Source,
-    pub config: Config,
-    /// No collector takes the image away while this is held: until it stands in the record of a container.
-    pub lock: SharedLock,
 }
 
 /// Finds the image, or gets it. Where it is there with all of its layers, no process is started.
@@ -58,7 +50,7 @@ pub fn resolve(store: &Path, request: &Request<'_>) -> Result<Resolved> {
         let config = Config::from(&image.config.config);
         let name = shown(request.name, &image);
         let source = Source::Image(Unpacked { name, id: image.id, key: place.key(), stacked });
-        Ok(Resolved { source, config, lock })
+        Ok(Resolved { source, config, lock: Some(lock) })
     };
     if matches!(request.pull, Policy::Missing | Policy::Never) {
         let lock = images.share()?;
