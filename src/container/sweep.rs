@@ -33,7 +33,9 @@ pub fn sweep(store: &Store, runtime: &Path) -> usize {
         }
     }
     overlay::remove_abandoned_trials(store.root());
-    remove_unfinished(&store.root().join("cache"), "overlay.json.", "");
+    for prefix in ["overlay.json.", "storage.json."] {
+        remove_unfinished(&store.root().join("cache"), prefix, "");
+    }
     remove_unfinished(runtime, "helpers.", ".new");
     abandoned
 }
