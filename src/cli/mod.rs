@@ -2,14 +2,19 @@
 
 mod boolean;
 pub mod completion;
+mod confirm;
 pub mod container_options;
 pub mod doctor;
+mod failures;
+pub mod image;
 pub mod info;
+pub mod inspect;
 pub mod man;
 pub mod ps;
 mod report;
 pub mod rm;
 pub mod run;
+pub mod system;
 pub mod unshare;
 mod unsupported;
 mod usage;
@@ -70,6 +75,14 @@ enum Verb {
     Run(Box<run::RunArgs>),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
+    Images(image::list::ListArgs),
+    Rmi(image::remove::RemoveArgs),
+    Tag(image::tag::TagArgs),
+    Untag(image::untag::UntagArgs),
+    History(image::history::HistoryArgs),
+    Inspect(inspect::InspectArgs),
+    Image(image::ImageArgs),
+    System(system::SystemArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
     Info(info::InfoArgs),
@@ -102,6 +115,14 @@ pub fn main() -> Result<u8> {
         Verb::Run(args) => run::execute(*args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
+        Verb::Images(args) => image::list::execute(args, &cli.global),
+        Verb::Rmi(args) => image::remove::execute(args, &cli.global),
+        Verb::Tag(args) => image::tag::execute(&args, &cli.global),
+        Verb::Untag(args) => image::untag::execute(&args, &cli.global),
+        Verb::History(args) => image::history::execute(args, &cli.global),
+        Verb::Inspect(args) => inspect::execute(args, &cli.global),
+        Verb::Image(args) => image::execute(args, &cli.global),
+        Verb::System(args) => system::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),
         Verb::Info(args) => info::execute(args, &cli.global),

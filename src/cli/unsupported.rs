@@ -132,8 +132,8 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (
         IMAGES,
         &[
-            "build", "builder", "buildx", "commit", "export", "history", "image", "images", "import", "load",
-            "login", "logout", "manifest", "pull", "push", "rmi", "save", "search", "tag", "untag",
+            "build", "builder", "buildx", "commit", "export", "import", "load", "login", "logout",
+            "manifest", "pull", "push", "save", "search",
         ],
     ),
     (
@@ -148,7 +148,6 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
             "generate",
             "healthcheck",
             "init",
-            "inspect",
             "kill",
             "logs",
             "pause",

@@ -2,11 +2,19 @@
 //! store resolves its references here into lowers and a configuration; nothing below this folder asks
 //! where the lowers came from.
 
+pub mod changes;
 pub mod digest;
+pub mod disk;
+pub mod document;
 pub mod documents;
+pub mod filter;
+pub mod history;
 pub mod host;
+pub mod pattern;
 pub mod reference;
+pub mod removal;
 pub mod store;
+pub mod usage;
 
 use std::path::PathBuf;
 

@@ -5,7 +5,7 @@ pub mod archive;
 mod attributes;
 mod limits;
 mod sparse;
-mod stream;
+pub mod stream;
 mod tree;
 
 use std::io::Read;
