@@ -42,7 +42,7 @@ pub(crate) enum Kind {
     Image,
 }
 
-pub fn execute(args: InspectArgs, global: &Global) -> Result<u8> {
+pub fn execute(args: &InspectArgs, global: &Global) -> Result<u8> {
     show(&args.names, args.kind, args.format.as_deref(), args.size, global)
 }
 

@@ -76,8 +76,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     (
         IMAGES,
         &[
-            "--pull",
-            "--platform",
             "--arch",
             "--os",
             "--variant",
@@ -86,7 +84,6 @@ const KNOWN: &[(&str, &[&str])] = &[
             "--creds",
             "--decryption-key",
             "--disable-content-trust",
-            "--image-volume",
             "--retry",
             "--retry-delay",
             "--rmi",

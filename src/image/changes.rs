@@ -1,278 +1,330 @@
-//! What layers add, change and delete, read from their archives: that needs neither unpacked layers nor the user
-//! namespace in which they can be read.
+//! Instructions of a Dockerfile that change an image's configuration alone: `--change` of `import` and `commit`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use serde_json::{Value, json};
 
+use crate::container::duration;
 use crate::error::{Error, Result};
-use crate::image::digest::Digest;
-use crate::image::documents::Descriptor;
-use crate::image::store::{Image, ImageStore};
-use crate::layers::compression;
-use crate::layers::unpack::Limits;
-use crate::layers::unpack::archive::{self, Entry, Kind};
-use crate::layers::unpack::stream;
+use crate::image::documents::RunConfig;
 
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
+const KNOWN: &str =
+    "CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and WORKDIR";
+/// Longer ranges of ports are a mistake.
+const MOST_PORTS: u32 = 65535;
 
-/// podman-diff(1)
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Change {
-    Added,
-    Changed,
-    Deleted,
-}
-
-/// Files by their paths, without a leading slash.
-type Tree = BTreeMap<Vec<u8>, Seen>;
-
-/// What tells that a file is another.
-#[derive(Debug, Clone, PartialEq)]
-struct Seen {
-    kind: Kind,
-    mode: u32,
-    owner: (u32, u32),
-    size: u64,
-    modified: (i64, u32),
-    link: Vec<u8>,
-    device: (u32, u32),
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-/// The changes from `base` to `image`, sorted by path; without a base, those of the topmost layer.
+/// Applies the instructions in order. An ENTRYPOINT resets the command that was there before, unless a CMD is
+/// among the instructions (docker-commit(1)).
 ///
 /// # Errors
-/// A layer's blob is missing or damaged.
-pub fn between(store: &ImageStore, image: &Image, base: Option<&Image>) -> Result<Vec<(Change, Vec<u8>)>> {
-    let after = layers(image);
-    let before = match base {
-        Some(base) => layers(base),
-        None => after[..after.len().saturating_sub(1)].to_vec(),
-    };
-    // What both have below was made once.
-    let shared = before.iter().zip(&after).take_while(|(a, b)| a.0 == b.0).count();
-    let mut tree = Tree::new();
-    for layer in &after[..shared] {
-        apply(store, layer, &mut tree)?;
-    }
-    let mut base_tree = tree.clone();
-    for layer in &before[shared..] {
-        apply(store, layer, &mut base_tree)?;
-    }
-    for layer in &after[shared..] {
-        apply(store, layer, &mut tree)?;
-    }
-    Ok(compare(&base_tree, &tree))
-}
-
-fn layers(image: &Image) -> Vec<(&Digest, &Descriptor)> {
-    image.config.rootfs.diff_ids.iter().zip(&image.document.layers).collect()
-}
-
-fn apply(store: &ImageStore, (diff_id, blob): &(&Digest, &Descriptor), tree: &mut Tree) -> Result<()> {
-    let failed = |error: Error| error.while_doing(format!("cannot read the layer {}", blob.digest));
-    let file = store.open_blob(blob)?;
-    let (_, mut tar) =
-        compression::decompress_detected(file).map_err(|error| store.damaged(&blob.digest, error))?;
-    let limits = Limits::for_compressed(blob.size);
-    let read = |stream: &mut stream::Stream| {
-        let mut own = Own::default();
-        while let Some(entry) = archive::next(stream).map_err(|error| stream::cannot_read(&error))? {
-            archive::finish(stream, &entry, entry.stored).map_err(|error| stream::cannot_read(&error))?;
-            own.add(entry, &limits)?;
+/// An instruction is not known or not understood.
+pub fn apply(changes: &[String], config: &mut RunConfig) -> Result<()> {
+    let mut command_is_new = false;
+    for change in changes {
+        let (keyword, text) = split(change);
+        let refused = |why: &str| {
+            Err(Error::new(format!("cannot apply the change `{}`", change.trim()))
+                .because(why.to_owned())
+                .hint(format!("write an instruction as in a Dockerfile; there are: {KNOWN}")))
+        };
+        if text.is_empty() && !matches!(keyword.as_str(), "CMD" | "ENTRYPOINT") {
+            return refused("it has no value");
         }
-        Ok(own)
-    };
-    let (own, whole) = stream::read_ahead(&mut *tar, &limits, read).map_err(failed)?;
-    if whole.digest != **diff_id {
-        return Err(store.damaged(&blob.digest, "its content is not what the image's configuration says"));
+        match keyword.as_str() {
+            "CMD" => {
+                config.cmd = Some(command(text));
+                command_is_new = true;
+            }
+            "ENTRYPOINT" => {
+                config.entrypoint = Some(command(text));
+                if !command_is_new {
+                    config.cmd = None;
+                }
+            }
+            "ENV" => match pairs(text) {
+                Ok(pairs) => pairs.into_iter().for_each(|(name, value)| set_variable(config, &name, &value)),
+                Err(why) => return refused(why),
+            },
+            "LABEL" => match pairs(text) {
+                Ok(pairs) => config.labels.extend(pairs),
+                Err(why) => return refused(why),
+            },
+            "EXPOSE" => {
+                for word in text.split_whitespace() {
+                    match ports(word) {
+                        Some(ports) => config.exposed_ports.extend(ports.map(|port| (port, json!({})))),
+                        None => return refused("a port is `NUMBER[-NUMBER][/tcp|/udp|/sctp]`"),
+                    }
+                }
+            }
+            "HEALTHCHECK" => {
+                let check = health_check(text)?;
+                config.other.insert("Healthcheck".to_owned(), check);
+            }
+            "ONBUILD" => {
+                let next = split(text).0;
+                if ["ONBUILD", "FROM", "MAINTAINER"].contains(&next.as_str()) {
+                    return refused("it may not be the trigger of another image");
+                }
+                match config.other.entry("OnBuild").or_insert_with(|| json!([])) {
+                    Value::Array(triggers) => triggers.push(text.into()),
+                    other => *other = json!([text]),
+                }
+            }
+            "STOPSIGNAL" => {
+                crate::container::signal::parse("--change STOPSIGNAL", text)?;
+                config.stop_signal = Some(text.to_owned());
+            }
+            "USER" => config.user = text.to_owned(),
+            "VOLUME" => {
+                let paths =
+                    json_words(text).unwrap_or_else(|| text.split_whitespace().map(str::to_owned).collect());
+                if paths.iter().any(|path| path.trim().is_empty()) {
+                    return refused("a volume is a path");
+                }
+                config.volumes.extend(paths.into_iter().map(|path| (path, json!({}))));
+            }
+            "WORKDIR" => config.working_dir = working_directory(&config.working_dir, text),
+            _ => return refused("there is no such instruction"),
+        }
     }
-    own.put_onto(tree);
     Ok(())
 }
 
-/// One layer, before it is put onto those below.
-#[derive(Default)]
-struct Own {
-    entries: Vec<(Vec<u8>, Seen)>,
-    gone: Vec<Vec<u8>>,
-    opaque: Vec<Vec<u8>>,
-    names: u64,
+/// Keyword, in capitals, and the rest; `CMD=x`, as podman has it, is `CMD x`.
+fn split(change: &str) -> (String, &str) {
+    let change = change.trim();
+    let end = change.find(|c: char| c.is_whitespace() || c == '=').unwrap_or(change.len());
+    let (keyword, rest) = change.split_at(end);
+    let rest = rest.strip_prefix('=').unwrap_or(rest);
+    (keyword.to_ascii_uppercase(), rest.trim())
 }
 
-impl Own {
-    fn add(&mut self, entry: Entry, limits: &Limits) -> Result<()> {
-        let Some(path) = clean(&entry.name) else { return Ok(()) };
-        self.names += (path.len() + entry.link.len()) as u64;
-        let count = self.entries.len() + self.gone.len() + self.opaque.len();
-        if self.names > limits.names || count as u64 >= limits.entries {
-            return Err(Error::new("cannot tell the changes of the layer").because("it has too many entries"));
-        }
-        let at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-        let (parent, name) = path.split_at(at);
-        let parent = parent.strip_suffix(b"/").unwrap_or(parent).to_vec();
-        match name.strip_prefix(WHITEOUT) {
-            _ if name == OPAQUE => self.opaque.push(parent),
-            // The marks of aufs.
-            Some(rest) if rest.starts_with(WHITEOUT) => {}
-            Some(rest) => self.gone.push(if parent.is_empty() {
-                rest.to_vec()
-            } else {
-                [&parent, &b"/"[..], rest].concat()
-            }),
-            None if path.is_empty() => {}
-            None => self.entries.push((path.clone(), seen(entry))),
-        }
-        Ok(())
-    }
+/// A JSON array of words, or a line for the shell.
+fn command(text: &str) -> Vec<String> {
+    json_words(text).unwrap_or_else(|| match text {
+        "" => Vec::new(),
+        line => ["/bin/sh", "-c", line].map(str::to_owned).to_vec(),
+    })
+}
 
-    fn put_onto(self, tree: &mut Tree) {
-        for directory in self.opaque {
-            remove_below(tree, &directory);
-        }
-        for path in self.gone {
-            tree.remove(&path);
-            remove_below(tree, &path);
-        }
-        for (path, mut seen) in self.entries {
-            if seen.kind == Kind::HardLink {
-                let target = clean(&seen.link).and_then(|target| tree.get(&target).cloned());
-                seen = target.unwrap_or(seen);
+fn json_words(text: &str) -> Option<Vec<String>> {
+    text.starts_with('[').then(|| serde_json::from_str(text).ok()).flatten()
+}
+
+/// `a=b c="d e"`, or the one pair `a b c` of old.
+fn pairs(text: &str) -> Result<Vec<(String, String)>, &'static str> {
+    let words = words(text)?;
+    if !words.first().is_some_and(|word| word.contains('=')) {
+        let (name, value) = text.split_once(char::is_whitespace).ok_or("it is no `NAME=VALUE`")?;
+        return Ok(vec![(name.to_owned(), value.trim().to_owned())]);
+    }
+    words
+        .iter()
+        .map(|word| match word.split_once('=') {
+            Some(("", _)) => Err("a name is empty"),
+            Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+            None => Err("a word of it is no `NAME=VALUE`"),
+        })
+        .collect()
+}
+
+/// Words as in a Dockerfile: quotes keep spaces, a backslash the character after it.
+fn words(text: &str) -> Result<Vec<String>, &'static str> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote: Option<char> = None;
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match (letter, quote) {
+            ('\'' | '"', None) => {
+                quote = Some(letter);
+                word.get_or_insert_default();
             }
-            if seen.kind != Kind::Directory {
-                remove_below(tree, &path);
+            (_, Some(open)) if letter == open => quote = None,
+            ('\\', None | Some('"')) => {
+                word.get_or_insert_default().extend(letters.next());
             }
-            tree.insert(path, seen);
+            (space, None) if space.is_whitespace() => words.extend(word.take()),
+            _ => word.get_or_insert_default().push(letter),
         }
     }
+    if quote.is_some() {
+        return Err("a quote is not closed");
+    }
+    words.extend(word);
+    Ok(words)
 }
 
-fn seen(entry: Entry) -> Seen {
-    let directory = entry.kind == Kind::Directory;
-    Seen {
-        kind: entry.kind,
-        mode: entry.mode,
-        owner: (entry.uid, entry.gid),
-        size: entry.stored,
-        // A directory's own follows from what was done in it.
-        modified: if directory { (0, 0) } else { (entry.modified.seconds, entry.modified.nanoseconds) },
-        link: entry.link,
-        device: entry.device,
-        xattrs: entry.xattrs,
+fn set_variable(config: &mut RunConfig, name: &str, value: &str) {
+    let pair = format!("{name}={value}");
+    let is_it = |old: &&mut String| old.split_once('=').is_some_and(|(old, _)| old == name);
+    match config.env.iter_mut().find(is_it) {
+        Some(old) => *old = pair,
+        None => config.env.push(pair),
     }
 }
 
-/// Without leading and double slashes and `.`; none for a path that leaves the root.
-fn clean(name: &[u8]) -> Option<Vec<u8>> {
-    let parts: Vec<&[u8]> =
-        name.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
-    (!parts.contains(&&b".."[..])).then(|| parts.join(&b'/'))
+fn ports(word: &str) -> Option<impl Iterator<Item = String>> {
+    let (range, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
+    let protocol = protocol.to_ascii_lowercase();
+    let (first, last) = range.split_once('-').unwrap_or((range, range));
+    let number = |text: &str| text.parse::<u32>().ok().filter(|port| (1..=MOST_PORTS).contains(port));
+    let (first, last) = (number(first)?, number(last)?);
+    (first <= last && ["tcp", "udp", "sctp"].contains(&protocol.as_str()))
+        .then(move || (first..=last).map(move |port| format!("{port}/{protocol}")))
 }
 
-fn remove_below(tree: &mut Tree, directory: &[u8]) {
-    if directory.is_empty() {
-        tree.clear();
-        return;
+/// `NONE`, or options and `CMD …`; spans are nanoseconds in the configuration.
+fn health_check(text: &str) -> Result<Value> {
+    let mut check = serde_json::Map::new();
+    let mut rest = text;
+    while let Some(option) = rest.strip_prefix("--") {
+        let (option, after) = option.split_once(char::is_whitespace).unwrap_or((option, ""));
+        rest = after.trim_start();
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let field = match name {
+            "interval" => "Interval",
+            "timeout" => "Timeout",
+            "start-period" => "StartPeriod",
+            "start-interval" => "StartInterval",
+            "retries" => {
+                let retries: u32 = value.parse().map_err(|error| {
+                    Error::new(format!("cannot use `--retries={value}` of HEALTHCHECK")).because(error)
+                })?;
+                check.insert("Retries".to_owned(), retries.into());
+                continue;
+            }
+            _ => {
+                return Err(Error::new(format!("cannot use `--{name}` of HEALTHCHECK"))
+                    .hint("there are: --interval, --timeout, --start-period, --start-interval, --retries"));
+            }
+        };
+        let span = duration::parse(&format!("--{name}"), value)?;
+        check.insert(field.to_owned(), u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).into());
     }
-    let first = [directory, b"/"].concat();
-    let doomed: Vec<Vec<u8>> = tree
-        .range(first.clone()..)
-        .map(|(path, _)| path.clone())
-        .take_while(|path| path.starts_with(&first))
-        .collect();
-    for path in doomed {
-        tree.remove(&path);
-    }
+    let (kind, line) = split(rest);
+    let test = match (kind.as_str(), json_words(line)) {
+        ("NONE", _) if line.is_empty() => vec!["NONE".to_owned()],
+        ("CMD", Some(words)) => std::iter::once("CMD".to_owned()).chain(words).collect(),
+        ("CMD", None) if !line.is_empty() => vec!["CMD-SHELL".to_owned(), line.to_owned()],
+        _ => {
+            return Err(Error::new(format!("cannot apply the change `HEALTHCHECK {text}`"))
+                .because("after its options it has neither `NONE` nor `CMD` and a command"));
+        }
+    };
+    check.insert("Test".to_owned(), test.into());
+    Ok(check.into())
 }
 
-fn compare(before: &Tree, after: &Tree) -> Vec<(Change, Vec<u8>)> {
-    let mut changes: BTreeMap<&[u8], Change> = BTreeMap::new();
-    for (path, seen) in after {
-        match before.get(path) {
-            None => drop(changes.insert(path, Change::Added)),
-            Some(former) if former != seen => drop(changes.insert(path, Change::Changed)),
+/// A relative one lies below the one before.
+fn working_directory(before: &str, text: &str) -> String {
+    let joined = std::path::Path::new("/").join(before).join(text);
+    let mut parts: Vec<&std::ffi::OsStr> = Vec::new();
+    for part in joined.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                parts.pop();
+            }
+            std::path::Component::Normal(part) => parts.push(part),
             _ => {}
         }
     }
-    for path in before.keys().filter(|path| !after.contains_key(*path)) {
-        // What lay in a directory that is gone went with it.
-        if parents(path).all(|parent| after.contains_key(parent) || !before.contains_key(parent)) {
-            changes.insert(path, Change::Deleted);
+    parts.iter().fold(String::new(), |path, part| format!("{path}/{}", part.to_string_lossy()))
+        + match parts.len() {
+            0 => "/",
+            _ => "",
         }
-    }
-    let changed: BTreeSet<&[u8]> = changes.keys().flat_map(|path| parents(path)).collect();
-    for parent in changed {
-        if before.contains_key(parent) && after.contains_key(parent) {
-            changes.entry(parent).or_insert(Change::Changed);
-        }
-    }
-    changes.into_iter().map(|(path, change)| (change, [b"/", path].concat())).collect()
-}
-
-fn parents(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn file(size: u64) -> Seen {
-        Seen {
-            kind: Kind::File,
-            mode: 0o644,
-            owner: (0, 0),
-            size,
-            modified: (1, 0),
-            link: Vec::new(),
-            device: (0, 0),
-            xattrs: Vec::new(),
-        }
-    }
-
-    fn tree(paths: &[(&str, u64)]) -> Tree {
-        paths
-            .iter()
-            .map(|(path, size)| match path.strip_suffix('/') {
-                Some(path) => (path.into(), Seen { kind: Kind::Directory, ..file(0) }),
-                None => ((*path).into(), file(*size)),
-            })
-            .collect()
+    fn applied(changes: &[&str]) -> RunConfig {
+        let mut config = RunConfig::default();
+        let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).collect();
+        apply(&changes, &mut config).unwrap();
+        config
     }
 
     #[test]
-    fn changes_bring_their_directories_along() {
-        let before =
-            tree(&[("etc/", 0), ("etc/a", 1), ("etc/b", 1), ("usr/", 0), ("usr/x/", 0), ("usr/x/y", 1)]);
-        let after = tree(&[("etc/", 0), ("etc/a", 2), ("etc/b", 1), ("etc/c", 1), ("usr/", 0)]);
-        let shown: Vec<String> = compare(&before, &after)
-            .into_iter()
-            .map(|(change, path)| format!("{change:?} {}", String::from_utf8_lossy(&path)))
-            .collect();
+    fn commands_are_json_or_lines_for_the_shell() {
+        let config = applied(&["CMD [\"a\", \"b c\"]", "entrypoint  sleep 1"]);
+        assert_eq!(config.cmd.unwrap(), ["a", "b c"]);
+        assert_eq!(config.entrypoint.unwrap(), ["/bin/sh", "-c", "sleep 1"]);
+        assert_eq!(applied(&["CMD=/bin/ls"]).cmd.unwrap(), ["/bin/sh", "-c", "/bin/ls"]);
+    }
+
+    #[test]
+    fn an_entrypoint_resets_an_older_command() {
+        let mut config = RunConfig { cmd: Some(vec!["old".to_owned()]), ..RunConfig::default() };
+        apply(&["ENTRYPOINT [\"x\"]".to_owned()], &mut config).unwrap();
+        assert_eq!(config.cmd, None);
+    }
+
+    #[test]
+    fn variables_and_labels_have_quotes() {
+        let config = applied(&[
+            r#"ENV A=1 B="two words" C=a\ b D='$x'"#,
+            "ENV E of old",
+            "ENV A=2",
+            "LABEL a.b=\"c\"",
+        ]);
+        assert_eq!(config.env, ["A=2", "B=two words", "C=a b", "D=$x", "E=of old"]);
+        assert_eq!(config.labels["a.b"], "c");
+    }
+
+    #[test]
+    fn ports_volumes_and_directories() {
+        let config = applied(&[
+            "EXPOSE 80 90-91/UDP",
+            "VOLUME /a /b",
+            "VOLUME [\"/c d\"]",
+            "WORKDIR /x",
+            "WORKDIR y/../z",
+        ]);
+        assert_eq!(config.exposed_ports.keys().collect::<Vec<_>>(), ["80/tcp", "90/udp", "91/udp"]);
+        assert_eq!(config.volumes.keys().collect::<Vec<_>>(), ["/a", "/b", "/c d"]);
+        assert_eq!(config.working_dir, "/x/z");
+    }
+
+    #[test]
+    fn the_rest() {
+        let config = applied(&[
+            "USER nobody:nogroup",
+            "STOPSIGNAL SIGQUIT",
+            "ONBUILD RUN make",
+            "HEALTHCHECK --interval=5s --retries=2 CMD curl -f x",
+        ]);
         assert_eq!(
-            shown,
-            ["Changed /etc", "Changed /etc/a", "Added /etc/c", "Changed /usr", "Deleted /usr/x"]
+            (config.user.as_str(), config.stop_signal.as_deref()),
+            ("nobody:nogroup", Some("SIGQUIT"))
         );
+        assert_eq!(config.other["OnBuild"], json!(["RUN make"]));
+        let check =
+            json!({ "Test": ["CMD-SHELL", "curl -f x"], "Interval": 5_000_000_000_u64, "Retries": 2 });
+        assert_eq!(config.other["Healthcheck"], check);
     }
 
     #[test]
-    fn whiteouts_hide_what_lies_below_and_no_more() {
-        let mut lower = tree(&[("a/", 0), ("a/b", 1), ("ab", 1), ("c/", 0), ("c/d", 1)]);
-        let own = Own {
-            entries: vec![(b"c/e".to_vec(), file(1))],
-            gone: vec![b"a".to_vec()],
-            opaque: vec![b"c".to_vec()],
-            names: 0,
-        };
-        own.put_onto(&mut lower);
-        let left: Vec<_> = lower.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
-        assert_eq!(left, ["ab", "c", "c/e"]);
-    }
-
-    #[test]
-    fn names_are_cleaned_and_never_leave_the_root() {
-        assert_eq!(clean(b"./a//b/").unwrap(), b"a/b");
-        assert_eq!(clean(b"/").unwrap(), b"");
-        assert!(clean(b"a/../../b").is_none());
+    fn what_is_no_instruction_is_refused() {
+        for change in [
+            "",
+            "RUN x",
+            "EXPOSE x",
+            "EXPOSE 0",
+            "EXPOSE 9-1",
+            "EXPOSE 80/x",
+            "ENV",
+            "ENV A=\"1",
+            "ENV =1",
+            "ENV alone",
+            "ONBUILD FROM x",
+            "STOPSIGNAL NONE",
+            "HEALTHCHECK CMD",
+            "HEALTHCHECK --x=1 CMD y",
+            "VOLUME [\"\"]",
+        ] {
+            assert!(apply(&[change.to_owned()], &mut RunConfig::default()).is_err(), "{change:?}");
+        }
     }
 }

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use crate::container::list::{self, Status};
-use crate::container::spec::Spec;
+use crate::container::spec::{Root, Spec};
 use crate::container::store::{Store, short};
 use crate::image::digest::Digest;
 
@@ -48,12 +46,16 @@ impl Usage {
 
 /// The ID of the image that a container was made from.
 pub fn image_of(spec: &Spec) -> Option<Digest> {
-    serde_json::to_value(&spec.root).ok()?["Layers"]["image"].as_str()?.parse().ok()
+    match &spec.root {
+        Root::Layers { image, .. } => Some(image.clone()),
+        _ => None,
+    }
 }
 
 /// The diff IDs of a container's layers.
-pub fn layers_of(spec: &Spec) -> Vec<Digest> {
-    let root = serde_json::to_value(&spec.root).unwrap_or_default();
-    let layers = root["Layers"]["layers"].as_array().into_iter().flatten();
-    layers.filter_map(Value::as_str).filter_map(|text| text.parse().ok()).collect()
+pub fn layers_of(spec: &Spec) -> &[Digest] {
+    match &spec.root {
+        Root::Layers { layers, .. } => layers,
+        _ => &[],
+    }
 }

@@ -265,7 +265,12 @@ impl Inside<'_> {
                 user_mounts::bind_generated(inroot, &file, Path::new(target), bare)?;
             }
         }
-        user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch())
+        user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch())?;
+        spec.directories.iter().try_for_each(|directory| {
+            inroot.ensure_directory(directory).map(|_| ()).map_err(|error| {
+                error.while_doing(format!("cannot make the image's volume `{}`", directory.display()))
+            })
+        })
     }
 
     fn user(&self, inroot: &InRoot) -> Result<ResolvedUser> {

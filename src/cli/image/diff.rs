@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Stores, missing};
 use crate::cli::Global;
 use crate::error::{Error, Result};
-use crate::image::changes::{self, Change};
+use crate::image::difference::{self, Change};
 use crate::image::store::Image;
 use crate::output::print;
 
@@ -28,7 +28,7 @@ pub struct DiffArgs {
     base: Option<String>,
 }
 
-pub fn execute(args: DiffArgs, global: &Global) -> Result<u8> {
+pub fn execute(args: &DiffArgs, global: &Global) -> Result<u8> {
     let stores = Stores::of(global)?;
     let lease = stores.images.lease()?;
     let find = |word: &str| -> Result<Image> {
@@ -44,7 +44,7 @@ pub fn execute(args: DiffArgs, global: &Global) -> Result<u8> {
             Error::new(format!("cannot tell what `{}` changes", args.image)).because("it has no layers")
         );
     }
-    let changes = changes::between(&stores.images, &image, base.as_ref())?;
+    let changes = difference::between(&stores.images, &image, base.as_ref())?;
     print::text(&if args.format.is_some() { document(&changes) } else { lines(&changes) })?;
     Ok(0)
 }

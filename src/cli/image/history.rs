@@ -47,7 +47,7 @@ pub struct HistoryArgs {
     image: String,
 }
 
-pub fn execute(args: HistoryArgs, global: &Global) -> Result<u8> {
+pub fn execute(args: &HistoryArgs, global: &Global) -> Result<u8> {
     let text = args.format.as_deref().filter(|text| !text.is_empty());
     let format = text.map(Format::parse).transpose()?;
     let stores = Stores::of(global)?;
@@ -55,7 +55,7 @@ pub fn execute(args: HistoryArgs, global: &Global) -> Result<u8> {
     let steps = history::of(&stores.images, &image);
     let now = Utc::now().seconds();
     let rows: Vec<Value> =
-        steps.iter().enumerate().map(|(at, step)| row(&image, at, step, now, &args)).collect();
+        steps.iter().enumerate().map(|(at, step)| row(&image, at, step, now, args)).collect();
     let cell = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
     print::text(&match (format, text.map(str::trim)) {
         (Some(format), Some("json")) => {
@@ -84,12 +84,13 @@ fn row(image: &Image, at: usize, step: &Step, now: u64, args: &HistoryArgs) -> V
     let command = step.created_by.replace('\t', " ");
     let command = if args.no_trunc { command } else { width::shorten(&command, LONGEST_COMMAND) };
     let at_time = step.created.map_or_else(|| "N/A".to_owned(), |time| time.to_string());
+    let at_utc = created_at(step.created);
     let since = created_since(step.created, now);
     json!({
         "ID": id,
         "Created": if args.human { &since } else { &at_time },
         "CreatedSince": since,
-        "CreatedAt": if args.human { created_at(step.created) } else { at_time.clone() },
+        "CreatedAt": if args.human { &at_utc } else { &at_time },
         "CreatedBy": command,
         "Size": if args.human { size::decimal(step.size) } else { step.size.to_string() },
         "Comment": step.comment,

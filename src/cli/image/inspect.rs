@@ -20,6 +20,6 @@ pub struct ImageInspectArgs {
     images: Vec<String>,
 }
 
-pub fn execute_image(args: ImageInspectArgs, global: &Global) -> Result<u8> {
+pub fn execute_image(args: &ImageInspectArgs, global: &Global) -> Result<u8> {
     inspect::show(&args.images, Kind::Image, args.format.as_deref(), false, global)
 }

@@ -93,7 +93,7 @@ enum Sort {
     Tag,
 }
 
-pub fn execute(args: ListArgs, global: &Global) -> Result<u8> {
+pub fn execute(args: &ListArgs, global: &Global) -> Result<u8> {
     let filters = Filters::parse(&args.filter)?;
     let text = args.format.as_deref().filter(|text| !text.is_empty());
     let format = text.map(Format::parse).transpose()?;
@@ -121,7 +121,7 @@ pub fn execute(args: ListArgs, global: &Global) -> Result<u8> {
             format.list(&entries.iter().map(row).collect::<Vec<_>>(), TITLES)?
         }
         _ if args.quiet => ids(&entries, args.no_trunc),
-        _ => table(&entries, now, &args),
+        _ => table(&entries, now, args),
     })?;
     Ok(0)
 }
@@ -131,7 +131,7 @@ fn sort(entries: &mut [Entry], by: Sort) {
         // They come so.
         Sort::Created => {}
         Sort::Id => entries.sort_by(|a, b| a.id.cmp(&b.id)),
-        Sort::Repository => entries.sort_by_key(|entry| repository_and_tag(entry)),
+        Sort::Repository => entries.sort_by_key(repository_and_tag),
         Sort::Size => entries.sort_by_key(|entry| entry.size),
         Sort::Tag => entries.sort_by_key(|entry| repository_and_tag(entry).1),
     }

@@ -51,11 +51,11 @@ enum Verb {
 
 pub fn execute(args: ImageArgs, global: &Global) -> Result<u8> {
     match args.verb {
-        Verb::Diff(args) => diff::execute(args, global),
+        Verb::Diff(args) => diff::execute(&args, global),
         Verb::Exists(args) => exists::execute(&args, global),
-        Verb::History(args) => history::execute(args, global),
-        Verb::Inspect(args) => inspect::execute_image(args, global),
-        Verb::List(args) => list::execute(args, global),
+        Verb::History(args) => history::execute(&args, global),
+        Verb::Inspect(args) => inspect::execute_image(&args, global),
+        Verb::List(args) => list::execute(&args, global),
         Verb::Prune(args) => prune::execute(&args, global),
         Verb::Remove(args) => remove::execute(args, global),
         Verb::Tag(args) => tag::execute(&args, global),

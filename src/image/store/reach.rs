@@ -41,7 +41,7 @@ pub(super) fn all(store: &ImageStore, index: &Index) -> Result<Reachable> {
             continue;
         }
         match containers.read_spec(&id) {
-            Ok(spec) => layers.extend(usage::layers_of(&spec)),
+            Ok(spec) => layers.extend(usage::layers_of(&spec).iter().cloned()),
             Err(error) => {
                 log::warn!(
                     "no layer is removed, since container {} may need it: {error}",

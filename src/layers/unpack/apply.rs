@@ -19,7 +19,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// aufs kept its own files under such names.
 const AUFS: &[u8] = b".wh..wh.";
 /// Both drivers look for their own (fuse-overlayfs for both).
-const OPAQUE_MARKS: [&str; 2] = ["user.overlay.opaque", "user.fuseoverlayfs.opaque"];
+pub(super) const OPAQUE_MARKS: [&str; 2] = ["user.overlay.opaque", "user.fuseoverlayfs.opaque"];
 
 pub struct Apply<'l> {
     tree: Tree,
@@ -489,11 +489,19 @@ impl<'l> Apply<'l> {
                 record(root.as_fd(), Recorded { uid: 0, gid: 0, mode: stat.st_mode, device: (0, 0) })?;
             }
         }
-        // Deepest last in most archives: a mode that shuts a directory must not shut out those below.
-        for directory in std::mem::take(&mut self.directories).into_iter().rev() {
+        // From below, so that a mode that shuts a directory does not shut out those in it; of one that came
+        // several times the last entry counts.
+        let mut directories = std::mem::take(&mut self.directories);
+        directories.sort_by(|one, other| one.path.cmp(&other.path));
+        let mut done: Option<Vec<u8>> = None;
+        while let Some(directory) = directories.pop() {
+            if done.as_ref() == Some(&directory.path) {
+                continue;
+            }
             self.finish_directory(&directory).map_err(|error| {
                 error.while_doing(format!("cannot unpack the entry `{}/`", shown(&directory.path)))
             })?;
+            done = Some(directory.path);
         }
         Ok((self.facts, self.owners))
     }

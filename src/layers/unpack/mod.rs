@@ -3,9 +3,13 @@
 mod apply;
 pub mod archive;
 mod attributes;
+#[cfg(test)]
+pub(in crate::layers) mod forge;
 mod limits;
 mod sparse;
 pub mod stream;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::io::Read;

@@ -7,7 +7,10 @@ use std::sync::OnceLock;
 
 /// Programs that tests ask for, and the Debian package of each.
 const PACKAGES: &[(&str, &str)] = &[
+    ("bindfs", "bindfs"),
     ("busybox", "busybox-static"),
+    ("bzip2", "bzip2"),
+    ("docker-registry", "docker-registry"),
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("fusermount3", "fuse3"),
     ("getsubids", "uidmap"),
@@ -15,14 +18,20 @@ const PACKAGES: &[(&str, &str)] = &[
     ("newgidmap", "uidmap"),
     ("newuidmap", "uidmap"),
     ("nft", "nftables"),
+    ("openssl", "openssl"),
     ("passt", "passt"),
     ("pasta", "passt"),
+    ("perl", "perl-base"),
     ("ping", "iputils-ping"),
     ("python3", "python3"),
     ("setcap", "libcap2-bin"),
     ("setfattr", "attr"),
+    ("setpriv", "util-linux"),
+    ("skopeo", "skopeo"),
     ("slirp4netns", "slirp4netns"),
     ("strace", "strace"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
 ];
 
 /// Fails the test unless `program` is on the PATH or in a system directory for programs; returns where.
