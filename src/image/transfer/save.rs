@@ -93,6 +93,12 @@ pub fn archive(
     for (name, bytes) in &documents {
         append(&mut tar, name, bytes.len() as u64, bytes.as_slice()).map_err(failed)?;
     }
+    // skopeo gives directories that it has to make to root, which it can't as anybody else.
+    for name in ["blobs/", "blobs/sha256/"] {
+        let mut header = header(0, 0o755);
+        header.set_entry_type(tar::EntryType::Directory);
+        tar.append_data(&mut header, name, io::empty()).map_err(failed)?;
+    }
     for blob in blobs(images) {
         let bar = progress.bar(blob.digest.short(), blob.size);
         bar.moving("Saving");
@@ -226,7 +232,7 @@ fn index(images: &[Saved]) -> Index {
 fn docker_list(images: &[Saved]) -> Value {
     let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
     let items = images.iter().map(|Saved { image, names }| {
-        let tags: Vec<String> = names.iter().map(Reference::familiar).collect();
+        let tags: Vec<String> = names.iter().map(Reference::to_string).collect();
         let layers: Vec<String> = image.document.layers.iter().map(|layer| path(&layer.digest)).collect();
         let tags = if tags.is_empty() { Value::Null } else { tags.into() };
         json!({ "Config": path(&image.document.config.digest), "RepoTags": tags, "Layers": layers })
@@ -242,7 +248,7 @@ fn repositories(images: &[Saved]) -> Value {
         let Some(top) = chain_ids(&image.config.rootfs.diff_ids).pop() else { continue };
         for name in names {
             let Some(tag) = &name.tag else { continue };
-            repositories.entry(name.familiar_repository()).or_default().insert(tag.clone(), top.hex().into());
+            repositories.entry(name.repository()).or_default().insert(tag.clone(), top.hex().into());
         }
     }
     json!(repositories)
@@ -256,13 +262,17 @@ fn docker_directory(image: &Image) -> Result<Vec<(&'static str, Vec<u8>)>> {
 }
 
 fn append(tar: &mut tar::Builder<impl Write>, name: &str, size: u64, content: impl Read) -> io::Result<()> {
+    tar.append_data(&mut header(size, 0o644), name, content.take(size))
+}
+
+fn header(size: u64, mode: u32) -> tar::Header {
     let mut header = tar::Header::new_gnu();
-    header.set_mode(0o644);
+    header.set_mode(mode);
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);
     header.set_size(size);
-    tar.append_data(&mut header, name, content.take(size))
+    header
 }
 
 struct Counting<'b, R> {
