@@ -99,6 +99,14 @@ pub struct LayerStore {
     keep: Keep,
 }
 
+/// [`LayerStore::stack`]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stacked {
+    pub layers: Vec<Digest>,
+    /// Only fuse-overlayfs understands them ([`LayerFacts::whiteout_files`]).
+    pub whiteout_files: bool,
+}
+
 /// Whether a layer has still to be made.
 #[derive(Debug)]
 pub enum Begin {
@@ -140,25 +148,28 @@ impl LayerStore {
         serde_json::from_slice(&text).step(failed)
     }
 
-    /// The lowers of a root, lowest first: each layer once, and none that a higher one hides altogether.
+    /// The layers that make a root, lowest first: each layer once, and none that a higher one hides altogether.
     ///
     /// A layer that comes twice has its effect where it comes last, so that the lower one adds nothing; the
     /// kernel's overlay refuses it (ELOOP).
     ///
     /// # Errors
     /// As [`Self::facts`].
-    pub fn stack(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>> {
-        let mut taken: Vec<&Digest> = Vec::new();
+    pub fn stack(&self, diff_ids: &[Digest]) -> Result<Stacked> {
+        let mut stacked = Stacked::default();
         for diff_id in diff_ids.iter().rev() {
-            if taken.contains(&diff_id) {
+            if stacked.layers.contains(diff_id) {
                 continue;
             }
-            taken.push(diff_id);
-            if self.facts(diff_id)?.opaque {
+            let facts = self.facts(diff_id)?;
+            stacked.layers.push(diff_id.clone());
+            stacked.whiteout_files |= facts.whiteout_files;
+            if facts.opaque {
                 break;
             }
         }
-        Ok(taken.into_iter().rev().map(|diff_id| self.path(diff_id)).collect())
+        stacked.layers.reverse();
+        Ok(stacked)
     }
 
     /// Claims the making of a layer. Waits while another process or thread makes the same; then it may be
@@ -488,3 +499,6 @@ fn no_room(error: &io::Error, message: String) -> Error {
         _ => failed,
     }
 }
+
+#[cfg(test)]
+mod tests;
