@@ -12,6 +12,7 @@ use rustix::process::DumpableBehavior;
 use crate::container::directory::ContainerDirectory;
 use crate::container::process::ProcessRef;
 use crate::container::spec::{Namespace, Root, Spec};
+use crate::emulation::{self, Emulation, Emulator, Places};
 use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::identity;
 use crate::layers::{Upper, fuse_overlayfs};
@@ -39,6 +40,8 @@ pub struct Sandbox {
     /// The server of the root.
     pub root_server: Option<i32>,
     pub network: Option<Helper>,
+    /// Answers for emulated root.
+    pub emulator: Option<Emulator>,
     /// What the caller should know.
     pub notices: Vec<String>,
     channel: Channel,
@@ -78,7 +81,11 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
     let seccomp =
         seccomp::program(&spec.security.seccomp, spec.security.capabilities, seccomp::running_kernel())?;
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
-    let inside = Inside { spec, directory, channel: theirs, stdio, seccomp };
+    let emulation = match spec.emulation {
+        Emulation::Off => None,
+        Emulation::IfPossible | Emulation::Required => Some(emulation::program()?),
+    };
+    let inside = Inside { spec, directory, channel: theirs, stdio, seccomp, emulation };
 
     let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
         (directly(inside, ours, meanwhile.mapping)?, None)
@@ -106,6 +113,7 @@ impl Sandbox {
             terminal: None,
             root_server: None,
             network: None,
+            emulator: None,
             notices: Vec::new(),
             channel,
         }
@@ -116,11 +124,25 @@ impl Sandbox {
     pub fn go(&mut self) -> Result<()> {
         // One that failed meanwhile has said why, and does not read any more.
         let _ = self.channel.send(&ToChild::Go);
-        match self.channel.receive().step(|| "cannot talk to the container's process")? {
-            None => Ok(()),
-            Some((FromChild::Failed(error), _)) => Err(error),
-            Some(_) => Err(Error::new("the container's process said something unexpected")),
+        let mut listened = false;
+        loop {
+            match self.channel.receive().step(|| "cannot talk to the container's process")? {
+                None => break,
+                Some((FromChild::Listener, Some(listener))) => {
+                    if let Some(emulator) = &self.emulator {
+                        emulator.serve(listener.as_fd())?;
+                        listened = true;
+                    }
+                }
+                Some((FromChild::Notice(notice), _)) => self.notices.push(notice),
+                Some((FromChild::Failed(error), _)) => return Err(error),
+                Some(_) => return Err(Error::new("the container's process said something unexpected")),
+            }
         }
+        if !listened && let Some(emulator) = self.emulator.take() {
+            emulator.end();
+        }
+        Ok(())
     }
 
     /// To be told of every other child that was reaped, since its process ID may be another's from now on. Says
@@ -144,6 +166,10 @@ impl Sandbox {
     pub fn end_servers(&mut self) {
         if let Some(network) = self.network.take() {
             network.stop();
+        }
+        if let Some(emulator) = self.emulator.take() {
+            // It holds files of the root, and writes down where they are.
+            emulator.end();
         }
         if let Some(server) = self.root_server.take() {
             // The mount went with the container's namespaces and took the server with it, unless the
@@ -372,6 +398,11 @@ fn serve_until_ready(
         sandbox.network = network::start(&spec.network, &target)?;
     }
     mounting(&Born { pid: sandbox.pid, pidfd: sandbox.pidfd.as_fd() })?;
+    if spec.emulation != Emulation::Off {
+        let own_upper = !matches!(spec.root, Root::WritableDirectory { .. });
+        let places = Places { container: own_upper.then(|| directory.path().to_owned()), layers: Vec::new() };
+        sandbox.emulator = Some(Emulator::start(sandbox.pid, places)?);
+    }
     loop {
         match sandbox.channel.receive().step(lost)? {
             Some((FromChild::ServeRoot, Some(device))) => {
