@@ -18,6 +18,7 @@ pub mod layers;
 pub mod monitor;
 pub mod network;
 pub mod output;
+pub mod registry;
 pub mod sandbox;
 pub mod seccomp;
 pub mod sys;

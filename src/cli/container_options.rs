@@ -12,6 +12,16 @@ pub enum LogDriver {
     Passthrough,
 }
 
+/// `--image-volume`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ImageVolume {
+    #[default]
+    #[value(alias = "anonymous")]
+    Bind,
+    Tmpfs,
+    Ignore,
+}
+
 /// Options of a container, as typed.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ContainerOptions {
@@ -48,6 +58,10 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "DRIVER", value_enum, default_value_t, help_heading = "Root file system")]
     pub storage_driver: layers::Choice,
 
+    /// What the volumes of an image become: directories that hold what the image has there (bind), empty tmpfs, or
+    /// nothing special.
+    #[arg(long, value_name = "KIND", value_enum, default_value_t, help_heading = "Mounts and devices")]
+    pub image_volume: ImageVolume,
     /// Bind a directory or file of the host: `SOURCE:TARGET[:OPTIONS]`, with ro, rw, U, O, idmap, exec, suid,
     /// dev and their no-forms, rbind, bind, private, slave, shared, unbindable and their r-forms, z, Z.
     #[arg(short, long, value_name = "SOURCE:TARGET", help_heading = "Mounts and devices")]

@@ -79,7 +79,12 @@ impl Store {
         if spec.bound_root().is_none() {
             parts.extend([directory.upper(), directory.work()]);
         }
-        if matches!(spec.root, Root::Host { .. }) {
+        let staged = match &spec.root {
+            Root::Host { .. } => true,
+            Root::Layers { layers, .. } => layers.is_empty(),
+            _ => false,
+        };
+        if staged {
             parts.push(directory.stage());
         }
         for part in parts {

@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use crate::container::process::{boot_id, kill_user_namespace};
+use crate::container::process::{ProcessRef, boot_id, kill_user_namespace};
 use crate::container::spec::{Namespace, Spec};
 use crate::container::state::State;
 use crate::container::store::{Claim, Running, Store, short};
@@ -53,7 +53,7 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
     let record = claim.recorded();
     let spec = store.read_spec(id);
     if record.boot_id == boot_id() {
-        end_processes(&record, spec.as_ref().ok());
+        end_processes(store, id, &record, spec.as_ref().ok());
     }
     remove_runtime(&runtime.join(id));
     if let Some(own) = record.runtime.filter(|own| own.ends_with(id)) {
@@ -85,14 +85,23 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
     Ok(())
 }
 
-fn end_processes(record: &Running, spec: Option<&Spec>) {
+fn end_processes(store: &Store, id: &str, record: &Running, spec: Option<&Spec>) {
     for process in record.init.iter().chain(&record.servers) {
         process.kill(PATIENCE);
     }
     let shared_pids = spec.is_none_or(|spec| spec.namespaces.pid != Namespace::Private);
-    if shared_pids && record.userns != 0 {
+    if shared_pids && record.userns != 0 && !is_anothers(store, id, record.userns) {
         kill_user_namespace(record.userns, &[]);
     }
+}
+
+/// Whether another container has the user namespace of this number now: the kernel gives the numbers of those
+/// that are gone to new ones.
+fn is_anothers(store: &Store, id: &str, userns: u64) -> bool {
+    let others = store.running_ids().into_iter().filter(|other| other != id);
+    others
+        .filter_map(|other| store.record_of(&other))
+        .any(|other| other.userns == userns && other.init.is_some_and(ProcessRef::is_alive))
 }
 
 /// The container's part of the runtime directory: file by file, since a record may be wrong about where it is.
@@ -176,7 +185,7 @@ pub fn remove_stopped(store: &Store, id: &str, runtime: &Path) -> Result<()> {
     if let Some(claim) = &claim {
         let record = claim.recorded();
         if record.boot_id == boot_id() {
-            end_processes(&record, store.read_spec(id).ok().as_ref());
+            end_processes(store, id, &record, store.read_spec(id).ok().as_ref());
         }
         if let Err(error) = claim.record(&Running::default()) {
             log::debug!("{error}");

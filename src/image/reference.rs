@@ -83,6 +83,12 @@ impl Reference {
         Ok(Self { domain, path, tag: tag.map(str::to_owned), digest })
     }
 
+    /// Whether a name leaves its registry to be found: `ubuntu`, `me/tool`.
+    pub fn is_short(text: &str) -> bool {
+        let name = text.split('@').next().unwrap_or_default();
+        name.split_once('/').is_none_or(|(first, _)| !is_domain_like(first))
+    }
+
     /// With the tag `latest` where neither tag nor digest was given.
     #[must_use]
     pub fn or_latest(mut self) -> Self {
@@ -191,6 +197,15 @@ mod tests {
         assert_eq!(whole("ubuntu:22.04"), "docker.io/library/ubuntu:22.04");
         assert_eq!(whole("me/tool"), "docker.io/me/tool:latest");
         assert_eq!(whole("index.docker.io/ubuntu"), "docker.io/library/ubuntu:latest");
+    }
+
+    #[test]
+    fn short_names_are_those_without_a_registry() {
+        for (text, short) in
+            [("ubuntu:1", true), ("me/tool@sha256:x/y", true), ("localhost/a", false), ("a.b/c", false)]
+        {
+            assert_eq!(Reference::is_short(text), short, "{text}");
+        }
     }
 
     #[test]

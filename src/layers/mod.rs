@@ -3,18 +3,26 @@
 //! Two drivers do it: the kernel's overlay, mounted by the container's own process in its user namespace,
 //! and fuse-overlayfs, a process beside the container that serves a FUSE mount made by the container. The
 //! image `host` and every container whose map is not the canonical one take fuse-overlayfs: it squashes
-//! owners, and it works with the canonical map below while FUSE shows the container's map above.
+//! owners, and it works with the canonical map below while FUSE shows the container's map above. Where neither
+//! is to be had, the layers are copied.
 
+pub mod compression;
+pub mod copy;
 pub mod fuse_overlayfs;
 pub mod overlay;
+pub mod owners;
 pub mod remove;
+pub mod stack;
+pub mod store;
+pub mod unpack;
 
 use std::path::{Path, PathBuf};
 
 use crate::container::spec::{Driver, Root};
 use crate::error::{Error, Result};
 use crate::identity::{Identity, Tier};
-use crate::image::Source;
+use crate::image::digest::Digest;
+use crate::image::{Source, Unpacked};
 
 /// The directories of one container's upper layer.
 #[derive(Debug, Clone)]
@@ -59,7 +67,17 @@ pub fn choose(source: Source, choice: Choice, host: &Host<'_>, notes: &mut Vec<S
             let driver = for_directories(&lowers, choice, host, notes)?;
             Ok(Root::Directories { lowers, driver })
         }
+        Source::Image(Unpacked { id, key, layers, .. }) => {
+            let driver = for_layers(choice, host, notes)?;
+            Ok(Root::Layers { image: id, key, layers, driver })
+        }
     }
+}
+
+/// Where the unpacked layers of an image lie, in the order of `layers`.
+pub fn unpacked(store: &Path, key: &str, layers: &[Digest]) -> Vec<PathBuf> {
+    let all = store.join("layers").join(key);
+    layers.iter().map(|layer| all.join(layer.hex()).join("fs")).collect()
 }
 
 fn host_image(choice: Choice, store: &Path, notes: &mut Vec<String>) -> Result<Root> {
@@ -88,9 +106,33 @@ fn for_directories(
     // Nothing may be made in a directory that is not the container's own.
     let bare = host.read_only && lowers.len() == 1 && host.mount_points.iter().all(|p| has(&lowers[0], p));
     let missing = || host.generated.iter().copied().filter(|file| !has(&lowers[0], Path::new(file)));
+    if choice == Choice::Auto {
+        if bare && missing().next().is_none() {
+            return Ok(Driver::Bind);
+        }
+        if fuse_overlayfs_squashes(lowers, host) {
+            return Ok(Driver::FuseOverlayfs);
+        }
+    }
+    let before = notes.len();
+    match for_layers(choice, host, notes) {
+        Err(_) | Ok(Driver::Copy) if bare && choice == Choice::Auto => {
+            notes.truncate(before);
+            let missing: Vec<&str> = missing().collect();
+            notes.push(format!(
+                "the container goes without {}: the read-only root has none, and no layer can be put over it",
+                missing.join(", ")
+            ));
+            Ok(Driver::Bind)
+        }
+        result => result,
+    }
+}
+
+/// The driver for layers whose owners are those of the canonical map.
+fn for_layers(choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Result<Driver> {
     let remapped = host.identity.nested.is_some();
     match choice {
-        Choice::Auto if bare && missing().next().is_none() => Ok(Driver::Bind),
         Choice::FuseOverlayfs => fuse_overlayfs::usable(host.store).map(|_| Driver::FuseOverlayfs),
         Choice::Overlay if remapped => Err(Error::new("cannot use the driver `overlay` with this ID map")
             .because("the kernel refuses ID-mapped layers to a user namespace")
@@ -103,9 +145,6 @@ fn for_directories(
                 .hint("use `--storage-driver fuse-overlayfs`, or a store on another file system (`--root`)")
         }),
         Choice::Auto => {
-            if fuse_overlayfs_squashes(lowers, host) {
-                return Ok(Driver::FuseOverlayfs);
-            }
             let reason = if remapped { None } else { overlay::supported(host.store).err() };
             if !remapped && reason.is_none() {
                 return Ok(Driver::Overlay);
@@ -116,16 +155,13 @@ fn for_directories(
                     Ok(Driver::FuseOverlayfs)
                 }
                 (Ok(_), None) => Ok(Driver::FuseOverlayfs),
-                (Err(_), _) if bare => {
-                    let missing: Vec<&str> = missing().collect();
+                (Err(missing), Some(reason)) => {
                     notes.push(format!(
-                        "the container goes without {}: the read-only root has none, and no layer can be put \
-                         over it",
-                        missing.join(", ")
+                        "the whole root is copied for this container: {}; {reason}",
+                        missing.causes().join(": ")
                     ));
-                    Ok(Driver::Bind)
+                    Ok(Driver::Copy)
                 }
-                (Err(missing), Some(reason)) => Err(missing.because(reason)),
                 (Err(missing), None) => {
                     Err(missing.hint("or leave out `--userns`, `--uidmap` and `--gidmap`"))
                 }

@@ -24,6 +24,8 @@ use crate::sys::time::Utc;
 /// Runs the container to its end, and tells the client.
 pub(super) fn run(job: Job<'_>) {
     let Job { store, runtime, spec, directory, claim, control, stdio, streams, terminal_client } = job;
+    let located = spec.located(store.root(), directory);
+    let spec = located.as_ref();
     let init_of = |id: &str| {
         let record = store.running_record(id)?;
         record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))

@@ -20,7 +20,7 @@ use crate::sandbox::message::{FromChild, ToChild};
 use crate::sandbox::privileges::{self, Privileges};
 use crate::sandbox::reach::Reach;
 use crate::sandbox::{
-    accounts, devices, init, kernel_mounts, program, root, terminal, trees, user_mounts, userns,
+    accounts, devices, init, kernel_mounts, ownership, program, root, terminal, user_mounts, userns,
 };
 use crate::seccomp::bpf::Instruction;
 use crate::sys::channel::Channel;
@@ -268,7 +268,12 @@ impl Inside<'_> {
                 user_mounts::bind_generated(inroot, &file, Path::new(target), bare)?;
             }
         }
-        user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch())
+        user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch())?;
+        spec.directories.iter().try_for_each(|directory| {
+            inroot.ensure_directory(directory).map(|_| ()).map_err(|error| {
+                error.while_doing(format!("cannot make the image's volume `{}`", directory.display()))
+            })
+        })
     }
 
     fn user(&self, inroot: &InRoot) -> Result<ResolvedUser> {
@@ -288,7 +293,7 @@ impl Inside<'_> {
             if bind.chown {
                 let failed = || format!("cannot change the owner of `{}`", bind.source.display());
                 let place = inroot.find(&mount.target).step(failed)?;
-                trees::give(&place, user.uid, user.gid).step(failed)?;
+                ownership::give(&place, user.uid, user.gid).step(failed)?;
             }
         }
         Ok(())

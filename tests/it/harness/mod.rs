@@ -7,15 +7,25 @@
 #![allow(dead_code, unused_imports)] // Tests of one subject use a part of it, and a build may hold one subject.
 
 mod command;
+mod faults;
+mod http;
+mod images;
 mod leftovers;
 mod prerequisites;
 mod pty;
+mod registry;
 mod rootfs;
+mod tokens;
 mod world;
 
 pub use command::{Finished, Run, Running};
+pub use faults::{Fault, Faulty};
+pub use http::{Message, Server};
+pub use images::{Images, TestImage, images};
 pub use leftovers::Leftovers;
 pub use prerequisites::{repository, require, require_root, sbx_binary, shim_binary};
 pub use pty::Pty;
+pub use registry::Registry;
 pub use rootfs::rootfs;
+pub use tokens::TokenServer;
 pub use world::{Sbx, sbx};

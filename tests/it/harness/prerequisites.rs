@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 /// Programs that tests ask for, and the Debian package of each.
 const PACKAGES: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
+    ("docker-registry", "docker-registry"),
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("fusermount3", "fuse3"),
     ("getsubids", "uidmap"),
@@ -15,12 +16,16 @@ const PACKAGES: &[(&str, &str)] = &[
     ("newgidmap", "uidmap"),
     ("newuidmap", "uidmap"),
     ("nft", "nftables"),
+    ("openssl", "openssl"),
     ("passt", "passt"),
     ("pasta", "passt"),
+    ("perl", "perl-base"),
     ("ping", "iputils-ping"),
     ("python3", "python3"),
     ("setcap", "libcap2-bin"),
     ("setfattr", "attr"),
+    ("setpriv", "util-linux"),
+    ("skopeo", "skopeo"),
     ("slirp4netns", "slirp4netns"),
     ("strace", "strace"),
 ];

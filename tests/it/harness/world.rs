@@ -201,7 +201,7 @@ fn remove(directory: &Path) -> Result<(), String> {
 
 /// The mark is a soft limit on file locks, which no kernel since 2.4.25 looks at (getrlimit(2), RLIMIT_LOCKS):
 /// it is inherited over fork, exec and every change of user, and anybody may read it in /proc/PID/limits.
-fn next_mark() -> u64 {
+pub(super) fn next_mark() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     (u64::from(std::process::id()) << 24) + NEXT.fetch_add(1, Ordering::Relaxed)
 }

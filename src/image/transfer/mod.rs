@@ -1,0 +1,4 @@
+//! Moving whole images: between registries and the store, archives and the store.
+
+pub mod ahead;
+pub mod unpacker;
