@@ -103,7 +103,14 @@ pub struct ContainerOptions {
 
     /// Whether changes of owner and user are recorded where one ID alone is mapped, as apt-get, chown and su
     /// need it: auto (where the root can be changed), always, never.
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t, hide_possible_values = true, help_heading = "Identity")]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        help_heading = "Identity"
+    )]
     pub emulate_root: emulation::Choice,
 
     /// PID namespace: private, host, container:ID, ns:PATH.

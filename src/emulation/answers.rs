@@ -183,7 +183,9 @@ impl Request<'_> {
     /// The limit that holds the number of the credentials: it limits nothing, is not changed, and looks as it
     /// would without them.
     fn limit(&self, old: Option<usize>, word: usize) -> Outcome {
-        let Some(buffer) = old.map(|old| self.argument(old)).filter(|buffer| *buffer != 0) else { return Ok(0) };
+        let Some(buffer) = old.map(|old| self.argument(old)).filter(|buffer| *buffer != 0) else {
+            return Ok(0);
+        };
         let (_, hard) = remote::limit(self.target.tid, libc::RLIMIT_RSS).map_err(|_| Otherwise::Kernel)?;
         let bytes = match word {
             8 => [hard, hard].map(u64::to_ne_bytes).concat(),
@@ -243,8 +245,7 @@ impl Request<'_> {
         let (parent, name) = paths::find_parent(self.target, at, &path).ok_or(Otherwise::Kernel)?;
         self.still_waits()?;
         let bits = mode & 0o7777 & !umask.unwrap_or(0o022);
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(bits))?;
         let recorded = Recorded {
             uid: who.user.file_system,

@@ -25,13 +25,22 @@ pub enum Ids {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
     /// The new owner and group stand from this argument on.
-    Chown { named: Named, owner: usize },
+    Chown {
+        named: Named,
+        owner: usize,
+    },
     /// The buffer is in this argument.
-    Stat { named: Named, buffer: usize },
+    Stat {
+        named: Named,
+        buffer: usize,
+    },
     /// statx(2).
     Statx,
     /// The mode stands in this argument, the device's number in the next.
-    MakeNode { named: Named, mode: usize },
+    MakeNode {
+        named: Named,
+        mode: usize,
+    },
     Set(Ids),
     SetReal(Ids),
     SetAll(Ids),
@@ -45,7 +54,10 @@ pub enum Call {
     KeepCapabilities,
     /// The soft and hard limit RLIMIT_RSS, in which credentials are kept, are to be written to this argument;
     /// none: they are to be changed.
-    Limit { old: Option<usize>, word: usize },
+    Limit {
+        old: Option<usize>,
+        word: usize,
+    },
 }
 
 /// A call as it arrives.
@@ -126,10 +138,8 @@ impl Table {
             let (name, call) = CALLS[place];
             // 32-bit x86 and ARM have the calls of before Linux 2.4 under the plain names.
             let old_abi = matches!(arch, Arch::X86 | Arch::Arm);
-            let of_ids = !matches!(
-                call,
-                Stat { .. } | Statx | MakeNode { .. } | KeepCapabilities | Limit { .. }
-            );
+            let of_ids =
+                !matches!(call, Stat { .. } | Statx | MakeNode { .. } | KeepCapabilities | Limit { .. });
             let short_ids = old_abi && of_ids && !name.ends_with("32") && name != "fchownat";
             let call = match call {
                 // prlimit64 has the same structure everywhere.

@@ -43,10 +43,11 @@ pub fn decide(
     degraded: &mut Vec<String>,
 ) -> Result<Emulation> {
     let sole = identity.tier == Tier::Single && identity.join.is_none();
-    let has_root = identity.inner_uid_map().to_host(0).is_some() && identity.inner_gid_map().to_host(0).is_some();
+    let has_root =
+        identity.inner_uid_map().to_host(0).is_some() && identity.inner_gid_map().to_host(0).is_some();
     let changes = match root {
         Root::Host { .. } => false,
-        Root::Directories { driver, .. } => *driver != Driver::Bind,
+        Root::Directories { driver, .. } | Root::Layers { driver, .. } => *driver != Driver::Bind,
         Root::WritableDirectory { .. } => true,
     };
     let impossible = if kernel < FIRST_KERNEL {
@@ -68,7 +69,8 @@ pub fn decide(
         (Choice::Always, None) => Ok(Emulation::Required),
         (Choice::Auto, _) if !sole || !has_root || !changes => Ok(Emulation::Off),
         (Choice::Auto, Some(why)) => {
-            degraded.push(format!("owners and users are not emulated, so that chown(1) and apt-get fail: {why}"));
+            degraded
+                .push(format!("owners and users are not emulated, so that chown(1) and apt-get fail: {why}"));
             Ok(Emulation::Off)
         }
         (Choice::Auto, None) => Ok(Emulation::IfPossible),

@@ -47,7 +47,12 @@ impl Set {
     }
 
     /// setreuid(2), setregid(2). Users may take the saved ID as the effective one, and so may groups.
-    pub fn set_real(&mut self, real: Option<u32>, effective: Option<u32>, privileged: bool) -> Result<(), Errno> {
+    pub fn set_real(
+        &mut self,
+        real: Option<u32>,
+        effective: Option<u32>,
+        privileged: bool,
+    ) -> Result<(), Errno> {
         let old = *self;
         let may = |id: Option<u32>, own: &[u32]| privileged || id.is_none_or(|id| own.contains(&id));
         if !may(real, &[old.real, old.effective]) || !may(effective, &[old.real, old.effective, old.saved]) {

@@ -32,7 +32,7 @@ use crate::seccomp::{Instruction, emulation};
 /// # Errors
 /// Where sbx makes no filters for the architecture.
 pub fn program() -> Result<Vec<Instruction>> {
-    let native = Arch::native()
-        .ok_or_else(|| Error::new("sbx makes no seccomp filter for this architecture"))?;
+    let native =
+        Arch::native().ok_or_else(|| Error::new("sbx makes no seccomp filter for this architecture"))?;
     emulation::program(native, &call::names())
 }

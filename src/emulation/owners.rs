@@ -60,10 +60,7 @@ impl Found {
     }
 
     fn key(&self) -> (u64, u64) {
-        (
-            rustix::fs::makedev(self.status.stx_dev_major, self.status.stx_dev_minor),
-            self.status.stx_ino,
-        )
+        (rustix::fs::makedev(self.status.stx_dev_major, self.status.stx_dev_minor), self.status.stx_ino)
     }
 
     /// The kernel gives `user.` attributes to no other kind of file (xattr(7)).
@@ -121,7 +118,8 @@ impl Owners {
             return Err(Errno::PERM);
         }
         if old.is_some() || new != (status.stx_uid, status.stx_gid) {
-            let (kind, device) = old.map_or((found.mode() & libc::S_IFMT, (0, 0)), |old| (old.kind(), old.device));
+            let (kind, device) =
+                old.map_or((found.mode() & libc::S_IFMT, (0, 0)), |old| (old.kind(), old.device));
             let mode = found.mode() & 0o7777 | kind;
             self.put(found, Recorded { uid: new.0, gid: new.1, mode, device })?;
         }
@@ -138,7 +136,12 @@ impl Owners {
                     Takes::OwnAttribute => OWN_XATTR,
                     Takes::Nothing => break,
                 };
-                match rustix::fs::setxattr(found.path(), name, recorded.text().as_bytes(), XattrFlags::empty()) {
+                match rustix::fs::setxattr(
+                    found.path(),
+                    name,
+                    recorded.text().as_bytes(),
+                    XattrFlags::empty(),
+                ) {
                     Err(Errno::OPNOTSUPP) => self.learn(found, Takes::Nothing),
                     result => return result,
                 }

@@ -247,9 +247,11 @@ pub fn refused(error: &std::io::Error) -> Error {
 /// Why the filter could not be installed with a listener.
 pub fn why_refused(error: &std::io::Error) -> String {
     match error.raw_os_error() {
-        Some(libc::EBUSY) => "outside of this container system calls are answered already, and the kernel has one \
+        Some(libc::EBUSY) => {
+            "outside of this container system calls are answered already, and the kernel has one \
                               listener for all; if that is another sbx, it serves here too"
-            .to_owned(),
+                .to_owned()
+        }
         _ => error.to_string(),
     }
 }

@@ -16,6 +16,8 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 
+use crate::container::directory::ContainerDirectory;
+use crate::container::spec::{Driver, Root, Spec};
 use crate::layers::owners::{INDEX, Line, Owners, Recorded};
 
 /// Where recorded owners lie on the host.
@@ -25,6 +27,26 @@ pub struct Places {
     pub container: Option<PathBuf>,
     /// The directories of the layers, each with `fs` and perhaps `owners`, the lowest first.
     pub layers: Vec<PathBuf>,
+    /// The layers were copied into `upper`.
+    pub copied: bool,
+}
+
+impl Places {
+    /// Those of a container in this store.
+    pub fn of(spec: &Spec, store: &Path, directory: &ContainerDirectory) -> Self {
+        let copied = spec.root.driver() == Some(Driver::Copy);
+        match &spec.root {
+            Root::Layers { key, layers, .. } => {
+                let files = crate::layers::unpacked(store, key, layers);
+                let layers = files.iter().filter_map(|files| files.parent().map(Path::to_owned)).collect();
+                Self { container: Some(directory.path().to_owned()), layers, copied }
+            }
+            Root::Directories { .. } => {
+                Self { container: Some(directory.path().to_owned()), layers: Vec::new(), copied }
+            }
+            Root::Host { .. } | Root::WritableDirectory { .. } => Self::default(),
+        }
+    }
 }
 
 pub struct Sidecar {
@@ -62,14 +84,13 @@ struct Layers {
 
 impl Layers {
     fn open(directories: &[PathBuf]) -> Self {
-        let all: Vec<Layer> = directories.iter().rev().filter_map(|directory| Layer::open(directory)).collect();
+        let all: Vec<Layer> =
+            directories.iter().rev().filter_map(|directory| Layer::open(directory)).collect();
         let attributeless =
             |recorded: &Recorded| matches!(recorded.kind(), libc::S_IFLNK | libc::S_IFIFO | libc::S_IFSOCK);
         let silent = all.iter().all(|layer| layer.owners.is_empty());
-        let of_carriers = all
-            .iter()
-            .flat_map(|layer| layer.owners.iter())
-            .any(|(_, line)| !attributeless(&line.recorded));
+        let of_carriers =
+            all.iter().flat_map(|layer| layer.owners.iter()).any(|(_, line)| !attributeless(&line.recorded));
         Self { all, silent, of_carriers }
     }
 }
@@ -104,14 +125,12 @@ impl Sidecar {
         self.root_mount().is_some_and(|root| mount_of(file) == Some(root))
     }
 
-    /// What an earlier run of the same container recorded.
+    /// What an earlier run of the same container recorded, and what came with copied layers.
     fn load(&self, root: &OwnedFd, all: &mut HashMap<(u64, u64), Entry>) {
-        let Some(directory) = &self.places.container else { return };
-        let owners = Owners::load(directory).unwrap_or_else(|error| {
-            log::warn!("{error}");
-            Owners::default()
-        });
-        for (path, line) in owners.iter() {
+        let copied = self.places.layers.iter().filter(|_| self.places.copied);
+        let owners: Vec<Owners> =
+            copied.chain(&self.places.container).map(|directory| owners_in(directory)).collect();
+        for (path, line) in owners.iter().flat_map(Owners::iter) {
             let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
             let path = std::ffi::OsStr::from_bytes(path);
@@ -200,17 +219,21 @@ impl Layer {
     fn open(directory: &Path) -> Option<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let files = rustix::fs::open(directory.join("fs"), flags, Mode::empty()).ok()?;
-        let owners = Owners::load(directory).unwrap_or_else(|error| {
-            log::warn!("{error}");
-            Owners::default()
-        });
-        Some(Self { files, owners })
+        Some(Self { files, owners: owners_in(directory) })
     }
 
     /// Whether it has the file, or says that it is gone (a whiteout).
     fn has(&self, path: &Path) -> bool {
         rustix::fs::statat(&self.files, path, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
+}
+
+/// A damaged index is as good as none.
+fn owners_in(directory: &Path) -> Owners {
+    Owners::load(directory).unwrap_or_else(|error| {
+        log::debug!("{error}");
+        Owners::default()
+    })
 }
 
 /// The first line of the format stands in the file once.

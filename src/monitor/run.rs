@@ -11,7 +11,7 @@ use crate::container::spec::{LogDriver, Namespace, Spec};
 use crate::container::state::State;
 use crate::container::store::{Claim, Running, Store};
 use crate::container::sweep;
-use crate::emulation::Emulator;
+use crate::emulation::{Emulator, Places};
 use crate::error::{Error, Result, Step};
 use crate::monitor::message::{ToClient, ToMonitor};
 use crate::monitor::{Job, files, guard, log, output};
@@ -24,6 +24,7 @@ use crate::sys::time::Utc;
 /// Runs the container to its end, and tells the client.
 pub(super) fn run(job: Job<'_>) {
     let Job { store, runtime, spec, directory, claim, control, stdio, streams, terminal_client } = job;
+    let owners = Places::of(spec, store.root(), directory);
     let located = spec.located(store.root(), directory);
     let spec = located.as_ref();
     let init_of = |id: &str| {
@@ -52,7 +53,7 @@ pub(super) fn run(job: Job<'_>) {
         Ok(())
     };
     let meanwhile = Meanwhile { mapping: &mapping, mounting: &mut mounting };
-    let request = launch::Request { spec, directory, runtime, stdio, init_of: &init_of, meanwhile };
+    let request = launch::Request { spec, directory, runtime, stdio, owners, init_of: &init_of, meanwhile };
     let prepared = ready.and_then(|()| launch::prepare(request));
     let started = prepared.and_then(|sandbox| {
         let mut watch = Watch {
@@ -166,8 +167,12 @@ impl Watch<'_> {
             self.streams.push(output::Stream::new(log::Name::Stdout, master, terminal_client)?);
         }
         let network = self.sandbox.network.as_ref();
-        let servers =
-            [self.sandbox.root_server, network.map(Helper::pid), network.and_then(Helper::relay_pid), self.sandbox.emulator.as_ref().map(Emulator::pid)];
+        let servers = [
+            self.sandbox.root_server,
+            network.map(Helper::pid),
+            network.and_then(Helper::relay_pid),
+            self.sandbox.emulator.as_ref().map(Emulator::pid),
+        ];
         self.record.servers = servers.into_iter().flatten().filter_map(ProcessRef::of).collect();
         self.record.started_at = Some(Utc::now().seconds());
         if !self.spec.remove_on_exit {

@@ -54,6 +54,8 @@ pub struct Request<'a> {
     /// The user's runtime directory, in which the container has one of its own.
     pub runtime: &'a Path,
     pub stdio: Stdio,
+    /// Where the owners of emulated root are recorded.
+    pub owners: Places,
     /// The first process of a running container, for namespaces of others.
     pub init_of: &'a dyn Fn(&str) -> Result<i32>,
     /// What the monitor does besides.
@@ -76,7 +78,7 @@ pub struct Born<'a> {
 
 /// Makes the sandbox. On an error everything that was started is ended before it is returned.
 pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
-    let Request { spec, directory, runtime, stdio, init_of, meanwhile } = request;
+    let Request { spec, directory, runtime, stdio, owners, init_of, meanwhile } = request;
     let joins = to_join(spec, init_of)?;
     let seccomp =
         seccomp::program(&spec.security.seccomp, spec.security.capabilities, seccomp::running_kernel())?;
@@ -94,7 +96,7 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
         let (sandbox, launcher) = through_launcher(inside, ours, &joins)?;
         (sandbox, Some(launcher))
     };
-    match serve_until_ready(&mut sandbox, spec, directory, runtime, launcher, meanwhile.mounting) {
+    match serve_until_ready(&mut sandbox, (spec, directory, runtime), owners, launcher, meanwhile.mounting) {
         Ok(()) => Ok(sandbox),
         Err(error) => {
             sandbox.end();
@@ -372,9 +374,8 @@ fn launch_child(
 /// Starts the servers beside the child's own work, and answers it until it is ready.
 fn serve_until_ready(
     sandbox: &mut Sandbox,
-    spec: &Spec,
-    directory: &ContainerDirectory,
-    runtime: &Path,
+    (spec, directory, runtime): (&Spec, &ContainerDirectory, &Path),
+    owners: Places,
     mut launcher: Option<Launcher>,
     mounting: &mut dyn FnMut(&Born<'_>) -> Result<()>,
 ) -> Result<()> {
@@ -399,9 +400,7 @@ fn serve_until_ready(
     }
     mounting(&Born { pid: sandbox.pid, pidfd: sandbox.pidfd.as_fd() })?;
     if spec.emulation != Emulation::Off {
-        let own_upper = !matches!(spec.root, Root::WritableDirectory { .. });
-        let places = Places { container: own_upper.then(|| directory.path().to_owned()), layers: Vec::new() };
-        sandbox.emulator = Some(Emulator::start(sandbox.pid, places)?);
+        sandbox.emulator = Some(Emulator::start(sandbox.pid, owners)?);
     }
     loop {
         match sandbox.channel.receive().step(lost)? {

@@ -80,7 +80,8 @@ mod tests {
     use super::*;
     use crate::seccomp::interpreter::{Data, run};
 
-    const CALLS: &[(&str, When)] = &[("chown", When::Always), ("mknodat", When::MakesDevice(2)), ("prctl", When::Argument(0, 8))];
+    const CALLS: &[(&str, When)] =
+        &[("chown", When::Always), ("mknodat", When::MakesDevice(2)), ("prctl", When::Argument(0, 8))];
 
     fn outcome(arch: Arch, number: i64, arguments: [u64; 6]) -> u32 {
         let program: Vec<_> =

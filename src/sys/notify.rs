@@ -38,8 +38,7 @@ struct Room([u8; 512]);
 /// EBUSY where an outer filter has a listener already, EINVAL where the kernel has none, else as
 /// [`super::seccomp::install`].
 pub fn install(program: &[Instruction]) -> io::Result<OwnedFd> {
-    let patient =
-        libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let patient = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
     match install_with(program, patient) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             install_with(program, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER)
@@ -53,9 +52,8 @@ fn install_with(program: &[Instruction], flags: libc::c_ulong) -> io::Result<Own
     let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: `filter` points to `length` instructions laid out as the kernel's (asserted in `sys::seccomp`),
     // which it copies and does not change.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter)
-    };
+    let fd =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const filter) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -90,9 +88,7 @@ pub fn receive(listener: BorrowedFd<'_>) -> io::Result<Notification> {
 /// Whether the call still waits, and so its thread has not ended since it arrived.
 pub fn is_waiting(listener: BorrowedFd<'_>, id: u64) -> bool {
     // SAFETY: the pointer is to a live local value, which the kernel reads.
-    unsafe {
-        libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _, &raw const id) == 0
-    }
+    unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ID_VALID as _, &raw const id) == 0 }
 }
 
 /// Answers a call.
