@@ -159,10 +159,7 @@ impl Task<'_> {
             }
         }
         bar.moving("Pushing");
-        let how = match usize::try_from(PIECE) {
-            Ok(piece) if blob.size > PIECE => Upload::Chunked(piece),
-            _ => Upload::Monolithic,
-        };
+        let how = if blob.size > PIECE { Upload::Chunked(PIECE) } else { Upload::Monolithic };
         self.client.upload_blob(self.target, blob, how, |offset| {
             let mut file = self.store.open_blob(blob).map_err(io::Error::other)?;
             file.seek(SeekFrom::Start(offset))?;
