@@ -2,14 +2,19 @@
 
 mod boolean;
 pub mod completion;
+mod confirm;
 pub mod container_options;
 pub mod doctor;
+mod failures;
+pub mod image;
 pub mod info;
+pub mod inspect;
 pub mod man;
 pub mod ps;
 mod report;
 pub mod rm;
 pub mod run;
+pub mod system;
 pub mod transfer;
 pub mod unshare;
 mod unsupported;
@@ -73,6 +78,14 @@ enum Verb {
     Run(Box<run::RunArgs>),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
+    Images(image::list::ListArgs),
+    Rmi(image::remove::RemoveArgs),
+    Tag(image::tag::TagArgs),
+    Untag(image::untag::UntagArgs),
+    History(image::history::HistoryArgs),
+    Inspect(inspect::InspectArgs),
+    Image(image::ImageArgs),
+    System(system::SystemArgs),
     Pull(transfer::pull::PullArgs),
     Push(transfer::push::PushArgs),
     Save(transfer::save::SaveArgs),
@@ -110,6 +123,14 @@ pub fn main() -> Result<u8> {
         Verb::Run(args) => run::execute(*args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
+        Verb::Images(args) => image::list::execute(&args, &cli.global),
+        Verb::Rmi(args) => image::remove::execute(args, &cli.global),
+        Verb::Tag(args) => image::tag::execute(&args, &cli.global),
+        Verb::Untag(args) => image::untag::execute(&args, &cli.global),
+        Verb::History(args) => image::history::execute(&args, &cli.global),
+        Verb::Inspect(args) => inspect::execute(&args, &cli.global),
+        Verb::Image(args) => image::execute(args, &cli.global),
+        Verb::System(args) => system::execute(args, &cli.global),
         Verb::Pull(args) => transfer::pull::execute(&args, &cli.global),
         Verb::Push(args) => transfer::push::execute(&args, &cli.global),
         Verb::Save(args) => transfer::save::execute(&args, &cli.global),

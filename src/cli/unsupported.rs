@@ -139,7 +139,6 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
             "generate",
             "healthcheck",
             "init",
-            "inspect",
             "kill",
             "logs",
             "pause",

@@ -7,7 +7,7 @@ mod attributes;
 pub(in crate::layers) mod forge;
 mod limits;
 mod sparse;
-mod stream;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
