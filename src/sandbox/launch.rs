@@ -78,7 +78,7 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
     let seccomp =
         seccomp::program(&spec.security.seccomp, spec.security.capabilities, seccomp::running_kernel())?;
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
-    let inside = Inside { spec, directory, channel: theirs, stdio, seccomp };
+    let inside = Inside { spec, directory, channel: theirs, stdio, seccomp, makes_network: false };
 
     let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
         (directly(inside, ours, meanwhile.mapping)?, None)
@@ -166,10 +166,12 @@ impl Sandbox {
 fn directly(inside: Inside<'_>, channel: Channel, mapping: &dyn Fn() -> Result<()>) -> Result<Sandbox> {
     let identity = &inside.spec.identity;
     let flags = libc::CLONE_NEWUSER | to_make(inside.spec);
-    match clone3(flags).map_err(|error| clone_failed(&error))? {
+    // A network namespace takes the kernel longer than all others: the child makes it beside the ID maps.
+    let makes_network = flags & libc::CLONE_NEWNET != 0;
+    match clone3(flags & !libc::CLONE_NEWNET).map_err(|error| clone_failed(&error))? {
         Clone::Child => {
             drop(channel);
-            inside.run()
+            Inside { makes_network, ..inside }.run()
         }
         Clone::Parent { pid, pidfd } => {
             let prepared = (|| {
