@@ -139,6 +139,8 @@ pub enum Driver {
     Overlay,
     /// No overlay is to be had or needed: the root is bound read-only.
     Bind,
+    /// No overlay is to be had: the container has a copy of its own.
+    Copy,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -4,15 +4,23 @@
 
 pub mod auth;
 pub mod changes;
+pub mod difference;
 pub mod digest;
+pub mod disk;
+pub mod document;
 pub mod documents;
+pub mod filter;
+pub mod history;
 pub mod host;
+pub mod pattern;
 pub mod platform;
 pub mod reference;
 pub mod registries;
+pub mod removal;
 pub mod resolve;
 pub mod store;
 pub mod transfer;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

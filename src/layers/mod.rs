@@ -3,7 +3,8 @@
 //! Two drivers do it: the kernel's overlay, mounted by the container's own process in its user namespace,
 //! and fuse-overlayfs, a process beside the container that serves a FUSE mount made by the container. The
 //! image `host` and every container whose map is not the canonical one take fuse-overlayfs: it squashes
-//! owners, and it works with the canonical map below while FUSE shows the container's map above.
+//! owners, and it works with the canonical map below while FUSE shows the container's map above. Where neither
+//! is to be had, the layers are copied.
 
 pub mod compression;
 pub mod copy;
@@ -129,8 +130,10 @@ fn for_directories(
             return Ok(Driver::FuseOverlayfs);
         }
     }
+    let before = notes.len();
     match for_layers(choice, host, notes) {
-        Err(_) if bare && choice == Choice::Auto => {
+        Err(_) | Ok(Driver::Copy) if bare && choice == Choice::Auto => {
+            notes.truncate(before);
             let missing: Vec<&str> = missing().collect();
             notes.push(format!(
                 "the container goes without {}: the read-only root has none, and no layer can be put over it",
@@ -168,7 +171,13 @@ fn for_layers(choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Resul
                     Ok(Driver::FuseOverlayfs)
                 }
                 (Ok(_), None) => Ok(Driver::FuseOverlayfs),
-                (Err(missing), Some(reason)) => Err(missing.because(reason)),
+                (Err(missing), Some(reason)) => {
+                    notes.push(format!(
+                        "the whole root is copied for this container: {}; {reason}",
+                        missing.causes().join(": ")
+                    ));
+                    Ok(Driver::Copy)
+                }
                 (Err(missing), None) => {
                     Err(missing.hint("or leave out `--userns`, `--uidmap` and `--gidmap`"))
                 }

@@ -8,6 +8,7 @@
 //! until [`LayerStore::settle`] has written everything through. After a power cut the boot is another one and
 //! the layer is not taken for whole; it is unpacked again from its blob.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -97,6 +98,14 @@ impl MapKey {
 pub struct LayerStore {
     root: PathBuf,
     keep: Keep,
+}
+
+/// A layer in the making.
+#[derive(Debug)]
+pub struct InTheMaking {
+    /// The file whose flock its maker holds.
+    pub lock: PathBuf,
+    pub trees: Vec<PathBuf>,
 }
 
 /// [`LayerStore::stack`]
@@ -245,6 +254,21 @@ impl LayerStore {
             let locked = |rest: &str| matches!(self.lock(rest, Wait::No), Ok(None));
             [NEW, OLD].iter().any(|prefix| name.strip_prefix(prefix).is_some_and(|rest| !locked(rest)))
         })
+    }
+
+    /// What is in the making, or was when its maker was killed: who gets the lock without waiting may remove it.
+    pub fn in_the_making(&self) -> Vec<InTheMaking> {
+        let mut found: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if let Some(rest) = name.strip_prefix(LOCK) {
+                found.entry(rest.to_owned()).or_default();
+            } else if let Some(rest) = name.strip_prefix(NEW).or_else(|| name.strip_prefix(OLD)) {
+                found.entry(rest.to_owned()).or_default().push(entry.path());
+            }
+        }
+        let with_lock = |(name, trees)| InTheMaking { lock: self.root.join(format!("{LOCK}{name}")), trees };
+        found.into_iter().map(with_lock).collect()
     }
 
     /// Writes all layers through to the disk and lets later boots trust them. Takes as long as the disk does,
@@ -499,3 +523,6 @@ fn no_room(error: &io::Error, message: String) -> Error {
         _ => failed,
     }
 }
+
+#[cfg(test)]
+mod tests;

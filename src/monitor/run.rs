@@ -91,6 +91,22 @@ pub(super) fn run(job: Job<'_>) {
     let code = watch.until_the_end();
     watch.finish();
     sweep::remove_runtime(&own_runtime);
+    let ended = |error| {
+        let _ = control.send(&ToClient::Exited { code, error });
+    };
+    if spec.remove_on_exit && sweep::is_husk(directory) && store.retire(&spec.id).is_ok() {
+        // Nobody finds the container any more: what is left of it is nothing to wait for. The caller may unmount
+        // the file system that it was called in.
+        let _ = rustix::process::chdir("/");
+        ended(watch.trouble.take());
+        end_guard(&mut watch.guard);
+        match sweep::erase_retired(store, spec, Some(&watch.sandbox.userns)) {
+            Ok(()) => claim.release(),
+            Err(left) => ::log::debug!("{left}"),
+        }
+        return;
+    }
+    end_guard(&mut watch.guard);
     let recorded = if spec.remove_on_exit {
         sweep::erase(store, spec, Some(&watch.sandbox.userns))
     } else {
@@ -101,8 +117,7 @@ pub(super) fn run(job: Job<'_>) {
     if recorded.is_ok() || !spec.remove_on_exit {
         claim.release();
     }
-    let error = watch.trouble.or_else(|| recorded.err().map(|error| error.to_string()));
-    let _ = control.send(&ToClient::Exited { code, error });
+    ended(watch.trouble.take().or_else(|| recorded.err().map(|error| error.to_string())));
 }
 
 /// The client may end, close its streams or lose its terminal without any of that touching the container.
@@ -347,7 +362,6 @@ impl Watch<'_> {
             stream.drain(&mut self.log);
         }
         self.streams.clear();
-        end_guard(&mut self.guard);
     }
 }
 

@@ -237,6 +237,22 @@ fn sbx_runs_in_a_privileged_container_of_its_own() {
 }
 
 #[test]
+fn where_nothing_stacks_layers_a_container_has_a_copy_of_its_own() {
+    let world = sbx();
+    let mut volume = OsString::from("--volume=");
+    volume.push(rootfs());
+    volume.push(":/r:ro");
+    let inner = "sbx run --rm --net none --rootfs /r sh -c 'rm /etc/passwd && mkdir /etc/x && ls -d /etc/x' && \
+        ls /r/etc/passwd && sbx run --rm --net none --quiet --read-only --rootfs /r sh -c 'touch /x || echo kept' && \
+        sbx ps -aq && ls ~/.local/share/sbx/containers";
+    let options = ["--privileged", volume.to_str().expect("a path of plain letters")];
+    outer(&world, &options, inner)
+        .expect_code(0)
+        .stdout_is("/etc/x\n/r/etc/passwd\nkept\n")
+        .stderr_has("the whole root is copied for this container");
+}
+
+#[test]
 fn the_seccomp_profile_of_an_outer_container_is_named() {
     let world = sbx();
     let inner = "sbx run --rm --net none host id -u";
