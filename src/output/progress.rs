@@ -93,7 +93,7 @@ impl Bar {
     }
 
     /// There was nothing to do.
-    pub fn forget(self) {
+    pub fn forget(&self) {
         if let BarKind::Bar(bar) = &self.kind {
             bar.finish_and_clear();
         }
@@ -107,7 +107,7 @@ impl Bar {
         }
     }
 
-    pub fn done(self, outcome: &'static str) {
+    pub fn done(&self, outcome: &'static str) {
         match &self.kind {
             BarKind::Silent => {}
             BarKind::Lines => write_line(&format!("{}: {outcome}", self.name)),

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::error::{Error, Result, Step};
@@ -159,27 +160,25 @@ impl Task<'_> {
             }
         }
         bar.moving("Pushing");
-        let how = match usize::try_from(PIECE) {
-            Ok(piece) if blob.size > PIECE => Upload::Chunked(piece),
-            _ => Upload::Monolithic,
-        };
+        let bar = Arc::new(bar);
+        let how = if blob.size > PIECE { Upload::Chunked(PIECE) } else { Upload::Monolithic };
         self.client.upload_blob(self.target, blob, how, |offset| {
             let mut file = self.store.open_blob(blob).map_err(io::Error::other)?;
             file.seek(SeekFrom::Start(offset))?;
             bar.set(offset);
-            Ok(Counting { file, bar: &bar })
+            Ok(Counting { file, bar: Arc::clone(&bar) })
         })?;
         bar.done("Pushed");
         Ok(())
     }
 }
 
-struct Counting<'b> {
+struct Counting {
     file: File,
-    bar: &'b Bar,
+    bar: Arc<Bar>,
 }
 
-impl Read for Counting<'_> {
+impl Read for Counting {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
         self.bar.advance(count as u64);
