@@ -1,7 +1,9 @@
 //! The options that describe a container.
 
 use crate::container::duration;
+use crate::emulation;
 use crate::identity::{MapArg, Tier, Userns};
+use crate::image::transfer::ensure::Policy;
 use crate::layers;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -39,6 +41,13 @@ pub struct ContainerOptions {
     /// Set an annotation.
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
+
+    /// When to ask the registry for the image.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Image")]
+    pub pull: Policy,
+    /// Take the image for this platform: `OS/ARCHITECTURE[/VARIANT]`.
+    #[arg(long, value_name = "PLATFORM", help_heading = "Image")]
+    pub platform: Option<String>,
 
     /// Take this directory as the root, below a layer that takes all changes. Given again, the later
     /// directory lies above.
@@ -99,6 +108,18 @@ pub struct ContainerOptions {
     /// Where the IDs come from: range, root or single; default: the best there is.
     #[arg(long, value_name = "TIER", help_heading = "Identity")]
     pub id_tier: Option<Tier>,
+
+    /// Whether changes of owner and user are recorded where one ID alone is mapped, as apt-get, chown and su
+    /// need it: auto (where the root can be changed), always, never.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        help_heading = "Identity"
+    )]
+    pub emulate_root: emulation::Choice,
 
     /// PID namespace: private, host, container:ID, ns:PATH.
     #[arg(long, value_name = "MODE", help_heading = "Namespaces")]

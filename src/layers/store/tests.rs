@@ -219,11 +219,11 @@ fn a_stack_has_each_layer_once_and_nothing_below_an_opaque_one() {
     });
     let stack = |ids: &[&Digest]| {
         let ids: Vec<Digest> = ids.iter().map(|id| (*id).clone()).collect();
-        store.stack(&ids).unwrap()
+        store.stack(&ids).unwrap().layers
     };
-    assert_eq!(stack(&[&a, &b]), [store.path(&a), store.path(&b)]);
-    assert_eq!(stack(&[&a, &b, &a]), [store.path(&b), store.path(&a)]);
-    assert_eq!(stack(&[&a, &c, &b]), [store.path(&c), store.path(&b)]);
+    assert_eq!(stack(&[&a, &b]), [a.clone(), b.clone()]);
+    assert_eq!(stack(&[&a, &b, &a]), [b.clone(), a.clone()]);
+    assert_eq!(stack(&[&a, &c, &b]), [c.clone(), b.clone()]);
     assert!(store.stack(&[Digest::of(b"missing")]).is_err());
 }
 

@@ -8,7 +8,7 @@ mod failures;
 pub(in crate::layers) mod forge;
 mod limits;
 mod sparse;
-mod stream;
+pub mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 /// Programs that tests ask for, and the Debian package of each.
 const PACKAGES: &[(&str, &str)] = &[
+    ("bindfs", "bindfs"),
     ("busybox", "busybox-static"),
     ("bzip2", "bzip2"),
     ("docker-registry", "docker-registry"),
