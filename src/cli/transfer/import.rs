@@ -64,7 +64,7 @@ pub fn execute(args: ImportArgs, global: &Global) -> Result<u8> {
     let options = Options { name, changes: change, message, platform, quiet, from: source.clone() };
     let id = import::import(&place, &options, || match file {
         Some(file) => Ok(Input::File(file)),
-        None => Err(Error::new(format!("cannot import `{source}`")).because("URLs are not fetched yet")),
+        None => crate::registry::download(&source).map(Input::Stream),
     })?;
     print::line(id.as_str())?;
     Ok(0)

@@ -4,6 +4,8 @@ pub mod import;
 pub mod load;
 pub mod options;
 pub mod pull;
+pub mod push;
+pub mod save;
 
 use crate::cli::Global;
 use crate::error::Result;

@@ -45,6 +45,7 @@ impl RegistryOptions {
             cert_dir: self.cert_dir.clone(),
             retries: self.retry,
             retry_delay: delay,
+            stalled: None,
         })
     }
 }

@@ -118,6 +118,16 @@ impl Change {
         self.insert(Some(name), descriptor);
     }
 
+    /// Puts another manifest of the same image in the place of `old`, under all its names: one whose layers are
+    /// packed, say.
+    pub fn replace(&mut self, old: &Digest, new: &Descriptor) {
+        for found in self.index.manifests.iter_mut().filter(|found| found.digest == *old) {
+            found.media_type.clone_from(&new.media_type);
+            found.digest.clone_from(&new.digest);
+            found.size = new.size;
+        }
+    }
+
     /// Takes a name away. The image stays, without a name where it was the last. False: no image has it.
     pub fn untag(&mut self, name: &Reference) -> bool {
         let Some(at) = self.position(name) else { return false };

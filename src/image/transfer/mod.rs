@@ -4,13 +4,17 @@
 
 mod ahead;
 pub mod archive;
+pub mod convert;
 pub mod ensure;
 pub mod import;
 mod layer;
 pub mod load;
 pub mod pull;
+pub mod push;
+pub mod save;
 pub mod session;
 pub mod unpacker;
+mod workers;
 
 use std::path::{Path, PathBuf};
 

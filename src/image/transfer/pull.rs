@@ -46,6 +46,10 @@ pub fn all(
     each: impl FnMut(Pulled) -> Result<()>,
 ) -> Result<()> {
     let client = Client::new(options.registry.clone())?;
+    for name in texts.iter().filter_map(|text| client.registries().resolve_short(text).ok()).flatten() {
+        // What fails here fails again where it is needed.
+        let _ = client.look_up_credentials(&name);
+    }
     let work = |results: &Results| -> Result<()> {
         let progress = Progress::new(options.quiet);
         let mut failure = None;

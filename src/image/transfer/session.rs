@@ -1,18 +1,14 @@
-//! What the steps of one transfer share, and work shared out to threads.
+//! What the steps of one transfer share.
 
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::{Error, Result, Step};
+use crate::error::Result;
 use crate::image::store::{ImageStore, Lease};
+use crate::image::transfer::workers;
 use crate::layers::store::{LayerStore, MapKey};
 use crate::output::progress::Progress;
-
-/// Layers that are moved at once: enough to fill a line and two processors, few enough for a small registry.
-pub const AT_ONCE: usize = 4;
 
 /// One transfer, shared by its threads.
 pub struct Session {
@@ -49,8 +45,7 @@ impl Session {
         Watched { inner, stopped: &self.stopped }
     }
 
-    /// Does `work` on every item, several at once; the results are in the order of the items. After the first
-    /// failure nothing is begun and what is under way is stopped.
+    /// [`workers::share_out`]; after the first failure what is under way is stopped, too.
     ///
     /// # Errors
     /// The first failure.
@@ -59,35 +54,7 @@ impl Session {
         items: Vec<T>,
         work: impl Fn(T) -> Result<R> + Sync,
     ) -> Result<Vec<R>> {
-        let count = items.len();
-        let queue = Mutex::new(items.into_iter().enumerate());
-        let results: Mutex<Vec<Option<R>>> = Mutex::new((0..count).map(|_| None).collect());
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
-        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-        let labour = || {
-            while let Some((at, item)) = next().filter(|_| !self.is_stopped()) {
-                match work(item) {
-                    Ok(result) => results.lock().unwrap_or_else(PoisonError::into_inner)[at] = Some(result),
-                    Err(error) => {
-                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        failure.get_or_insert(error);
-                        self.stopped.store(true, Ordering::Relaxed);
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| -> Result<()> {
-            for _ in 1..count.min(AT_ONCE) {
-                std::thread::Builder::new().spawn_scoped(scope, labour).step(|| "cannot start a thread")?;
-            }
-            labour();
-            Ok(())
-        })?;
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
-        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-        results.into_iter().collect::<Option<Vec<R>>>().ok_or_else(|| Error::new("the transfer was stopped"))
+        workers::share_out(items, &self.stopped, work)
     }
 }
 

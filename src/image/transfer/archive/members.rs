@@ -205,13 +205,13 @@ struct Table {
 }
 
 impl Table {
-    fn add(&mut self, name: String, content: Content) -> Result<()> {
+    fn add(&mut self, name: &str, content: Content) -> Result<()> {
         if self.files.len() + self.links.len() >= MOST_MEMBERS {
             return Err(Error::new("cannot read the archive")
                 .because(format!("it has more than {MOST_MEMBERS} files")));
         }
         // Readers differ in which of the two they take: one of them would be deceived.
-        if self.links.contains_key(&name) || self.files.insert(name.clone(), content).is_some() {
+        if self.links.contains_key(name) || self.files.insert(name.to_owned(), content).is_some() {
             return Err(Error::new("cannot read the archive")
                 .because(format!("it has two files of the name `{}`", name.escape_debug())));
         }
@@ -268,7 +268,7 @@ fn scan(mut file: File, start: u64) -> Result<Members> {
                 if offset.checked_add(size).is_none_or(|end| end > length) {
                     return Err(unreadable(&io::Error::other("it ends early")));
                 }
-                table.add(name, Content::Range { file: Arc::clone(&shared), offset, size })?;
+                table.add(&name, Content::Range { file: Arc::clone(&shared), offset, size })?;
             }
             Member::Link(name, beside) => table.add_link(name, &entry, beside),
             Member::Other => {}
@@ -298,7 +298,7 @@ fn spool(stream: impl Read, session: &Session) -> Result<Members> {
                 if content.size() != size {
                     return Err(unreadable(&io::Error::other("it ends early")));
                 }
-                table.add(name, content)?;
+                table.add(&name, content)?;
             }
             Member::Link(name, beside) => table.add_link(name, &entry, beside),
             Member::Other => {}
