@@ -14,6 +14,7 @@ mod exit_codes;
 mod host_image;
 mod hostile_roots;
 mod identity;
+mod images;
 mod isolation;
 mod kills;
 mod layers;
