@@ -23,6 +23,7 @@ mod network;
 mod newuidmap_shim;
 mod ps_rm;
 mod readme;
+mod registry;
 mod seccomp_kernel;
 mod seccomp_oracle;
 mod streams;
