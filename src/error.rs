@@ -117,7 +117,7 @@ impl<T, E: fmt::Display> Step<T> for std::result::Result<T, E> {
 
 /// Rust's `io::Error` says `Permission denied (os error 13)` and nix says `EACCES: Permission denied`;
 /// readers want the words alone.
-fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut text = match text.rfind(" (os error ") {
         Some(at) if text.ends_with(')') => text[..at].to_owned(),
         _ => text.to_owned(),

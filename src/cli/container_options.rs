@@ -1,7 +1,9 @@
 //! The options that describe a container.
 
 use crate::container::duration;
+use crate::emulation;
 use crate::identity::{MapArg, Tier, Userns};
+use crate::image::transfer::ensure::Policy;
 use crate::layers;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -9,6 +11,16 @@ pub enum LogDriver {
     K8sFile,
     None,
     Passthrough,
+}
+
+/// `--image-volume`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ImageVolume {
+    #[default]
+    #[value(alias = "anonymous")]
+    Bind,
+    Tmpfs,
+    Ignore,
 }
 
 /// Options of a container, as typed.
@@ -30,6 +42,13 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
 
+    /// When to ask the registry for the image.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Image")]
+    pub pull: Policy,
+    /// Take the image for this platform: `OS/ARCHITECTURE[/VARIANT]`.
+    #[arg(long, value_name = "PLATFORM", help_heading = "Image")]
+    pub platform: Option<String>,
+
     /// Take this directory as the root, below a layer that takes all changes. Given again, the later
     /// directory lies above.
     #[arg(long, value_name = "DIR", help_heading = "Root file system")]
@@ -47,6 +66,10 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "DRIVER", value_enum, default_value_t, help_heading = "Root file system")]
     pub storage_driver: layers::Choice,
 
+    /// What the volumes of an image become: directories that hold what the image has there (bind), empty tmpfs, or
+    /// nothing special.
+    #[arg(long, value_name = "KIND", value_enum, default_value_t, help_heading = "Mounts and devices")]
+    pub image_volume: ImageVolume,
     /// Bind a directory or file of the host: `SOURCE:TARGET[:OPTIONS]`, with ro, rw, U, O, idmap, exec, suid,
     /// dev and their no-forms, rbind, bind, private, slave, shared, unbindable and their r-forms, z, Z.
     #[arg(short, long, value_name = "SOURCE:TARGET", help_heading = "Mounts and devices")]
@@ -85,6 +108,18 @@ pub struct ContainerOptions {
     /// Where the IDs come from: range, root or single; default: the best there is.
     #[arg(long, value_name = "TIER", help_heading = "Identity")]
     pub id_tier: Option<Tier>,
+
+    /// Whether changes of owner and user are recorded where one ID alone is mapped, as apt-get, chown and su
+    /// need it: auto (where the root can be changed), always, never.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        help_heading = "Identity"
+    )]
+    pub emulate_root: emulation::Choice,
 
     /// PID namespace: private, host, container:ID, ns:PATH.
     #[arg(long, value_name = "MODE", help_heading = "Namespaces")]

@@ -23,7 +23,10 @@ pub fn parse(flag: &str, text: Option<&str>, own: &[&str], containers: &dyn Cont
     match text.split_once(':') {
         None if own.contains(&text) => Ok(Namespace::Private),
         None if text == "host" => Ok(Namespace::Host),
-        Some(("container", word)) => Ok(Namespace::Container(containers.running(word)?)),
+        Some(("container", word)) => {
+            let failed = |error: Error| error.while_doing(format!("cannot use `{flag} {text}`"));
+            containers.running(word).map(Namespace::Container).map_err(failed)
+        }
         Some(("ns", path)) if path.starts_with('/') => Ok(Namespace::Path(PathBuf::from(path))),
         _ => Err(Error::new(format!("cannot use `{flag} {text}`"))
             .hint(format!("there are: {}, host, container:NAME, ns:/PATH", own.join(", ")))),

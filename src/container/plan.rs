@@ -6,19 +6,21 @@ mod users;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::cli::container_options::{ContainerOptions, LogDriver as LogDriverWord};
+use crate::cli::container_options::{ContainerOptions, ImageVolume, LogDriver as LogDriverWord};
 use crate::container::capabilities::CapSet;
 use crate::container::spec::{
     LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
 };
 use crate::container::store::Store;
 use crate::container::{device, env, name, namespace, rlimit, security, signal, size, sysctl, volume};
+use crate::emulation;
 use crate::error::{Error, Result, Step};
 use crate::host::paths::Runtime;
 use crate::host::proc_mask;
 use crate::image::{Config, Source};
 use crate::layers;
 use crate::network;
+use crate::seccomp;
 
 /// SIGTERM (docker-run(1), --stop-signal).
 const DEFAULT_STOP_SIGNAL: &str = "TERM";
@@ -72,7 +74,8 @@ pub fn container(
     let security = security(options)?;
     degraded.extend(users::powers_of_the_host(&identity, &security));
     let image = source.word();
-    let mounts = mounts(options)?;
+    let mut mounts = mounts(options)?;
+    let directories = image_volumes(options, config, &mut mounts);
     users::check_overlays(&identity, &mounts)?;
     let cwd = working_directory(options, config)?;
     let root = {
@@ -87,7 +90,7 @@ pub fn container(
             generated.push("/etc/hosts");
         }
         let host = layers::Host {
-            store: place.store.root(),
+            uppers: place.store.root(),
             identity: &identity,
             read_only: options.read_only,
             mount_points: &points,
@@ -96,6 +99,13 @@ pub fn container(
         layers::choose(source, options.storage_driver, &host, &mut degraded)?
     };
     users::keep_the_root_server_out_of_reach(&root, &namespaces, &security, &mut identity);
+    let emulation = emulation::choice::decide(
+        options.emulate_root,
+        &identity,
+        &root,
+        seccomp::running_kernel(),
+        &mut degraded,
+    )?;
     let hostname = hostname(options, &namespaces, &id)?;
     let shared_uts = namespaces.uts != Namespace::Private;
     let (groups, keep_groups) = groups(options)?;
@@ -123,6 +133,7 @@ pub fn container(
             umask: options.umask.as_deref().map(umask).transpose()?,
         },
         identity,
+        emulation,
         namespaces,
         hostname,
         domainname: match &options.domainname {
@@ -138,12 +149,14 @@ pub fn container(
             None => None,
         },
         mounts,
+        directories,
         devices: devices(options)?,
         security,
         rlimits: rlimit::parse_all(&options.ulimit, &rlimit::current())?,
         sysctls: sysctl::parse_all(&options.sysctl, private)?,
         oom_score_adj: options.oom_score_adj,
         network,
+        exposed_ports: config.exposed_ports.clone(),
         shm_size: size::parse("--shm-size", &options.shm_size)?,
         init: options.init,
         stop_signal: signal::parse("--stop-signal", stop_signal.unwrap_or(DEFAULT_STOP_SIGNAL))?,
@@ -151,7 +164,7 @@ pub fn container(
         timeout: (options.timeout > 0).then_some(options.timeout),
         log_driver: log_driver(options)?,
         remove_on_exit: options.rm,
-        labels: pairs("--label", &options.label)?,
+        labels: labels(options, config)?,
         annotations: pairs("--annotation", &options.annotation)?,
         degraded,
         id,
@@ -222,7 +235,9 @@ fn network(
     namespaces.net = match &plan.network.mode {
         network::Mode::Host => Namespace::Host,
         network::Mode::Path(path) => Namespace::Path(path.clone()),
-        network::Mode::Container(word) => Namespace::Container(names.running(word)?),
+        network::Mode::Container(word) => Namespace::Container(
+            names.running(word).map_err(|e| e.while_doing(format!("cannot use `--net container:{word}`")))?,
+        ),
         network::Mode::None | network::Mode::Slirp4netns(_) | network::Mode::Pasta(_) => Namespace::Private,
     };
     Ok(plan.network)
@@ -259,6 +274,33 @@ fn mounts(options: &ContainerOptions) -> Result<Vec<Mount>> {
         }
     }
     Ok(mounts)
+}
+
+/// Where nothing was mounted on a volume of the image, the container's own layer holds what is written there, or, in a
+/// read-only root, a tmpfs that starts with what the image has. Gives the directories that have to be there.
+fn image_volumes(options: &ContainerOptions, config: &Config, mounts: &mut Vec<Mount>) -> Vec<PathBuf> {
+    let mut directories = Vec::new();
+    for target in &config.volumes {
+        if options.image_volume == ImageVolume::Ignore || mounts.iter().any(|mount| mount.target == *target) {
+            continue;
+        }
+        let copy_up = options.image_volume == ImageVolume::Bind;
+        if copy_up && !options.read_only {
+            directories.push(target.clone());
+            continue;
+        }
+        let kind = MountKind::Tmpfs { size: None, mode: None, copy_up };
+        let flags = MountFlags { no_suid: true, no_dev: true, ..MountFlags::default() };
+        mounts.push(Mount { target: target.clone(), flags, kind });
+    }
+    directories
+}
+
+/// The flag's beat the image's.
+fn labels(options: &ContainerOptions, config: &Config) -> Result<BTreeMap<String, String>> {
+    let mut labels = config.labels.clone();
+    labels.extend(pairs("--label", &options.label)?);
+    Ok(labels)
 }
 
 fn working_directory(options: &ContainerOptions, config: &Config) -> Result<PathBuf> {

@@ -1,10 +1,17 @@
 //! The immutable description of one container: request, image configuration and defaults made into one
 //! value, complete and checked before the first side effect, and written once as `spec.json`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::container::directory::ContainerDirectory;
+use crate::error::{Error, Result};
+use crate::image::digest::Digest;
+use crate::layers;
+use crate::layers::store::MapKey;
 
 /// A container, complete.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -14,22 +21,29 @@ pub struct Spec {
     pub name: String,
     /// Seconds since the epoch.
     pub created: u64,
-    /// What the user named as the source of the root: `host`, or a directory.
+    /// What the user named as the source of the root: an image as people write it, or a directory.
     pub image: String,
     pub root: Root,
     pub read_only: bool,
     pub process: Process,
     pub identity: crate::identity::Identity,
+    /// Owners and users are emulated, where one ID alone is mapped.
+    #[serde(default)]
+    pub emulation: crate::emulation::Emulation,
     pub namespaces: Namespaces,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     pub mounts: Vec<Mount>,
+    /// Directories that the image wants to be there, its volumes: made where they are missing.
+    pub directories: Vec<PathBuf>,
     pub devices: Vec<Device>,
     pub security: Security,
     pub rlimits: Vec<Rlimit>,
     pub sysctls: BTreeMap<String, String>,
     pub oom_score_adj: Option<i32>,
     pub network: crate::network::Network,
+    /// Ports that the image says it listens on, such as `80/tcp`: shown, not published.
+    pub exposed_ports: Vec<String>,
     /// Bytes of /dev/shm.
     pub shm_size: u64,
     /// Run a small init as PID 1 that reaps and forwards signals.
@@ -49,9 +63,22 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// The spec with a root that can be mounted: see [`Root::located`].
+    ///
+    /// # Errors
+    /// The record names no layers of sbx.
+    pub fn located(&self, store: &Path, directory: &ContainerDirectory) -> Result<Cow<'_, Self>> {
+        Ok(match &self.root {
+            Root::Layers { .. } => {
+                Cow::Owned(Self { root: self.root.located(store, directory)?, ..self.clone() })
+            }
+            _ => Cow::Borrowed(self),
+        })
+    }
+
     /// The directory that is bound as the root by the caller itself, in its own place; none where there is an
     /// upper, or somebody else's IDs would have to walk there.
-    pub fn bound_root(&self) -> Option<&std::path::Path> {
+    pub fn bound_root(&self) -> Option<&Path> {
         if self.identity.nested.is_some() || self.identity.join.is_some() {
             return None;
         }
@@ -71,8 +98,40 @@ pub enum Root {
     /// Directories, from the lowest to the topmost, untouched below an upper layer (or one alone, bare and
     /// read-only).
     Directories { lowers: Vec<PathBuf>, driver: Driver },
+    /// Unpacked layers of an image in the store, the lowest first, below an upper layer. `image` is its ID, `key` names
+    /// the owners that its files have on disk ([`layers::store::MapKey`]).
+    Layers { image: Digest, key: String, layers: Vec<Digest>, driver: Driver },
     /// `--rootfs-rw DIR`: changes go into the directory itself.
     WritableDirectory { path: PathBuf },
+}
+
+impl Root {
+    /// How it is stacked; none: it is not.
+    pub fn driver(&self) -> Option<Driver> {
+        match self {
+            Self::Host { driver } | Self::Directories { driver, .. } | Self::Layers { driver, .. } => {
+                Some(*driver)
+            }
+            Self::WritableDirectory { .. } => None,
+        }
+    }
+
+    /// The root with the paths of its layers, which no record holds, since a store can be moved.
+    fn located(&self, store: &Path, directory: &ContainerDirectory) -> Result<Self> {
+        Ok(match self {
+            Self::Layers { key, layers, driver, .. } => {
+                let key = MapKey::from_record(key)
+                    .ok_or_else(|| Error::new(format!("cannot find layers of the kind `{key}`")))?;
+                let mut lowers = layers::unpacked(store, &key, layers);
+                if lowers.is_empty() {
+                    // An image of no layers; overlays want one.
+                    lowers.push(directory.stage());
+                }
+                Self::Directories { lowers, driver: *driver }
+            }
+            other => other.clone(),
+        })
+    }
 }
 
 /// How the layers are stacked; chosen by [`crate::layers`] before the spec is written.
@@ -83,6 +142,8 @@ pub enum Driver {
     Overlay,
     /// No overlay is to be had or needed: the root is bound read-only.
     Bind,
+    /// No overlay is to be had: the container has a copy of its own.
+    Copy,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

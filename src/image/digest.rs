@@ -90,7 +90,7 @@ impl fmt::Debug for Digest {
 }
 
 /// SHA-256 of a stream.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Hasher(Sha256);
 
 impl Hasher {

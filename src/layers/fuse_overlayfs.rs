@@ -198,7 +198,7 @@ impl Server<'_> {
                 return Ok(options);
             }
             Root::Directories { lowers, .. } => lowers.as_slice(),
-            Root::WritableDirectory { .. } => &[],
+            Root::WritableDirectory { .. } | Root::Layers { .. } => &[],
         };
         let mut names = Vec::with_capacity(lowers.len());
         for lower in lowers.iter().rev() {

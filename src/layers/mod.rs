@@ -3,18 +3,28 @@
 //! Two drivers do it: the kernel's overlay, mounted by the container's own process in its user namespace,
 //! and fuse-overlayfs, a process beside the container that serves a FUSE mount made by the container. The
 //! image `host` and every container whose map is not the canonical one take fuse-overlayfs: it squashes
-//! owners, and it works with the canonical map below while FUSE shows the container's map above.
+//! owners, and it works with the canonical map below while FUSE shows the container's map above. Where neither
+//! is to be had, the layers are copied.
 
+pub mod compression;
+pub mod copy;
 pub mod fuse_overlayfs;
 pub mod overlay;
+pub mod owners;
 pub mod remove;
+pub mod stack;
+pub mod storage;
+pub mod store;
+pub mod unpack;
 
 use std::path::{Path, PathBuf};
 
 use crate::container::spec::{Driver, Root};
 use crate::error::{Error, Result};
 use crate::identity::{Identity, Tier};
-use crate::image::Source;
+use crate::image::digest::Digest;
+use crate::image::{Source, Unpacked};
+use crate::layers::store::{LayerStore, MapKey};
 
 /// The directories of one container's upper layer.
 #[derive(Debug, Clone)]
@@ -27,8 +37,8 @@ pub struct Upper {
 
 /// What decides between the drivers, asked only where the answer matters.
 pub struct Host<'a> {
-    /// Where uppers lie.
-    pub store: &'a Path,
+    /// The directory in which uppers lie: the store, or local scratch.
+    pub uppers: &'a Path,
     pub identity: &'a Identity,
     pub read_only: bool,
     /// Every directory and file that will be mounted on, to see whether a bare root has them all.
@@ -52,14 +62,38 @@ pub enum Choice {
 /// A driver that was asked for and is not to be had, or none that can do what is needed.
 pub fn choose(source: Source, choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Result<Root> {
     match source {
-        Source::Host => host_image(choice, host.store, notes),
+        Source::Host => host_image(choice, host.uppers, notes),
         Source::WritableDirectory(path) => Ok(Root::WritableDirectory { path: directory(&path)? }),
         Source::Directories(paths) => {
             let lowers = paths.iter().map(|path| directory(path)).collect::<Result<Vec<_>>>()?;
             let driver = for_directories(&lowers, choice, host, notes)?;
             Ok(Root::Directories { lowers, driver })
         }
+        Source::Image(Unpacked { id, key, stacked, .. }) => {
+            let driver = if stacked.whiteout_files {
+                for_whiteout_files(choice, host)?
+            } else {
+                for_layers(choice, host, notes)?
+            };
+            Ok(Root::Layers { image: id, key: key.as_str().to_owned(), layers: stacked.layers, driver })
+        }
     }
+}
+
+/// Where the unpacked layers of an image lie, in the order of `layers`.
+pub fn unpacked(store: &Path, key: &MapKey, layers: &[Digest]) -> Vec<PathBuf> {
+    let store = LayerStore::new(store, key);
+    layers.iter().map(|layer| store.path(layer)).collect()
+}
+
+/// The file system of the store takes no whiteouts as the kernel has them.
+fn for_whiteout_files(choice: Choice, host: &Host<'_>) -> Result<Driver> {
+    if choice == Choice::Overlay {
+        return Err(Error::new("cannot use the driver `overlay` for this image")
+            .because("what its layers remove is marked by files, since the file system of the store takes no other marks")
+            .hint("leave out `--storage-driver`, or keep the store on a local file system (`--root`)"));
+    }
+    fuse_overlayfs::usable(host.uppers).map(|_| Driver::FuseOverlayfs)
 }
 
 fn host_image(choice: Choice, store: &Path, notes: &mut Vec<String>) -> Result<Root> {
@@ -88,44 +122,62 @@ fn for_directories(
     // Nothing may be made in a directory that is not the container's own.
     let bare = host.read_only && lowers.len() == 1 && host.mount_points.iter().all(|p| has(&lowers[0], p));
     let missing = || host.generated.iter().copied().filter(|file| !has(&lowers[0], Path::new(file)));
+    if choice == Choice::Auto {
+        if bare && missing().next().is_none() {
+            return Ok(Driver::Bind);
+        }
+        if fuse_overlayfs_squashes(lowers, host) {
+            return Ok(Driver::FuseOverlayfs);
+        }
+    }
+    let before = notes.len();
+    match for_layers(choice, host, notes) {
+        Err(_) | Ok(Driver::Copy) if bare && choice == Choice::Auto => {
+            notes.truncate(before);
+            let missing: Vec<&str> = missing().collect();
+            notes.push(format!(
+                "the container goes without {}: the read-only root has none, and no layer can be put over it",
+                missing.join(", ")
+            ));
+            Ok(Driver::Bind)
+        }
+        result => result,
+    }
+}
+
+/// The driver for layers whose owners are those of the canonical map.
+fn for_layers(choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Result<Driver> {
     let remapped = host.identity.nested.is_some();
     match choice {
-        Choice::Auto if bare && missing().next().is_none() => Ok(Driver::Bind),
-        Choice::FuseOverlayfs => fuse_overlayfs::usable(host.store).map(|_| Driver::FuseOverlayfs),
+        Choice::FuseOverlayfs => fuse_overlayfs::usable(host.uppers).map(|_| Driver::FuseOverlayfs),
         Choice::Overlay if remapped => Err(Error::new("cannot use the driver `overlay` with this ID map")
             .because("the kernel refuses ID-mapped layers to a user namespace")
             .hint(
                 "use `--storage-driver fuse-overlayfs`, or leave out `--userns`, `--uidmap` and `--gidmap`",
             )),
-        Choice::Overlay => overlay::supported(host.store).map(|()| Driver::Overlay).map_err(|reason| {
+        Choice::Overlay => overlay::supported(host.uppers).map(|()| Driver::Overlay).map_err(|reason| {
             Error::new("cannot use the driver `overlay`")
                 .because(reason)
                 .hint("use `--storage-driver fuse-overlayfs`, or a store on another file system (`--root`)")
         }),
         Choice::Auto => {
-            if fuse_overlayfs_squashes(lowers, host) {
-                return Ok(Driver::FuseOverlayfs);
-            }
-            let reason = if remapped { None } else { overlay::supported(host.store).err() };
+            let reason = if remapped { None } else { overlay::supported(host.uppers).err() };
             if !remapped && reason.is_none() {
                 return Ok(Driver::Overlay);
             }
-            match (fuse_overlayfs::usable(host.store), reason) {
+            match (fuse_overlayfs::usable(host.uppers), reason) {
                 (Ok(_), Some(reason)) => {
                     notes.push(format!("fuse-overlayfs stacks the layers: {reason}"));
                     Ok(Driver::FuseOverlayfs)
                 }
                 (Ok(_), None) => Ok(Driver::FuseOverlayfs),
-                (Err(_), _) if bare => {
-                    let missing: Vec<&str> = missing().collect();
+                (Err(missing), Some(reason)) => {
                     notes.push(format!(
-                        "the container goes without {}: the read-only root has none, and no layer can be put \
-                         over it",
-                        missing.join(", ")
+                        "the whole root is copied for this container: {}; {reason}",
+                        missing.causes().join(": ")
                     ));
-                    Ok(Driver::Bind)
+                    Ok(Driver::Copy)
                 }
-                (Err(missing), Some(reason)) => Err(missing.because(reason)),
                 (Err(missing), None) => {
                     Err(missing.hint("or leave out `--userns`, `--uidmap` and `--gidmap`"))
                 }
@@ -141,7 +193,7 @@ fn fuse_overlayfs_squashes(lowers: &[PathBuf], host: &Host<'_>) -> bool {
     let foreign = |lower: &PathBuf| lower.metadata().is_ok_and(|metadata| metadata.uid() != caller);
     host.identity.tier == Tier::Single
         && lowers.iter().any(foreign)
-        && fuse_overlayfs::usable(host.store).is_ok()
+        && fuse_overlayfs::usable(host.uppers).is_ok()
 }
 
 fn has(root: &Path, path: &Path) -> bool {

@@ -8,6 +8,7 @@ mod blobs;
 pub mod challenge;
 mod client;
 mod connector;
+mod download;
 mod endpoint;
 mod exchange;
 mod failure;
@@ -23,6 +24,7 @@ mod url;
 
 pub use blobs::BlobReader;
 pub use client::{Client, Options};
+pub use download::download;
 pub use endpoint::Endpoint;
 pub use failure::{Failure, Kind};
 pub use listings::Hit;

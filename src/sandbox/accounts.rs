@@ -90,11 +90,8 @@ fn add(root: &InRoot, spec: &Spec, path: &str, text: &[u8], line: &str) -> Resul
     }
     let separator = if text.is_empty() || text.ends_with(b"\n") { "" } else { "\n" };
     let line = format!("{separator}{line}");
-    let has_upper = matches!(
-        spec.root,
-        Root::Host { driver: Driver::FuseOverlayfs }
-            | Root::Directories { driver: Driver::FuseOverlayfs | Driver::Overlay, .. }
-    );
+    let has_upper =
+        matches!(spec.root.driver(), Some(Driver::FuseOverlayfs | Driver::Overlay | Driver::Copy));
     let place = descriptor_path(&place);
     if has_upper && append(&place, &line).is_ok() {
         return Ok(());

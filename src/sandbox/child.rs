@@ -11,6 +11,7 @@ use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, MountKind, Namespace, Root, Seccomp, Spec};
 use crate::container::sysctl;
 use crate::container::user::{self, ResolvedUser};
+use crate::emulation::{self, Emulation};
 use crate::error::{Error, Result, Step};
 use crate::layers::Upper;
 use crate::network::inside;
@@ -19,7 +20,7 @@ use crate::sandbox::message::{FromChild, ToChild};
 use crate::sandbox::privileges::{self, Privileges};
 use crate::sandbox::reach::Reach;
 use crate::sandbox::{
-    accounts, devices, init, kernel_mounts, program, root, terminal, trees, user_mounts, userns,
+    accounts, devices, init, kernel_mounts, ownership, program, root, terminal, user_mounts, userns,
 };
 use crate::seccomp::bpf::Instruction;
 use crate::sys::channel::Channel;
@@ -51,6 +52,8 @@ pub struct Inside<'a> {
     pub channel: Channel,
     pub stdio: Stdio,
     pub seccomp: Option<Vec<Instruction>>,
+    /// The filter of emulated root.
+    pub emulation: Option<Vec<Instruction>>,
 }
 
 /// What was done before the maps were written.
@@ -265,7 +268,12 @@ impl Inside<'_> {
                 user_mounts::bind_generated(inroot, &file, Path::new(target), bare)?;
             }
         }
-        user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch())
+        user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch())?;
+        spec.directories.iter().try_for_each(|directory| {
+            inroot.ensure_directory(directory).map(|_| ()).map_err(|error| {
+                error.while_doing(format!("cannot make the image's volume `{}`", directory.display()))
+            })
+        })
     }
 
     fn user(&self, inroot: &InRoot) -> Result<ResolvedUser> {
@@ -285,7 +293,7 @@ impl Inside<'_> {
             if bind.chown {
                 let failed = || format!("cannot change the owner of `{}`", bind.source.display());
                 let place = inroot.find(&mount.target).step(failed)?;
-                trees::give(&place, user.uid, user.gid).step(failed)?;
+                ownership::give(&place, user.uid, user.gid).step(failed)?;
             }
         }
         Ok(())
@@ -366,12 +374,14 @@ impl Inside<'_> {
         // What follows goes by paths that somebody else may be changing: links of /proc find nothing open.
         process::close_all_but(&mut [0, 1, 2, self.channel.as_fd().as_raw_fd()]);
         let entered = enter(&spec.process.cwd);
+        let hand_over = |listener| self.hand_over(listener);
         let privileges = Privileges {
             user,
             keep_groups: spec.process.keep_groups,
             capabilities: spec.security.capabilities,
             no_new_privileges: spec.security.no_new_privileges,
             seccomp: self.seccomp.as_deref(),
+            emulation: self.emulation.as_deref().map(|program| (program, &hand_over as _)),
         };
         if let Err(error) = privileges::become_user(&privileges, &spec.identity) {
             return error;
@@ -404,6 +414,18 @@ impl Inside<'_> {
         }
         let command = spec.process.args.first().map(|word| spec.process.cwd.join(word)).unwrap_or_default();
         self.explain_owners(error, denied, &command, user)
+    }
+
+    /// The kernel has one listener for a chain of filters: below an outer one there is none of our own.
+    fn hand_over(&self, listener: std::io::Result<OwnedFd>) -> Result<()> {
+        match listener {
+            Ok(listener) => self.channel.send_with(&FromChild::Listener, listener.as_fd()).step(lost),
+            Err(error) if self.spec.emulation == Emulation::Required => Err(emulation::refused(&error)),
+            Err(error) => {
+                let notice = format!("owners and users are not emulated: {}", emulation::why_refused(&error));
+                self.channel.send(&FromChild::Notice(notice)).step(lost)
+            }
+        }
     }
 
     /// On a bind mount the owners are those of the host: who the container's user is there explains a refusal.

@@ -20,9 +20,19 @@ pub struct InRoot {
 impl InRoot {
     /// Opens the root; `path` is a path of sbx's own making on the host.
     pub fn open(path: &Path) -> Result<Self> {
-        let directory =
-            rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .step(|| format!("cannot open the root file system `{}`", path.display()))?;
+        // openat2(2) here already, so that a host without it is told at once.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::empty());
+        let directory = opened.map_err(|error| {
+            let failed = Error::new(format!("cannot open the root file system `{}`", path.display()));
+            match error {
+                Errno::NOSYS => failed.because("openat2 is not there").hint(
+                    "sbx needs Linux 5.6 or later; the seccomp profile of an outer container may hide it: start \
+                     that one with `--security-opt seccomp=unconfined`",
+                ),
+                _ => failed.because(error),
+            }
+        })?;
         Ok(Self { directory })
     }
 

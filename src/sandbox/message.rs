@@ -17,6 +17,8 @@ pub enum FromChild {
     Terminal,
     /// Everything but the last steps is done: the next message that is waited for is [`ToChild::Go`].
     Ready,
+    /// Carries the listener on which the calls of emulated root arrive.
+    Listener,
     /// The last message: why the command was not executed.
     Failed(Error),
 }

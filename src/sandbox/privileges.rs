@@ -1,5 +1,7 @@
 //! The last steps before the exec: user, groups, capabilities, seccomp.
 
+use std::os::fd::OwnedFd;
+
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -16,7 +18,12 @@ pub struct Privileges<'a> {
     pub capabilities: CapSet,
     pub no_new_privileges: bool,
     pub seccomp: Option<&'a [Instruction]>,
+    /// The filter of emulated root, and what takes its listener.
+    pub emulation: Option<(&'a [Instruction], Handover<'a>)>,
 }
+
+/// Takes the listener, or the reason why there is none.
+pub type Handover<'a> = &'a dyn Fn(std::io::Result<OwnedFd>) -> Result<()>;
 
 /// Takes the user's IDs and limits what an exec can give; what is permitted stays, for [`seal`] to drop.
 pub fn become_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
@@ -40,12 +47,12 @@ pub fn seal(privileges: &Privileges<'_>, executes: bool) -> Result<()> {
     if privileges.no_new_privileges {
         set_capabilities(kept, kept)?;
         rustix::thread::set_no_new_privs(true).step(|| "cannot set no_new_privs")?;
-        return install(privileges.seccomp);
+        return install(privileges);
     }
-    if privileges.seccomp.is_some() {
+    if privileges.seccomp.is_some() || privileges.emulation.is_some() {
         let with_admin = kept | CapabilitySet::SYS_ADMIN;
         set_capabilities(with_admin, with_admin)?;
-        install(privileges.seccomp)?;
+        install(privileges)?;
         if executes {
             return Ok(());
         }
@@ -90,8 +97,12 @@ pub fn check_mapped(user: &ResolvedUser, identity: &Identity) -> Result<()> {
     Ok(())
 }
 
-fn install(program: Option<&[Instruction]>) -> Result<()> {
-    let Some(program) = program else { return Ok(()) };
+/// The filter of emulated root comes first: the other one need not allow what hands the listener over.
+fn install(privileges: &Privileges<'_>) -> Result<()> {
+    if let Some((program, hand_over)) = privileges.emulation {
+        hand_over(crate::sys::notify::install(program))?;
+    }
+    let Some(program) = privileges.seccomp else { return Ok(()) };
     crate::sys::seccomp::install(program).map_err(|error| {
         Error::new("cannot install the seccomp filter").because(error).hint(
             "the kernel may lack CONFIG_SECCOMP_FILTER; `--security-opt seccomp=unconfined` goes without",

@@ -39,7 +39,7 @@ impl Reach {
         let directory = ContainerDirectory::new(name(directory.path(), "the container's directory")?);
         let mut spec = spec.clone();
         match &mut spec.root {
-            Root::Host { .. } => {}
+            Root::Host { .. } | Root::Layers { .. } => {}
             Root::Directories { lowers, .. } => {
                 for lower in lowers {
                     *lower = name(lower, "the layer")?;

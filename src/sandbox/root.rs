@@ -8,13 +8,16 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, moun
 use crate::container::spec::{Driver, Root, Spec};
 use crate::error::{Error, Result, Step};
 use crate::image::host;
-use crate::layers::{Upper, fuse_overlayfs, overlay};
+use crate::layers::{Upper, copy, fuse_overlayfs, overlay};
 use crate::sandbox::inroot::InRoot;
 use crate::sys;
 
 /// What is mounted under a read-only image `host`, where programs expect to write.
 const HOST_TMPFS: &[(&str, &std::ffi::CStr)] =
     &[("/tmp", c"mode=1777"), ("/run", c"mode=755"), ("/var/tmp", c"mode=1777"), ("/root", c"mode=700")];
+
+/// Stands in the work directory once the layers are copied.
+const COPIED: &str = "copied";
 
 /// Cuts the mount namespace off from the host's: what is mounted here stays here, while mounts of the host
 /// may still come in below sources of `-v ...:rslave`.
@@ -44,8 +47,17 @@ pub fn mount_root(spec: &Spec, upper: &Upper, target: &Path) -> Result<Option<Ow
             }
             Ok(None)
         }
+        Root::Layers { .. } => Err(Error::new("cannot mount layers before it is known where they are")),
         Root::Directories { lowers, driver: Driver::Overlay } => {
             overlay::mount(lowers, upper, target).map(|()| None)
+        }
+        Root::Directories { lowers, driver: Driver::Copy } => {
+            let whole = upper.work.join(COPIED);
+            if !whole.exists() {
+                copy::merge(lowers, &upper.upper)?;
+                std::fs::write(&whole, "").step(|| format!("cannot write `{}`", whole.display()))?;
+            }
+            bind(&upper.upper, target).map(|()| None)
         }
         Root::Directories { lowers, driver: Driver::Bind } => {
             let lower =

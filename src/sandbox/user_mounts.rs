@@ -1,21 +1,23 @@
 //! What the user asked to have mounted (`-v`, `--mount`, `--tmpfs`) and the generated files of /etc.
+//!
+//! A mount is made whole, with its options, before it goes to its place: a neighbour that shares a volume could
+//! put something else there meanwhile.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_bind, mount_bind_recursive,
-    mount_change, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_bind, move_mount, open_tree,
 };
 
 use crate::container::spec::{Bind, Mount, MountFlags as Flags, MountKind, Propagation};
 use crate::error::{Error, Result, Step};
-use crate::layers::{Upper, overlay};
+use crate::layers::{Upper, copy, overlay};
 use crate::sandbox::inroot::{InRoot, descriptor_path, is_directory};
-use crate::sandbox::kernel_mounts::mount_at;
-use crate::sandbox::trees;
-use crate::sys::mount::{ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, add_attributes, map_ids};
+use crate::sys::mount::{
+    ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, add_attributes, map_ids, set_propagation,
+};
 
 /// Binds a generated file over `target`. Where the root is read-only and has no such file, there is nothing
 /// to bind it on, and the container goes without.
@@ -32,7 +34,7 @@ pub fn bind_generated(root: &InRoot, file: &Path, target: &Path, read_only_root:
 }
 
 /// Mounts everything, parents before children. `scratch` is a directory of the container's own for the
-/// uppers of `O`, and `userns` the container's user namespace for `idmap`.
+/// uppers of `O`.
 pub fn mount_all(root: &InRoot, mounts: &[Mount], scratch: &Path) -> Result<()> {
     let mut ordered: Vec<(usize, &Mount)> = mounts.iter().enumerate().collect();
     ordered.sort_by_key(|(_, mount)| mount.target.components().count());
@@ -44,26 +46,46 @@ pub fn mount_all(root: &InRoot, mounts: &[Mount], scratch: &Path) -> Result<()> 
 }
 
 fn mount_one(root: &InRoot, mount: &Mount, scratch: &Path) -> Result<()> {
-    let target = mount.target.as_path();
-    match &mount.kind {
-        MountKind::Bind(bind) => bind_source(root, mount, bind, scratch),
-        MountKind::Tmpfs { size, mode, copy_up } => tmpfs(root, mount, *size, *mode, *copy_up),
-        MountKind::Devpts => kernel(root, mount, "devpts", c"newinstance,ptmxmode=0666,mode=0620"),
-        MountKind::Mqueue => kernel(root, mount, "mqueue", c""),
-        MountKind::Proc => kernel(root, mount, "proc", c""),
-        MountKind::Sysfs => kernel(root, mount, "sysfs", c""),
-        MountKind::Cgroup => kernel(root, mount, "cgroup2", c""),
+    let (place, tree) = match &mount.kind {
+        MountKind::Bind(bind) => bind_source(root, mount, bind, scratch)?,
+        MountKind::Tmpfs { size, mode, copy_up } => tmpfs(root, mount, *size, *mode, *copy_up)?,
+        MountKind::Devpts => kernel(root, mount, "devpts", DEVPTS)?,
+        MountKind::Mqueue => kernel(root, mount, "mqueue", &[])?,
+        MountKind::Proc => kernel(root, mount, "proc", &[])?,
+        MountKind::Sysfs => kernel(root, mount, "sysfs", &[])?,
+        MountKind::Cgroup => kernel(root, mount, "cgroup2", &[])?,
+    };
+    flag(&tree, &mount.flags, matches!(mount.kind, MountKind::Bind(_)))?;
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree.as_fd(), "", place.as_fd(), "", flags).step(|| "the kernel refused the mount there")
+}
+
+/// Options of a file system; those without a value are flags.
+type Options<'a> = &'a [(&'a str, Option<&'a str>)];
+
+const DEVPTS: Options<'_> = &[("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620"))];
+
+/// A new file system that is mounted nowhere yet.
+fn detached(kind: &str, options: Options<'_>) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", kind)?;
+    for (name, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(context.as_fd(), *name, *value)?,
+            None => fsconfig_set_flag(context.as_fd(), *name)?,
+        }
     }
-    .and_then(|()| flag(root, target, &mount.flags, matches!(mount.kind, MountKind::Bind(_))))
+    fsconfig_create(context.as_fd())?;
+    fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
-fn kernel(root: &InRoot, mount: &Mount, kind: &str, options: &std::ffi::CStr) -> Result<()> {
+fn kernel(root: &InRoot, mount: &Mount, kind: &str, options: Options<'_>) -> Result<(OwnedFd, OwnedFd)> {
     let place = root.ensure_directory(&mount.target)?;
-    mount_at(&place, kind, kind, MountFlags::empty(), options)
-        .step(|| format!("the kernel refused a mount of {kind}"))
+    let tree = detached(kind, options).step(|| format!("the kernel refused a mount of {kind}"))?;
+    Ok((place, tree))
 }
 
-fn bind_source(root: &InRoot, mount: &Mount, bind: &Bind, scratch: &Path) -> Result<()> {
+fn bind_source(root: &InRoot, mount: &Mount, bind: &Bind, scratch: &Path) -> Result<(OwnedFd, OwnedFd)> {
     let source = bind.source.as_path();
     let failed = || format!("cannot bind `{}`", source.display());
     let metadata = std::fs::metadata(source).step(failed)?;
@@ -78,81 +100,90 @@ fn bind_source(root: &InRoot, mount: &Mount, bind: &Bind, scratch: &Path) -> Res
         }
         place
     };
-    if bind.overlay {
-        let upper = Upper { upper: scratch.join("upper"), work: scratch.join("work"), throw_away: true };
-        for directory in [&upper.upper, &upper.work] {
-            std::fs::create_dir_all(directory).step(|| format!("cannot make `{}`", directory.display()))?;
-        }
-        overlay::mount(&[source.to_owned()], &upper, Path::new(&descriptor_path(&place)))?;
-    } else if bind.idmap {
-        mapped(source, &place)?;
-    } else if bind.recursive {
-        mount_bind_recursive(source, descriptor_path(&place)).step(failed)?;
+    let tree = if bind.overlay {
+        over(source, scratch)?
     } else {
-        mount_bind(source, descriptor_path(&place)).map_err(|error| {
-            Error::new(failed()).because(error).hint(
+        let cloned = clone_tree(source, bind.recursive || bind.idmap).map_err(|error| {
+            let failed = Error::new(failed()).because(error);
+            if bind.recursive {
+                return failed;
+            }
+            failed.hint(
                 "the source has mounts below it that a user namespace may not uncover: leave out \
                  `bind-nonrecursive`",
             )
         })?;
-    }
-    propagate(root, mount, bind)
+        if bind.idmap {
+            map(source, &cloned)?;
+        }
+        cloned
+    };
+    let propagation = match bind.propagation {
+        Propagation::Private => libc::MS_PRIVATE,
+        Propagation::Slave => libc::MS_SLAVE,
+        Propagation::Shared => libc::MS_SHARED,
+        Propagation::Unbindable => libc::MS_UNBINDABLE,
+    };
+    set_propagation(tree.as_fd(), propagation, bind.recursive_propagation)
+        .step(|| "cannot set the propagation")?;
+    Ok((place, tree))
 }
 
-/// An ID-mapped bind; the kernel decides by file system who may have one.
-fn mapped(source: &Path, place: &OwnedFd) -> Result<()> {
+fn clone_tree(source: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(rustix::fs::CWD, source, flags)
+}
+
+/// `O`: the source below a throw-away upper, mounted in the container's own directory first.
+fn over(source: &Path, scratch: &Path) -> Result<OwnedFd> {
+    let upper = Upper { upper: scratch.join("upper"), work: scratch.join("work"), throw_away: true };
+    let merged = scratch.join("merged");
+    for directory in [&upper.upper, &upper.work, &merged] {
+        std::fs::create_dir_all(directory).step(|| format!("cannot make `{}`", directory.display()))?;
+    }
+    overlay::mount(&[source.to_owned()], &upper, &merged)?;
+    // The mount itself, which then moves.
+    open_tree(rustix::fs::CWD, &merged, OpenTreeFlags::OPEN_TREE_CLOEXEC)
+        .step(|| format!("cannot open `{}`", merged.display()))
+}
+
+/// Makes a bind an ID-mapped one; the kernel decides by file system who may have one.
+fn map(source: &Path, tree: &OwnedFd) -> Result<()> {
     let failed = || format!("cannot make an ID-mapped mount of `{}`", source.display());
     let userns = std::fs::File::open("/proc/self/ns/user").step(failed)?;
-    let flags =
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let tree = open_tree(rustix::fs::CWD, source, flags).step(failed)?;
     map_ids(tree.as_fd(), userns.as_fd()).map_err(|error| {
         Error::new(failed()).because(error).hint(
             "without root the kernel refuses this for most file systems: use `--userns keep-id`, or the \
              option `U` to change the owner of the files",
         )
-    })?;
-    move_mount(
-        tree.as_fd(),
-        "",
-        place.as_fd(),
-        "",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
-    )
-    .step(failed)
+    })
 }
 
-fn propagate(root: &InRoot, mount: &Mount, bind: &Bind) -> Result<()> {
-    let kind = match bind.propagation {
-        Propagation::Private => MountPropagationFlags::PRIVATE,
-        Propagation::Slave => MountPropagationFlags::DOWNSTREAM,
-        Propagation::Shared => MountPropagationFlags::SHARED,
-        Propagation::Unbindable => MountPropagationFlags::UNBINDABLE,
-    };
-    let recursive =
-        if bind.recursive_propagation { MountPropagationFlags::REC } else { MountPropagationFlags::empty() };
-    let bound = reopened(root, &mount.target)?;
-    mount_change(descriptor_path(&bound), kind | recursive).step(|| "cannot set the propagation")
-}
-
-fn tmpfs(root: &InRoot, mount: &Mount, size: Option<u64>, mode: Option<u32>, copy_up: bool) -> Result<()> {
-    use std::fmt::Write;
+fn tmpfs(
+    root: &InRoot,
+    mount: &Mount,
+    size: Option<u64>,
+    mode: Option<u32>,
+    copy_up: bool,
+) -> Result<(OwnedFd, OwnedFd)> {
     let place = root.ensure_directory(&mount.target)?;
-    let mut options = format!("mode={:o}", mode.unwrap_or(0o1777));
-    if let Some(size) = size {
-        let _ = write!(options, ",size={size}");
+    let mode = format!("{:o}", mode.unwrap_or(0o1777));
+    let size = size.map(|size| size.to_string());
+    let mut options = vec![("mode", Some(mode.as_str()))];
+    if let Some(size) = &size {
+        options.push(("size", Some(size)));
     }
-    let options = CString::new(options).step(|| "cannot mount a tmpfs")?;
-    mount_at(&place, "tmpfs", "tmpfs", MountFlags::empty(), options.as_c_str())
-        .step(|| "cannot mount a tmpfs")?;
+    let tree = detached("tmpfs", &options).step(|| "cannot mount a tmpfs")?;
     if copy_up {
-        let fresh = reopened(root, &mount.target)?;
-        trees::copy(&place, &fresh).step(|| "cannot copy what the image has there into the tmpfs")?;
+        copy::tree(&place, &tree).step(|| "cannot copy what the image has there into the tmpfs")?;
     }
-    Ok(())
+    Ok((place, tree))
 }
 
-fn flag(root: &InRoot, target: &Path, flags: &Flags, recursive: bool) -> Result<()> {
+fn flag(tree: &OwnedFd, flags: &Flags, recursive: bool) -> Result<()> {
     let attributes = [
         (flags.read_only, ATTR_RDONLY),
         (flags.no_suid, ATTR_NOSUID),
@@ -165,11 +196,5 @@ fn flag(root: &InRoot, target: &Path, flags: &Flags, recursive: bool) -> Result<
     if attributes == 0 {
         return Ok(());
     }
-    let mounted = reopened(root, target)?;
-    add_attributes(mounted.as_fd(), c"", attributes, recursive).step(|| "cannot set the mount options")
-}
-
-/// Opens what is mounted on `target` now; a descriptor from before the mount stays below it.
-fn reopened(root: &InRoot, target: &Path) -> Result<OwnedFd> {
-    root.find(target).step(|| format!("cannot open `{}`", target.display()))
+    add_attributes(tree.as_fd(), c"", attributes, recursive).step(|| "cannot set the mount options")
 }

@@ -2,7 +2,7 @@
 
 use nix::sched::CloneFlags;
 
-use crate::error::{Error, Result, Step};
+use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::identity::{self, IdMap, Identity};
 use crate::sandbox::message::ToLauncher;
 use crate::sys::channel::Channel;
@@ -14,6 +14,14 @@ use crate::sys::process::{Fork, exit_now, fork, send_signal, wait_for};
 /// # Errors
 /// Where user namespaces are refused, or the maps cannot be written.
 pub fn run_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
+    wait_for(start_in(identity, work)?).step(|| "cannot wait for a process")
+}
+
+/// As [`run_in`], but gives the child's PID as soon as the child is at work.
+///
+/// # Errors
+/// As [`run_in`]; then there is no child left.
+pub fn start_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
     match fork().step(|| "cannot start a process")? {
         Fork::Child => {
@@ -23,17 +31,23 @@ pub fn run_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> {
                     drop(theirs);
                     work()
                 }
-                Err(_) => 125,
+                Err(error) => {
+                    let _ = theirs.send(&error);
+                    i32::from(EXIT_SBX)
+                }
             })
         }
         Fork::Parent(pid) => {
             drop(theirs);
-            let mapped = map(identity, pid, &ours);
-            if mapped.is_err() {
+            let started = map(identity, pid, &ours).and_then(|()| match ours.receive::<Error>() {
+                Ok(Some((error, _))) => Err(error),
+                // It closes its end when it goes to work.
+                _ => Ok(pid),
+            });
+            started.inspect_err(|_| {
                 let _ = send_signal(pid, libc::SIGKILL);
-            }
-            let code = wait_for(pid).step(|| "cannot wait for a process")?;
-            mapped.map(|()| code)
+                let _ = wait_for(pid);
+            })
         }
     }
 }

@@ -34,6 +34,15 @@ pub fn add_attributes(
     set(directory, path, recursive, &MountAttr { attr_set: attributes, ..MountAttr::default() })
 }
 
+/// Sets how mounts and unmounts travel to and from the mount of `directory` (mount_namespaces(7), SHARED SUBTREES):
+/// `propagation` is one of MS_SHARED, MS_SLAVE, MS_PRIVATE and MS_UNBINDABLE. Linux 5.12.
+///
+/// # Errors
+/// As [`add_attributes`].
+pub fn set_propagation(directory: BorrowedFd<'_>, propagation: u64, recursive: bool) -> io::Result<()> {
+    set(directory, c"", recursive, &MountAttr { propagation, ..MountAttr::default() })
+}
+
 /// Takes attributes away from the mount of `directory` that were added in this mount namespace.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::identity::{self, Caller, Host, Identity, Tier, Userns};
 use crate::image::Source;
 use crate::layers;
-use crate::sandbox::inroot::InRoot;
+use crate::layers::stack::Stack;
 
 /// Decides the user namespace, and says what it costs in `degraded`.
 ///
@@ -35,7 +35,7 @@ pub(super) fn decide(
         _ => Vec::new(),
     };
     let image_user = match &options.userns {
-        Some(Userns::ImageUser) => image_user(source, user)?,
+        Some(Userns::ImageUser) => image_user(source, user, place.store)?,
         _ => None,
     };
     let request = identity::Request {
@@ -144,14 +144,15 @@ fn blocks_in_use(store: &Store) -> Vec<(u32, u32)> {
 }
 
 /// The user that the container will have, in numbers, looked up before anything is mounted.
-fn image_user(source: &Source, name: Option<&str>) -> Result<Option<(u32, u32)>> {
-    let topmost = match source {
-        Source::Host => Path::new("/"),
-        Source::Directories(lowers) => lowers.last().map_or(Path::new("/"), PathBuf::as_path),
-        Source::WritableDirectory(path) => path,
+fn image_user(source: &Source, name: Option<&str>, store: &Store) -> Result<Option<(u32, u32)>> {
+    let lowers = match source {
+        Source::Host => vec![PathBuf::from("/")],
+        Source::Directories(lowers) => lowers.clone(),
+        Source::WritableDirectory(path) => vec![path.clone()],
+        Source::Image(image) => layers::unpacked(store.root(), &image.key, &image.stacked.layers),
     };
-    let root = InRoot::open(topmost)?;
-    let read = |path| root.read(Path::new(path), user::MAX_FILE as u64 + 1).unwrap_or_default();
+    let stack = Stack::open(&lowers)?;
+    let read = |path| stack.read(Path::new(path), user::MAX_FILE as u64 + 1).unwrap_or_default();
     let resolved = user::resolve(name, &[], &read("/etc/passwd"), &read("/etc/group"), None)?;
     Ok(Some((resolved.uid, resolved.gid)))
 }
@@ -180,11 +181,7 @@ pub(super) fn keep_the_root_server_out_of_reach(
     security: &Security,
     identity: &mut Identity,
 ) {
-    let served = matches!(
-        root,
-        Root::Host { driver: Driver::FuseOverlayfs }
-            | Root::Directories { driver: Driver::FuseOverlayfs, .. }
-    );
+    let served = root.driver() == Some(Driver::FuseOverlayfs);
     let one_namespace = identity.nested.is_none() && identity.join.is_none();
     let may_trace = security.capabilities.contains(Capability::SYS_PTRACE);
     if served && one_namespace && namespaces.pid == Namespace::Host && may_trace {

@@ -9,6 +9,7 @@
 mod command;
 mod faults;
 mod http;
+mod images;
 mod leftovers;
 mod prerequisites;
 mod pty;
@@ -20,6 +21,7 @@ mod world;
 pub use command::{Finished, Run, Running};
 pub use faults::{Fault, Faulty};
 pub use http::{Message, Server};
+pub use images::{Images, TestImage, images};
 pub use leftovers::Leftovers;
 pub use prerequisites::{repository, require, require_root, sbx_binary, shim_binary};
 pub use pty::Pty;

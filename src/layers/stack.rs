@@ -1,0 +1,239 @@
+//! Looking a file up in stacked layers without mounting them: what is decided before the container exists, such as
+//! the numbers of the image's user, is read this way. Layers are hostile: no symlink leads out of them, each is
+//! followed by hand from the top of the stack.
+
+use std::collections::VecDeque;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+use crate::error::{Result, Step};
+use crate::sandbox::inroot::descriptor_path;
+
+/// As path_resolution(7) has it.
+const MOST_LINKS: u32 = 40;
+/// The marks of a directory that hides what is below it (overlayfs.rst, `userxattr`; fuse-overlayfs(1)).
+const OPAQUE: [&str; 2] = ["user.overlay.opaque", "user.fuseoverlayfs.opaque"];
+/// The marks of tar layers, which fuse-overlayfs takes in directories, too.
+const REMOVED: &str = ".wh.";
+const OPAQUE_FILE: &str = ".wh..wh..opq";
+
+/// One directory as it is in each layer, the topmost first.
+type Merged = Vec<OwnedFd>;
+
+pub struct Stack {
+    layers: Vec<PathBuf>,
+}
+
+enum Found {
+    Directory(Merged),
+    Link(PathBuf),
+    File(File),
+}
+
+impl Stack {
+    /// The stack of `lowers`, the lowest first.
+    ///
+    /// # Errors
+    /// One that cannot be opened.
+    pub fn open(lowers: &[PathBuf]) -> Result<Self> {
+        for lower in lowers {
+            bottom(lower).step(|| format!("cannot open the layer `{}`", lower.display()))?;
+        }
+        Ok(Self { layers: lowers.iter().rev().cloned().collect() })
+    }
+
+    /// The first `at_most` bytes of the regular file at `path`, as a container would see it; none where it would
+    /// see none, or the caller may not read it.
+    pub fn read(&self, path: &Path, at_most: u64) -> Option<Vec<u8>> {
+        let mut above = vec![self.root()?];
+        let mut rest: VecDeque<OsString> = names(path);
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            if name == ".." {
+                if above.len() > 1 {
+                    above.pop();
+                }
+                continue;
+            }
+            match look_up(above.last()?, &name)? {
+                Found::Directory(directory) => above.push(directory),
+                Found::Link(target) => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return None;
+                    }
+                    if target.is_absolute() {
+                        above.truncate(1);
+                    }
+                    for name in names(&target).into_iter().rev() {
+                        rest.push_front(name);
+                    }
+                }
+                Found::File(file) if rest.is_empty() => {
+                    let mut text = Vec::new();
+                    file.take(at_most).read_to_end(&mut text).ok()?;
+                    return Some(text);
+                }
+                Found::File(_) => return None,
+            }
+        }
+        None
+    }
+
+    fn root(&self) -> Option<Merged> {
+        let mut merged = Merged::new();
+        for layer in &self.layers {
+            let opened = bottom(layer).ok()?;
+            let hides = is_opaque(&opened);
+            merged.push(opened);
+            if hides {
+                break;
+            }
+        }
+        Some(merged)
+    }
+}
+
+fn names(path: &Path) -> VecDeque<OsString> {
+    let name = |component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsString::from("..")),
+        _ => None,
+    };
+    path.components().filter_map(name).collect()
+}
+
+fn look_up(parent: &Merged, name: &OsStr) -> Option<Found> {
+    let mut merged = Merged::new();
+    for layer in parent {
+        let mut removed = OsString::from(REMOVED);
+        removed.push(name);
+        let has_mark = rustix::fs::statat(layer, &removed, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+        let Ok(stat) = rustix::fs::statat(layer, name, AtFlags::SYMLINK_NOFOLLOW) else {
+            if has_mark {
+                break;
+            }
+            continue;
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Directory {
+            let opened = directory(layer, name).ok()?;
+            let hides = has_mark || is_opaque(&opened);
+            merged.push(opened);
+            if hides {
+                break;
+            }
+            continue;
+        }
+        if !merged.is_empty() {
+            break;
+        }
+        return match kind {
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(layer, name, Vec::new()).ok()?;
+                Some(Found::Link(OsString::from_vec(target.into_bytes()).into()))
+            }
+            FileType::RegularFile => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let file = File::from(rustix::fs::openat(layer, name, flags, Mode::empty()).ok()?);
+                file.metadata().ok()?.is_file().then_some(Found::File(file))
+            }
+            // A whiteout is a character device, and nothing else is worth reading.
+            _ => None,
+        };
+    }
+    (!merged.is_empty()).then_some(Found::Directory(merged))
+}
+
+fn directory(parent: impl std::os::fd::AsFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+/// A layer itself, whose path is sbx's or the user's own.
+fn bottom(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+}
+
+fn is_opaque(directory: &OwnedFd) -> bool {
+    let by_descriptor = descriptor_path(directory);
+    let marked = OPAQUE.iter().any(|name| {
+        let mut value = [0_u8; 1];
+        rustix::fs::getxattr(by_descriptor.as_str(), *name, &mut value[..]).is_ok_and(|_| value == *b"y")
+    });
+    marked || rustix::fs::statat(directory, OPAQUE_FILE, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn layers(count: usize) -> (tempfile::TempDir, Vec<PathBuf>) {
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        let paths: Vec<PathBuf> = (0..count).map(|number| dir.path().join(number.to_string())).collect();
+        for path in &paths {
+            fs::create_dir_all(path.join("etc")).unwrap();
+        }
+        (dir, paths)
+    }
+
+    fn read(paths: &[PathBuf], path: &str) -> Option<String> {
+        let text = Stack::open(paths).unwrap().read(Path::new(path), 100)?;
+        Some(String::from_utf8(text).unwrap())
+    }
+
+    #[test]
+    fn the_topmost_file_counts_and_removed_ones_do_not() {
+        let (_dir, paths) = layers(3);
+        fs::write(paths[0].join("etc/passwd"), "lowest").unwrap();
+        fs::write(paths[0].join("etc/group"), "lowest").unwrap();
+        fs::write(paths[1].join("etc/passwd"), "middle").unwrap();
+        fs::write(paths[2].join("etc/.wh.group"), "").unwrap();
+        assert_eq!(read(&paths, "/etc/passwd").as_deref(), Some("middle"));
+        assert_eq!(read(&paths[..2], "/etc/group").as_deref(), Some("lowest"));
+        assert_eq!(read(&paths, "/etc/group"), None);
+        assert_eq!(read(&paths, "/etc"), None);
+        assert_eq!(read(&paths, "/etc/passwd/x"), None);
+    }
+
+    #[test]
+    fn an_opaque_directory_hides_what_is_below() {
+        let (_dir, paths) = layers(2);
+        fs::write(paths[0].join("etc/passwd"), "hidden").unwrap();
+        fs::write(paths[1].join("etc/group"), "seen").unwrap();
+        assert_eq!(read(&paths, "/etc/passwd").as_deref(), Some("hidden"));
+        let flags = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(paths[1].join("etc"), "user.overlay.opaque", b"y", flags).unwrap();
+        assert_eq!(read(&paths, "/etc/passwd"), None);
+        assert_eq!(read(&paths, "/etc/group").as_deref(), Some("seen"));
+        rustix::fs::removexattr(paths[1].join("etc"), "user.overlay.opaque").unwrap();
+        fs::write(paths[1].join("etc/.wh..wh..opq"), "").unwrap();
+        assert_eq!(read(&paths, "/etc/passwd"), None);
+    }
+
+    #[test]
+    fn symlinks_lead_from_layer_to_layer_and_never_out() {
+        let (dir, paths) = layers(2);
+        fs::write(dir.path().join("passwd"), "outside").unwrap();
+        fs::create_dir(paths[0].join("usr")).unwrap();
+        fs::write(paths[0].join("usr/accounts"), "inside").unwrap();
+        symlink("../../../usr/accounts", paths[1].join("etc/passwd")).unwrap();
+        symlink("../../passwd", paths[1].join("etc/out")).unwrap();
+        symlink(dir.path().join("passwd"), paths[1].join("etc/absolute")).unwrap();
+        symlink("loop", paths[1].join("etc/loop")).unwrap();
+        assert_eq!(read(&paths, "/etc/passwd").as_deref(), Some("inside"));
+        for path in ["/etc/out", "/etc/absolute", "/etc/loop"] {
+            assert_eq!(read(&paths, path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,658 @@
+//! One entry after another becomes a file of the layer.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::layers::owners::{self, Line, Owners, Recorded};
+use crate::layers::unpack::archive::{self, Entry, Kind, Time, shown};
+use crate::layers::unpack::attributes::{self, Outcome};
+use crate::layers::unpack::stream::{Stream, cannot_read};
+use crate::layers::unpack::tree::{Missing, Tree, components, is_whiteout};
+use crate::layers::unpack::{Keep, LayerFacts, Limits};
+
+/// OCI image specification, layer.md, Whiteouts.
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+/// aufs kept its own files under such names.
+const AUFS: &[u8] = b".wh..wh.";
+/// Both drivers look for their own (fuse-overlayfs for both).
+pub(super) const OPAQUE_MARKS: [&str; 2] = ["user.overlay.opaque", "user.fuseoverlayfs.opaque"];
+
+pub struct Apply<'l> {
+    tree: Tree,
+    keep: Keep,
+    limits: &'l Limits,
+    facts: LayerFacts,
+    owners: Owners,
+    /// Directories get their times when nothing changes in them any more.
+    directories: Vec<Directory>,
+    names: u64,
+    /// Whose files this process makes.
+    own: (u32, u32),
+    umask: u32,
+    /// Something was removed, so that a directory may not be where it was.
+    replaced: bool,
+}
+
+struct Directory {
+    path: Vec<u8>,
+    mode: Option<u32>,
+    modified: Time,
+}
+
+impl<'l> Apply<'l> {
+    pub fn new(root: OwnedFd, keep: Keep, limits: &'l Limits) -> Self {
+        // What a user sets for new files of his own is not the image's.
+        for acl in ["system.posix_acl_default", "system.posix_acl_access"] {
+            let _ = rustix::fs::removexattr(format!("/proc/self/fd/{}", root.as_raw_fd()), acl);
+        }
+        Self {
+            tree: Tree::new(root),
+            keep,
+            limits,
+            facts: LayerFacts::default(),
+            owners: Owners::default(),
+            directories: Vec::new(),
+            names: 0,
+            own: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+            umask: umask(),
+            replaced: false,
+        }
+    }
+
+    /// Makes one entry; the stream is then at the next header.
+    pub fn entry(&mut self, entry: &Entry, stream: &mut Stream) -> Result<()> {
+        self.facts.entries += 1;
+        if self.facts.entries > self.limits.entries {
+            return Err(Error::new("cannot unpack the layer")
+                .because(format!("it has more than {} entries", self.limits.entries)));
+        }
+        let name = &entry.name;
+        let path = components(name)?;
+        let mut left = entry.stored;
+        self.place(entry, &path, stream, &mut left)
+            .map_err(|error| error.while_doing(format!("cannot unpack the entry `{}`", shown(name))))?;
+        archive::finish(stream, entry, left).map_err(|error| {
+            cannot_read(&error).while_doing(format!("cannot unpack the entry `{}`", shown(name)))
+        })
+    }
+
+    fn place(&mut self, entry: &Entry, path: &[&[u8]], stream: &mut Stream, left: &mut u64) -> Result<()> {
+        let Some((base, parent)) = path.split_last() else { return self.root_entry(entry) };
+        if path[0].starts_with(AUFS) && path[0] != OPAQUE || base.starts_with(AUFS) && *base != OPAQUE {
+            return Ok(());
+        }
+        self.enter(parent)?;
+        if *base == OPAQUE {
+            return self.opaque();
+        }
+        if let Some(hidden) = base.strip_prefix(WHITEOUT) {
+            return self.whiteout(hidden);
+        }
+        match entry.kind {
+            Kind::File => self.file(entry, base, stream, left),
+            Kind::HardLink => self.hard_link(entry, base, parent),
+            Kind::Symlink => self.symlink(entry, base),
+            Kind::Directory => self.directory(entry, base),
+            Kind::Fifo => self.fifo(entry, base),
+            Kind::Character | Kind::Block => self.device(entry, base),
+        }
+    }
+
+    /// Enters a parent, making what no entry has made yet.
+    fn enter(&mut self, path: &[&[u8]]) -> Result<()> {
+        let facts = &mut self.facts;
+        let keep = self.keep;
+        let mut make = |tree: &Tree, name: &[u8], missing: Missing| {
+            if name.starts_with(WHITEOUT) {
+                return Err(Error::new("a directory may not have the name of a whiteout"));
+            }
+            let hides = match missing {
+                Missing::Whiteout => {
+                    check(rustix::fs::unlinkat(tree.here(), name, AtFlags::empty()), "remove a whiteout")?;
+                    true
+                }
+                Missing::Nothing => take_whiteout_file(tree.here(), name, facts),
+            };
+            let mode = Mode::from_raw_mode(0o755);
+            check(rustix::fs::mkdirat(tree.here(), name, mode), "make a directory")?;
+            let directory = open_directory(tree.here(), name)?;
+            check(rustix::fs::fchmod(&directory, mode), "set the mode of a directory")?;
+            if keep == Keep::Attributes {
+                let recorded = Recorded { uid: 0, gid: 0, mode: libc::S_IFDIR | 0o755, device: (0, 0) };
+                record(directory.as_fd(), recorded)?;
+            }
+            if hides { mark_opaque(directory.as_fd(), facts) } else { Ok(()) }
+        };
+        self.tree.enter(path, Some(&mut make))
+    }
+
+    fn root_entry(&mut self, entry: &Entry) -> Result<()> {
+        if entry.kind != Kind::Directory {
+            return Err(Error::new("the root of a layer is a directory"));
+        }
+        self.tree.enter(&[], None)?;
+        let root = open_directory(self.tree.root(), b".")?;
+        self.attributes(entry, root.as_fd(), Vec::new(), libc::S_IFDIR)?;
+        self.own_directory(entry, root.as_fd())?;
+        self.later(Vec::new(), Some(entry.mode), entry.modified)
+    }
+
+    fn file(&mut self, entry: &Entry, name: &[u8], stream: &mut Stream, left: &mut u64) -> Result<()> {
+        let file = self.new_file(entry, name)?;
+        let length = entry.sparse.as_ref().map_or(entry.stored, |sparse| sparse.size);
+        let mut fill = |size: u64, at: Option<u64>| {
+            let mut at = at;
+            let result = stream.pass(size, |bytes| {
+                *left -= bytes.len() as u64;
+                write_all(&file, bytes, &mut at).map_err(|error| std::io::Error::other(NotWritten(error)))
+            });
+            result.map_err(|error| {
+                match error.get_ref().and_then(|inner| inner.downcast_ref::<NotWritten>()) {
+                    Some(NotWritten(error)) => explain(*error, "write it"),
+                    None => cannot_read(&error),
+                }
+            })
+        };
+        match &entry.sparse {
+            None => fill(entry.stored, None)?,
+            Some(sparse) => {
+                check(rustix::fs::ftruncate(&file, sparse.size), "make a sparse file of its size")?;
+                for (offset, size) in &sparse.parts {
+                    fill(*size, Some(*offset))?;
+                }
+            }
+        }
+        self.facts.size += length;
+        self.finish_file(entry, name, &file, libc::S_IFREG, true)
+    }
+
+    /// Creates a regular file, over whatever has its name.
+    fn new_file(&mut self, entry: &Entry, name: &[u8]) -> Result<OwnedFd> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        self.over(name, "make it", |directory| rustix::fs::openat(directory, name, flags, mode))
+    }
+
+    /// Everything of a new regular file but its content.
+    fn finish_file(
+        &mut self,
+        entry: &Entry,
+        name: &[u8],
+        file: &OwnedFd,
+        kind: u32,
+        chmod: bool,
+    ) -> Result<()> {
+        let chowned = self.own(entry, |uid, gid| rustix::fs::fchown(file, uid, gid))?;
+        // A change of owner takes setuid away, and so does writing.
+        if chmod && (chowned && entry.mode & 0o7000 != 0 || entry.mode & (self.umask | 0o7000) != 0) {
+            check(rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)), "set its mode")?;
+        }
+        let path = self.tree.path_of(name);
+        self.attributes(entry, file.as_fd(), path, kind)?;
+        check(rustix::fs::futimens(file, &times(entry.modified)), "set its time")
+    }
+
+    fn hard_link(&mut self, entry: &Entry, name: &[u8], parent: &[&[u8]]) -> Result<()> {
+        let target = components(&entry.link)?;
+        let Some((target_name, target_parent)) = target.split_last() else {
+            return Err(Error::new("it is a hard link to the root of the layer"));
+        };
+        let from = |error: Error| error.while_doing(format!("it is a hard link to `{}`", shown(&entry.link)));
+        self.tree.enter(target_parent, None).map_err(from)?;
+        let directory = self
+            .tree
+            .here()
+            .try_clone_to_owned()
+            .map_err(|error| from(Error::new("cannot hold its directory").because(error)))?;
+        let source =
+            rustix::fs::statat(&directory, *target_name, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| {
+                from(match error {
+                    Errno::NOENT => Error::new("the layer has no such file"),
+                    error => explain(error, "look at it"),
+                })
+            })?;
+        if FileType::from_raw_mode(source.st_mode) == FileType::Directory {
+            return Err(from(Error::new("that is a directory")));
+        }
+        if is_whiteout(directory.as_fd(), target_name) {
+            return Err(from(Error::new("the layer removes that file")));
+        }
+        let recorded = self.owners.get(&self.tree.path_of(target_name)).cloned();
+        self.enter(parent)?;
+        // A link to itself, under whatever name: there already, and removing it would lose the file.
+        if let Ok(there) = rustix::fs::statat(self.tree.here(), name, AtFlags::SYMLINK_NOFOLLOW)
+            && (there.st_dev, there.st_ino) == (source.st_dev, source.st_ino)
+        {
+            return Ok(());
+        }
+        self.over(name, "make it", |here| {
+            rustix::fs::linkat(&directory, *target_name, here, name, AtFlags::empty())
+        })?;
+        if let Some(line) = recorded {
+            let path = self.tree.path_of(name);
+            self.put(path, line)?;
+        }
+        Ok(())
+    }
+
+    fn symlink(&mut self, entry: &Entry, name: &[u8]) -> Result<()> {
+        if entry.link.is_empty() || entry.link.contains(&0) {
+            return Err(Error::new("it is a symlink to nothing"));
+        }
+        self.over(name, "make it", |directory| {
+            rustix::fs::symlinkat(entry.link.as_slice(), directory, name)
+        })?;
+        self.finish_special(entry, name, libc::S_IFLNK)
+    }
+
+    fn fifo(&mut self, entry: &Entry, name: &[u8]) -> Result<()> {
+        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        self.over(name, "make it", |directory| {
+            rustix::fs::mknodat(directory, name, FileType::Fifo, mode, 0)
+        })?;
+        self.finish_special(entry, name, libc::S_IFIFO)
+    }
+
+    /// No user namespace may make one: an empty file stands for it, and the record says what it is.
+    fn device(&mut self, entry: &Entry, name: &[u8]) -> Result<()> {
+        let file = self.new_file(entry, name)?;
+        let kind = if entry.kind == Kind::Block { libc::S_IFBLK } else { libc::S_IFCHR };
+        self.finish_file(entry, name, &file, kind, true)
+    }
+
+    /// Owner, mode, attributes and time of what cannot be opened.
+    fn finish_special(&mut self, entry: &Entry, name: &[u8], kind: u32) -> Result<()> {
+        let here = self.tree.here();
+        let here = here
+            .try_clone_to_owned()
+            .map_err(|error| Error::new("cannot hold its directory").because(error))?;
+        let directory = here.as_fd();
+        self.own(entry, |uid, gid| {
+            rustix::fs::chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        })?;
+        // It was made a moment ago and is no symlink, so that nothing is followed.
+        if kind == libc::S_IFIFO && entry.mode & (self.umask | 0o7000) != 0 {
+            let mode = Mode::from_raw_mode(entry.mode);
+            check(rustix::fs::chmodat(directory, name, mode, AtFlags::empty()), "set its mode")?;
+        }
+        let mut refused = Vec::new();
+        for (attribute, value) in &entry.xattrs {
+            match attributes::set_at(directory, name, attribute, value) {
+                Ok(Outcome::Refused) => refused.push((attribute.clone(), value.clone())),
+                Ok(_) => {}
+                Err(error) => return Err(attribute_error(attribute, error)),
+            }
+        }
+        let owned = self.keep != Keep::Inodes && (entry.uid, entry.gid) != (0, 0);
+        if owned || !refused.is_empty() {
+            let recorded = recorded(entry, kind);
+            self.put(self.tree.path_of(name), Line { recorded, xattrs: refused })?;
+        }
+        let times = times(entry.modified);
+        check(rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW), "set its time")
+    }
+
+    fn directory(&mut self, entry: &Entry, name: &[u8]) -> Result<()> {
+        // The owner may always work in it until the end.
+        let mode = Mode::from_raw_mode(entry.mode & 0o777 | 0o700);
+        let made = rustix::fs::mkdirat(self.tree.here(), name, mode);
+        let mut hides = take_whiteout_file(self.tree.here(), name, &self.facts);
+        let fresh = match made {
+            Ok(()) => true,
+            Err(Errno::EXIST) => {
+                let there = rustix::fs::statat(self.tree.here(), name, AtFlags::SYMLINK_NOFOLLOW);
+                let there = check(there, "look at what is there")?;
+                if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
+                    false
+                } else {
+                    hides = hides || is_whiteout(self.tree.here(), name);
+                    self.remove(name)?;
+                    check(rustix::fs::mkdirat(self.tree.here(), name, mode), "make it")?;
+                    true
+                }
+            }
+            Err(error) => return Err(explain(error, "make it")),
+        };
+        let path = self.tree.path_of(name);
+        let plain = fresh && entry.xattrs.is_empty() && self.keep == Keep::Inodes && !hides;
+        if plain && (entry.uid, entry.gid) == self.own {
+            // Nothing to be done through a descriptor.
+        } else {
+            let directory = open_directory(self.tree.here(), name)?;
+            self.own_directory(entry, directory.as_fd())?;
+            self.attributes(entry, directory.as_fd(), path.clone(), libc::S_IFDIR)?;
+            if hides {
+                mark_opaque(directory.as_fd(), &mut self.facts)?;
+            }
+        }
+        let asis = fresh && entry.mode & (self.umask | 0o7000) == 0 && entry.mode & 0o700 == 0o700;
+        self.later(path, (!asis).then_some(entry.mode), entry.modified)
+    }
+
+    /// A directory that was there may belong to somebody else than who makes files here.
+    fn own_directory(&self, entry: &Entry, directory: BorrowedFd<'_>) -> Result<()> {
+        if self.keep != Keep::Inodes {
+            return Ok(());
+        }
+        let (uid, gid) = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
+        rustix::fs::fchown(directory, uid, gid).map_err(|error| explain_owner(error, entry))
+    }
+
+    /// Gives a new file to its owner, if it is not whose files are made here; says whether it did.
+    fn own(
+        &self,
+        entry: &Entry,
+        chown: impl FnOnce(Option<Uid>, Option<Gid>) -> Result<(), Errno>,
+    ) -> Result<bool> {
+        if self.keep != Keep::Inodes || (entry.uid, entry.gid) == self.own {
+            return Ok(false);
+        }
+        let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+        chown(Some(uid), Some(gid)).map_err(|error| explain_owner(error, entry))?;
+        Ok(true)
+    }
+
+    /// Attributes and, where it is kept so, the owner of an open file.
+    fn attributes(&mut self, entry: &Entry, file: BorrowedFd<'_>, path: Vec<u8>, kind: u32) -> Result<()> {
+        let mut refused = Vec::new();
+        for (name, value) in &entry.xattrs {
+            match attributes::set(file, name, value) {
+                Ok(Outcome::Refused) => refused.push((name.clone(), value.clone())),
+                Ok(_) => {}
+                Err(error) => return Err(attribute_error(name, error)),
+            }
+        }
+        let is_device = matches!(kind, libc::S_IFCHR | libc::S_IFBLK);
+        let recorded = recorded(entry, kind);
+        let in_index = match self.keep {
+            Keep::Attributes => !record(file, recorded)?,
+            Keep::Inodes if is_device => !record(file, recorded)?,
+            Keep::Index => is_device || (entry.uid, entry.gid) != (0, 0),
+            Keep::Inodes => false,
+        };
+        if in_index || !refused.is_empty() {
+            self.put(path, Line { recorded, xattrs: refused })?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, path: Vec<u8>, line: Line) -> Result<()> {
+        self.count(path.len())?;
+        self.owners.put(path, line);
+        Ok(())
+    }
+
+    fn later(&mut self, path: Vec<u8>, mode: Option<u32>, modified: Time) -> Result<()> {
+        self.count(path.len())?;
+        self.directories.push(Directory { path, mode, modified });
+        Ok(())
+    }
+
+    fn count(&mut self, length: usize) -> Result<()> {
+        self.names += length as u64 + 64;
+        if self.names > self.limits.names {
+            return Err(Error::new("the names of its directories need too much memory")
+                .because(format!("more than {} bytes", self.limits.names)));
+        }
+        Ok(())
+    }
+
+    /// Hides `name` of the layers below; what this layer has there stays (layer.md, Whiteouts).
+    fn whiteout(&mut self, name: &[u8]) -> Result<()> {
+        if name.is_empty() || name == b"." || name == b".." {
+            return Err(Error::new("it is a whiteout of nothing"));
+        }
+        let node = |here: BorrowedFd<'_>| {
+            rustix::fs::mknodat(here, name, FileType::CharacterDevice, Mode::empty(), 0)
+        };
+        let made = if self.facts.whiteout_files { Err(Errno::PERM) } else { node(self.tree.here()) };
+        match made {
+            Ok(()) => Ok(()),
+            Err(Errno::EXIST) => match open_directory(self.tree.here(), name) {
+                Ok(directory) => mark_opaque(directory.as_fd(), &mut self.facts),
+                // A file hides what is below in any case.
+                Err(_) => Ok(()),
+            },
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::ACCESS) => {
+                self.facts.whiteout_files = true;
+                if rustix::fs::statat(self.tree.here(), name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+                    return match open_directory(self.tree.here(), name) {
+                        Ok(directory) => mark_opaque(directory.as_fd(), &mut self.facts),
+                        Err(_) => Ok(()),
+                    };
+                }
+                empty_file(self.tree.here(), &[WHITEOUT, name].concat())
+            }
+            Err(error) => Err(explain(error, "make a whiteout")),
+        }
+    }
+
+    fn opaque(&mut self) -> Result<()> {
+        let directory = open_directory(self.tree.here(), b".")?;
+        if self.tree.path_of(b"").is_empty() {
+            self.facts.opaque = true;
+        }
+        mark_opaque(directory.as_fd(), &mut self.facts)
+    }
+
+    /// Does `make` in the current directory; what already has the name goes first. The last entry wins.
+    fn over<T>(
+        &mut self,
+        name: &[u8],
+        what: &str,
+        make: impl Fn(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> Result<T> {
+        match make(self.tree.here()) {
+            Err(Errno::EXIST) => {
+                self.remove(name)?;
+                make(self.tree.here()).map_err(|error| explain(error, what))
+            }
+            Ok(made) => {
+                take_whiteout_file(self.tree.here(), name, &self.facts);
+                Ok(made)
+            }
+            Err(error) => Err(explain(error, what)),
+        }
+    }
+
+    /// Removes what an earlier entry of the layer made under `name`.
+    fn remove(&mut self, name: &[u8]) -> Result<()> {
+        self.replaced = true;
+        self.tree.forget();
+        if !self.owners.is_empty() {
+            self.owners.forget(&self.tree.path_of(name));
+        }
+        match rustix::fs::unlinkat(self.tree.here(), name, AtFlags::empty()) {
+            Err(Errno::ISDIR | Errno::PERM) => {
+                use std::os::unix::ffi::OsStrExt;
+                let here = format!("/proc/self/fd/{}", self.tree.here().as_raw_fd());
+                let path = std::path::Path::new(&here).join(std::ffi::OsStr::from_bytes(name));
+                std::fs::remove_dir_all(path).map_err(|error| {
+                    Error::new("cannot remove the directory that an earlier entry made").because(error)
+                })
+            }
+            result => check(result, "remove what an earlier entry made"),
+        }
+    }
+
+    /// Sets what has to wait for the end.
+    pub fn finish(mut self) -> Result<(LayerFacts, Owners)> {
+        if self.keep == Keep::Attributes {
+            // fuse-overlayfs looks for the record in the root, to see whether a layer keeps owners so.
+            let root = open_directory(self.tree.root(), b".")?;
+            if Recorded::of(root.as_fd()).is_none() {
+                let stat = check(rustix::fs::fstat(&root), "look at the root")?;
+                record(root.as_fd(), Recorded { uid: 0, gid: 0, mode: stat.st_mode, device: (0, 0) })?;
+            }
+        }
+        // From below, so that a mode that shuts a directory does not shut out those in it; of one that came
+        // several times the last entry counts.
+        let mut directories = std::mem::take(&mut self.directories);
+        directories.sort_by(|one, other| one.path.cmp(&other.path));
+        let mut done: Option<Vec<u8>> = None;
+        while let Some(directory) = directories.pop() {
+            if done.as_ref() == Some(&directory.path) {
+                continue;
+            }
+            self.finish_directory(&directory).map_err(|error| {
+                error.while_doing(format!("cannot unpack the entry `{}/`", shown(&directory.path)))
+            })?;
+            done = Some(directory.path);
+        }
+        Ok((self.facts, self.owners))
+    }
+
+    fn finish_directory(&mut self, directory: &Directory) -> Result<()> {
+        let path = components(&directory.path)?;
+        let (name, parent): (&[u8], &[&[u8]]) = match path.split_last() {
+            Some((name, parent)) => (name, parent),
+            None => (b".", &[]),
+        };
+        if self.replaced {
+            // A later entry may have put something else there.
+            if self.tree.enter(parent, None).is_err() {
+                return Ok(());
+            }
+            let there = rustix::fs::statat(self.tree.here(), name, AtFlags::SYMLINK_NOFOLLOW);
+            if !there.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
+                return Ok(());
+            }
+        } else {
+            self.tree.enter(parent, None)?;
+        }
+        let here = self.tree.here();
+        if let Some(mode) = directory.mode {
+            let mode = Mode::from_raw_mode(mode);
+            check(rustix::fs::chmodat(here, name, mode, AtFlags::empty()), "set its mode")?;
+        }
+        let times = times(directory.modified);
+        check(rustix::fs::utimensat(here, name, &times, AtFlags::SYMLINK_NOFOLLOW), "set its time")
+    }
+}
+
+fn recorded(entry: &Entry, kind: u32) -> Recorded {
+    Recorded { uid: entry.uid, gid: entry.gid, mode: entry.mode | kind, device: entry.device }
+}
+
+/// Whether the file took the record.
+fn record(file: BorrowedFd<'_>, recorded: Recorded) -> Result<bool> {
+    let text = recorded.text();
+    match rustix::fs::fsetxattr(file, owners::XATTR, text.as_bytes(), XattrFlags::empty()) {
+        Ok(()) => Ok(true),
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => Ok(false),
+        Err(error) => Err(explain(error, "record its owner")),
+    }
+}
+
+/// Hides what the layers below have in a directory.
+fn mark_opaque(directory: BorrowedFd<'_>, facts: &mut LayerFacts) -> Result<()> {
+    for mark in OPAQUE_MARKS {
+        match rustix::fs::fsetxattr(directory, mark, b"y", XattrFlags::empty()) {
+            Ok(()) => {}
+            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => {
+                facts.whiteout_files = true;
+                return empty_file(directory, OPAQUE);
+            }
+            Err(error) => return Err(explain(error, "mark a directory as opaque")),
+        }
+    }
+    Ok(())
+}
+
+/// Where whiteouts are files: removes that of `name`, which something of the layer itself now hides.
+fn take_whiteout_file(here: BorrowedFd<'_>, name: &[u8], facts: &LayerFacts) -> bool {
+    facts.whiteout_files && rustix::fs::unlinkat(here, [WHITEOUT, name].concat(), AtFlags::empty()).is_ok()
+}
+
+fn empty_file(here: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    check(rustix::fs::openat(here, name, flags, Mode::from_raw_mode(0o644)), "make a whiteout").map(drop)
+}
+
+fn open_directory(here: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    check(rustix::fs::openat(here, name, flags, Mode::empty()), "open a directory")
+}
+
+/// Writes all of `bytes`, behind what was written before or at an offset that is moved on.
+fn write_all(file: &OwnedFd, mut bytes: &[u8], at: &mut Option<u64>) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let written = match at {
+            None => rustix::io::write(file, bytes),
+            Some(at) => rustix::io::pwrite(file, bytes, *at),
+        };
+        match written {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                if let Some(at) = at {
+                    *at += count as u64;
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Tells a failure of the file from one of the stream.
+#[derive(Debug)]
+struct NotWritten(Errno);
+
+impl std::fmt::Display for NotWritten {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for NotWritten {}
+
+fn times(modified: Time) -> Timestamps {
+    let time = Timespec { tv_sec: modified.seconds, tv_nsec: modified.nanoseconds.into() };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+fn check<T>(result: Result<T, Errno>, what: &str) -> Result<T> {
+    result.map_err(|error| explain(error, what))
+}
+
+fn explain(error: Errno, what: &str) -> Error {
+    let failed = Error::new(format!("cannot {what}")).because(error);
+    match error {
+        Errno::NOSPC | Errno::DQUOT => failed.hint(
+            "free some space where images are kept (`sbx info` names the place), or choose another with `--root`",
+        ),
+        _ => failed,
+    }
+}
+
+fn explain_owner(error: Errno, entry: &Entry) -> Error {
+    let failed = Error::new(format!("cannot give it to user {} and group {}", entry.uid, entry.gid));
+    match error {
+        Errno::INVAL | Errno::OVERFLOW => failed.because("the user namespace has no such ID").hint(
+            "ask an administrator for a longer range of subordinate IDs (/etc/subuid, /etc/subgid), or use \
+                 `--id-tier single`, which records owners instead of setting them",
+        ),
+        Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP => failed.because(error).hint(
+            "keep the store on a local file system (`--root DIR` or SBX_ROOT): network file systems refuse \
+             foreign owners",
+        ),
+        error => failed.because(error),
+    }
+}
+
+fn attribute_error(name: &[u8], error: Errno) -> Error {
+    explain(error, &format!("set its extended attribute `{}`", shown(name)))
+}
+
+/// The mask of this process (proc_pid_status(5), Linux 4.7): asking umask(2) would set it for all threads.
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let field = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    field.and_then(|octal| u32::from_str_radix(octal.trim(), 8).ok()).unwrap_or(0o777)
+}
