@@ -57,6 +57,9 @@ impl Emulator {
     pub fn start(init: i32, places: Places) -> Result<Self> {
         let failed = || "cannot start the server of emulated root";
         let parent = std::process::id();
+        // Here, since the process closes itself to everybody before it executes the command.
+        let namespace = File::open(format!("/proc/{init}/ns/user")).step(failed)?;
+        let init = File::open(format!("/proc/{init}")).step(failed)?;
         let (ours, theirs) = Channel::pair().step(failed)?;
         match fork().step(failed)? {
             Fork::Parent(pid) => Ok(Self { pid, channel: ours }),
@@ -64,9 +67,10 @@ impl Emulator {
                 drop(ours);
                 let _ = rustix::process::setpgid(None, None);
                 let _ = rustix::thread::set_name(c"sbx-emulate");
-                close_all_but(&mut [0, 1, 2, theirs.as_fd().as_raw_fd()]);
-                exit_now(match join(init, parent) {
-                    Ok(init) => serve(&theirs, places, init),
+                let (channel, joined) = (theirs.as_fd().as_raw_fd(), namespace.as_raw_fd());
+                close_all_but(&mut [0, 1, 2, channel, joined, init.as_raw_fd()]);
+                exit_now(match join(&namespace, parent) {
+                    Ok(()) => serve(&theirs, places, init),
                     Err(_) => CANNOT_JOIN,
                 })
             }
@@ -109,18 +113,16 @@ impl Emulator {
     }
 }
 
-/// Enters the user namespace of the container, for the rights that its root has over its files, and opens its
-/// first process in /proc. Nobody inside may look into this process.
-fn join(init: i32, parent: u32) -> Result<File> {
+/// Enters the user namespace of the container, for the rights that its root has over its files, and sees to
+/// it that nobody inside may look into this process.
+fn join(namespace: &File, parent: u32) -> Result<()> {
     let failed = || "cannot enter the container's user namespace";
-    let namespace = File::open(format!("/proc/{init}/ns/user")).step(failed)?;
-    nix::sched::setns(&namespace, CloneFlags::CLONE_NEWUSER).step(failed)?;
+    nix::sched::setns(namespace, CloneFlags::CLONE_NEWUSER).step(failed)?;
     crate::sandbox::userns::become_root()?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step(failed)?;
     rustix::thread::set_no_new_privs(true).step(failed)?;
     // Set last: changing IDs clears it (prctl(2), PR_SET_PDEATHSIG).
-    die_with_parent(parent).step(failed)?;
-    File::open(format!("/proc/{init}")).step(failed)
+    die_with_parent(parent).step(failed)
 }
 
 /// Answers until the listeners have nobody left, or the monitor is gone; the exit code.
