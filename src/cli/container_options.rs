@@ -3,6 +3,7 @@
 use crate::container::duration;
 use crate::emulation;
 use crate::identity::{MapArg, Tier, Userns};
+use crate::image::transfer::ensure::Policy;
 use crate::layers;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -40,6 +41,13 @@ pub struct ContainerOptions {
     /// Set an annotation.
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
+
+    /// When to ask the registry for the image.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Image")]
+    pub pull: Policy,
+    /// Take the image for this platform: `OS/ARCHITECTURE[/VARIANT]`.
+    #[arg(long, value_name = "PLATFORM", help_heading = "Image")]
+    pub platform: Option<String>,
 
     /// Take this directory as the root, below a layer that takes all changes. Given again, the later
     /// directory lies above.

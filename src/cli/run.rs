@@ -20,14 +20,15 @@ const KILLED_BY_FILTER: u8 = 128 + libc::SIGSYS as u8;
 
 /// Run a command in a new container.
 ///
-/// IMAGE is `host`, the machine's own system below a throw-away layer. With `--rootfs` or `--rootfs-rw` there is
-/// no IMAGE: the words are the command.
+/// IMAGE is pulled from its registry unless it is in the store. `host` is built in: the machine's own system below a
+/// throw-away layer. With `--rootfs` or `--rootfs-rw` there is no IMAGE: the words are the command.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_help_flag = true,
     args_override_self = true,
     override_usage = "sbx run [OPTIONS] IMAGE [COMMAND [ARG...]]\n       sbx run [OPTIONS] --rootfs DIR [COMMAND [ARG...]]",
     after_help = "Examples:\n  \
+        sbx run --rm -it debian:12\n  \
         sbx run --rm host sh -c 'id; hostname; ps ax'\n  \
         sbx run --rm -v .:/src -w /src host make test\n  \
         sbx run --rm -it --rootfs ./debian bash\n  \
@@ -48,7 +49,7 @@ pub struct RunArgs {
     /// Print help.
     #[arg(long, action = clap::ArgAction::HelpShort)]
     help: Option<bool>,
-    /// IMAGE, the command and its arguments; IMAGE is `host`, and left out with `--rootfs` or `--rootfs-rw`.
+    /// IMAGE, the command and its arguments; IMAGE is left out with `--rootfs` or `--rootfs-rw`.
     #[arg(trailing_var_arg = true, value_name = "WORD")]
     words: Vec<String>,
 }
@@ -57,10 +58,19 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     if args.quiet {
         log::set_max_level(log::LevelFilter::Error);
     }
-    let options = args.options;
-    let (source, config, command) = image::source(&options.rootfs, options.rootfs_rw.as_ref(), args.words)?;
+    let (options, mut command) = (args.options, args.words);
     let surroundings = paths::Surroundings::current();
     let store = Store::new(paths::store(global.root.as_deref(), &surroundings)?);
+    let image = image::source(&options.rootfs, options.rootfs_rw.as_ref(), &mut command, |name| {
+        let request = image::resolve::Request {
+            name,
+            pull: options.pull,
+            platform: options.platform.as_deref(),
+            tier: options.id_tier,
+            quiet: args.quiet,
+        };
+        image::resolve::resolve(store.root(), &request)
+    })?;
     paths::create_store(store.root())?;
     let runtime = paths::runtime(&surroundings)?;
     if let Some(note) = &runtime.note {
@@ -70,7 +80,7 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     // Held until the choice stands in the spec.
     let choice =
         matches!(options.userns, Some(Userns::Auto(_))).then(|| store.lock_choice_of_ids()).transpose()?;
-    let decide = || plan::container(&options, source.clone(), &config, command.clone(), &place);
+    let decide = || plan::container(&options, image.source.clone(), &image.config, command.clone(), &place);
     let spec = decide().or_else(|error| match sweep::sweep(&store, &runtime.path) {
         0 => Err(error),
         // A helper whose monitor was killed may have held the port.
@@ -93,7 +103,7 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
         sweep::sweep(&store, &runtime.path);
         store.create(&spec).map_err(|_| error)
     });
-    drop(choice);
+    drop((choice, image.lock));
     let (claim, directory) = started.inspect_err(|_| remove_cidfile(cidfile))?;
     let connection = monitor::start(&store, &runtime.path, &spec, &directory, claim, client::caller_size())
         .inspect_err(|_| {

@@ -6,13 +6,13 @@ use crate::error::Error;
 
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
 const DETACHED: &str = "sbx runs containers in the foreground only, so far";
-const IMAGES: &str = "there is no image store yet: the sources of a root are `host` and `--rootfs`";
+const IMAGES: &str = "images are pulled and stored, but not made or signed yet";
 const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
 const SECRETS: &str = "there is no store of secrets: bind a file with `-v FILE:/run/secrets/NAME:ro`";
 const HEALTH: &str = "health checks are of use for containers in the background, which are not there yet";
 const PODS: &str = "there are no pods: share namespaces with `--net container:ID` and its like";
-const PORTS: &str = "the sources of today expose no ports: publish each with `-p`";
+const PORTS: &str = "publishing all ports that an image names is not there yet: publish each with `-p`";
 const STREAMS: &str = "the streams of a container in the foreground are always the caller's";
 
 /// Sorted by reason: what is missing today, then what will never be there.
@@ -76,8 +76,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     (
         IMAGES,
         &[
-            "--pull",
-            "--platform",
             "--arch",
             "--os",
             "--variant",
@@ -86,7 +84,6 @@ const KNOWN: &[(&str, &[&str])] = &[
             "--creds",
             "--decryption-key",
             "--disable-content-trust",
-            "--image-volume",
             "--retry",
             "--retry-delay",
             "--rmi",
@@ -129,13 +126,7 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
-    (
-        IMAGES,
-        &[
-            "build", "builder", "buildx", "commit", "export", "history", "image", "images", "import", "load",
-            "login", "logout", "manifest", "pull", "push", "rmi", "save", "search", "tag", "untag",
-        ],
-    ),
+    (IMAGES, &["build", "builder", "buildx", "commit", "manifest"]),
     (
         DETACHED,
         &[
@@ -148,7 +139,6 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
             "generate",
             "healthcheck",
             "init",
-            "inspect",
             "kill",
             "logs",
             "pause",

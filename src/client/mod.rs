@@ -56,8 +56,7 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
     };
     client.until_the_end(&signals, &all_written);
     drop(client.terminal);
-    // What the monitor has said last it says at its end.
-    let _ = crate::sys::process::wait_for(monitor);
+    // The monitor is not waited for: what it says last holds, and what it then removes nobody sees.
     client.outcome.unwrap_or_else(|| Err(monitor_killed()))
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread;
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::FileType;
 use rustix::io::Errno;
@@ -64,11 +65,12 @@ fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {
             }
         }
     }
-    let mut buffer = vec![0_u8; 64 * 1024];
+    let mut buffer = Vec::with_capacity(64 * 1024);
     loop {
-        match rustix::io::read(from, &mut buffer[..]) {
+        buffer.clear();
+        match rustix::io::read(from, spare_capacity(&mut buffer)) {
             Ok(0) => return Ok(()),
-            Ok(read) => write_whole(to, &buffer[..read])?,
+            Ok(_) => write_whole(to, &buffer)?,
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => wait_for(from, PollFlags::IN),
             Err(error) => return Err(error),

@@ -38,6 +38,11 @@ pub fn all(store: &Store) -> Vec<Listed> {
     listed
 }
 
+/// One container of the store.
+pub fn one(store: &Store, id: &str) -> Option<Listed> {
+    look(store, id.to_owned(), &boot_id())
+}
+
 fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
     let record = store.record_of(&id).filter(|record| record.boot_id == boot);
     let served = record.as_ref().is_some_and(|record| record.monitor.is_some_and(ProcessRef::is_alive));

@@ -5,6 +5,8 @@ pub mod capabilities;
 pub mod claim;
 pub mod device;
 pub mod directory;
+pub mod disk;
+pub mod document;
 pub mod duration;
 pub mod env;
 pub mod list;

@@ -90,7 +90,7 @@ pub fn container(
             generated.push("/etc/hosts");
         }
         let host = layers::Host {
-            store: place.store.root(),
+            uppers: place.store.root(),
             identity: &identity,
             read_only: options.read_only,
             mount_points: &points,

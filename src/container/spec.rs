@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::container::directory::ContainerDirectory;
+use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::layers;
+use crate::layers::store::MapKey;
 
 /// A container, complete.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -62,13 +64,16 @@ pub struct Spec {
 
 impl Spec {
     /// The spec with a root that can be mounted: see [`Root::located`].
-    pub fn located(&self, store: &Path, directory: &ContainerDirectory) -> Cow<'_, Self> {
-        match &self.root {
+    ///
+    /// # Errors
+    /// The record names no layers of sbx.
+    pub fn located(&self, store: &Path, directory: &ContainerDirectory) -> Result<Cow<'_, Self>> {
+        Ok(match &self.root {
             Root::Layers { .. } => {
-                Cow::Owned(Self { root: self.root.located(store, directory), ..self.clone() })
+                Cow::Owned(Self { root: self.root.located(store, directory)?, ..self.clone() })
             }
             _ => Cow::Borrowed(self),
-        }
+        })
     }
 
     /// The directory that is bound as the root by the caller itself, in its own place; none where there is an
@@ -112,11 +117,12 @@ impl Root {
     }
 
     /// The root with the paths of its layers, which no record holds, since a store can be moved.
-    #[must_use]
-    fn located(&self, store: &Path, directory: &ContainerDirectory) -> Self {
-        match self {
+    fn located(&self, store: &Path, directory: &ContainerDirectory) -> Result<Self> {
+        Ok(match self {
             Self::Layers { key, layers, driver, .. } => {
-                let mut lowers = layers::unpacked(store, key, layers);
+                let key = MapKey::from_record(key)
+                    .ok_or_else(|| Error::new(format!("cannot find layers of the kind `{key}`")))?;
+                let mut lowers = layers::unpacked(store, &key, layers);
                 if lowers.is_empty() {
                     // An image of no layers; overlays want one.
                     lowers.push(directory.stage());
@@ -124,7 +130,7 @@ impl Root {
                 Self::Directories { lowers, driver: *driver }
             }
             other => other.clone(),
-        }
+        })
     }
 }
 

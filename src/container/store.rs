@@ -46,6 +46,27 @@ impl Store {
         ContainerDirectory::new(self.root.join("containers").join(id))
     }
 
+    /// Where the directory of a container is on its way out: no command finds it there but the sweep.
+    pub fn retired(&self, id: &str) -> ContainerDirectory {
+        ContainerDirectory::new(self.root.join("removed").join(id))
+    }
+
+    /// Takes the directory out of everybody's sight, and with it makes the name free, in one step.
+    ///
+    /// # Errors
+    /// Those of rename(2), and of mkdir(2) at the first time.
+    pub fn retire(&self, id: &str) -> io::Result<()> {
+        let (directory, retired) = (self.directory(id), self.retired(id));
+        let retire = || fs::rename(directory.path(), retired.path());
+        retire().or_else(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            make_directory(&self.root.join("removed"))?;
+            retire()
+        })
+    }
+
     fn running(&self, id: &str) -> PathBuf {
         self.root.join("running").join(id)
     }

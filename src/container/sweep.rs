@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::container::directory::ContainerDirectory;
 use crate::container::process::{ProcessRef, boot_id, kill_user_namespace};
 use crate::container::spec::{Namespace, Spec};
 use crate::container::state::State;
@@ -32,7 +33,9 @@ pub fn sweep(store: &Store, runtime: &Path) -> usize {
         }
     }
     overlay::remove_abandoned_trials(store.root());
-    remove_unfinished(&store.root().join("cache"), "overlay.json.", "");
+    for prefix in ["overlay.json.", "storage.json."] {
+        remove_unfinished(&store.root().join("cache"), prefix, "");
+    }
     remove_unfinished(runtime, "helpers.", ".new");
     abandoned
 }
@@ -120,9 +123,31 @@ pub fn remove_runtime(directory: &Path) {
 /// # Errors
 /// What could not be removed; the same call again goes on.
 pub fn erase(store: &Store, spec: &Spec, userns: Option<&fs::File>) -> Result<()> {
-    erase_as(store, &spec.id, &spec.identity, userns)?;
+    let directory = store.directory(&spec.id);
+    erase_as(&directory, &spec.identity, userns)?;
     store.release_name(&spec.name, &spec.id);
-    erase_rest(store, &spec.id)
+    erase_rest(&directory)
+}
+
+/// Whether nothing that the container wrote is in its directory: what is left takes no room to speak of, and the
+/// caller may remove it without a user namespace.
+pub fn is_husk(directory: &ContainerDirectory) -> bool {
+    let empty = |part: std::path::PathBuf| match fs::read_dir(part) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    empty(directory.upper()) && empty(directory.mount_scratch())
+}
+
+/// Removes what [`Store::retire`] has put away, and the name that led to it.
+///
+/// # Errors
+/// As [`erase`].
+pub fn erase_retired(store: &Store, spec: &Spec, userns: Option<&fs::File>) -> Result<()> {
+    let directory = store.retired(&spec.id);
+    store.release_name(&spec.name, &spec.id);
+    erase_as(&directory, &spec.identity, userns)?;
+    erase_rest(&directory)
 }
 
 /// The same without a spec: whose the files are is decided as for a new container.
@@ -131,17 +156,22 @@ pub fn erase(store: &Store, spec: &Spec, userns: Option<&fs::File>) -> Result<()
 /// As [`erase`].
 pub fn erase_unknown(store: &Store, id: &str) -> Result<()> {
     store.release_names_of(id);
-    if erase_rest(store, id).is_ok() {
-        return Ok(());
+    for directory in [store.directory(id), store.retired(id)] {
+        if erase_rest(&directory).is_err() {
+            let host = Host::system();
+            let identity = identity::plan_on(&host, &identity::Request::default(), &Caller::current(&host)?)?;
+            erase_as(&directory, &identity, None)?;
+            erase_rest(&directory)?;
+        }
     }
-    let host = Host::system();
-    let identity = identity::plan_on(&host, &identity::Request::default(), &Caller::current(&host)?)?;
-    erase_as(store, id, &identity, None)?;
-    erase_rest(store, id)
+    Ok(())
 }
 
-fn erase_as(store: &Store, id: &str, identity: &identity::Identity, userns: Option<&fs::File>) -> Result<()> {
-    let directory = store.directory(id);
+fn erase_as(
+    directory: &ContainerDirectory,
+    identity: &identity::Identity,
+    userns: Option<&fs::File>,
+) -> Result<()> {
     if directory.path().is_symlink() {
         // Whatever it leads to is not ours.
         return Ok(());
@@ -152,8 +182,7 @@ fn erase_as(store: &Store, id: &str, identity: &identity::Identity, userns: Opti
         .try_for_each(|part| remove::tree(part, identity, userns))
 }
 
-fn erase_rest(store: &Store, id: &str) -> Result<()> {
-    let directory = store.directory(id);
+fn erase_rest(directory: &ContainerDirectory) -> Result<()> {
     let removed = match directory.path().symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(directory.path()),

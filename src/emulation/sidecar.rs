@@ -19,6 +19,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, Root, Spec};
 use crate::layers::owners::{INDEX, Line, Owners, Recorded};
+use crate::layers::store::MapKey;
 
 /// Where recorded owners lie on the host.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +38,8 @@ impl Places {
         let copied = spec.root.driver() == Some(Driver::Copy);
         match &spec.root {
             Root::Layers { key, layers, .. } => {
-                let files = crate::layers::unpacked(store, key, layers);
+                let Some(key) = MapKey::from_record(key) else { return Self::default() };
+                let files = crate::layers::unpacked(store, &key, layers);
                 let layers = files.iter().filter_map(|files| files.parent().map(Path::to_owned)).collect();
                 Self { container: Some(directory.path().to_owned()), layers, copied }
             }

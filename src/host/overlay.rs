@@ -123,13 +123,19 @@ fn open_directory(path: &Path) -> io::Result<fs::File> {
 
 /// The directories of a trial, removed when dropped. Locked meanwhile: whoever finds them unlocked knows that
 /// their maker was killed.
-struct Ground {
+pub struct Ground {
     path: PathBuf,
     _lock: fs::File,
 }
 
 impl Ground {
-    fn make(directory: &Path) -> io::Result<Self> {
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// # Errors
+    /// Nothing can be made in `directory`.
+    pub fn make(directory: &Path) -> io::Result<Self> {
         let mut random = [0_u8; 8];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
         let path = directory.join(format!("{TRIAL}{:016x}", u64::from_ne_bytes(random)));

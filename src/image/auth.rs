@@ -66,10 +66,7 @@ pub struct AuthStore {
 impl AuthStore {
     /// `--authfile`, REGISTRY_AUTH_FILE or DOCKER_CONFIG alone where one is set; else
     /// $XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json and ~/.docker/config.json.
-    ///
-    /// # Errors
-    /// None of them is set and there is no home.
-    pub fn find(authfile: Option<&Path>, helpers: &[String]) -> Result<Self> {
+    pub fn find(authfile: Option<&Path>, helpers: &[String]) -> Self {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let alone = authfile
             .map(Path::to_owned)
@@ -79,20 +76,21 @@ impl AuthStore {
             Some(file) => vec![file],
             None => {
                 let surroundings = Surroundings::current();
-                let home = home(&surroundings)?;
+                // Without a home there is nothing kept; that is an error only to those who want to keep something.
+                let home = home(&surroundings).ok();
                 let config = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
-                let config = config.unwrap_or_else(|| home.join(".config"));
+                let config = config.or_else(|| Some(home.as_ref()?.join(".config")));
                 let runtime = surroundings.xdg_runtime_dir.map(PathBuf::from);
                 let runtime = runtime.filter(|path| path.is_absolute() && path.is_dir());
                 let mut files: Vec<PathBuf> =
                     runtime.map(|path| path.join("containers/auth.json")).into_iter().collect();
-                files.push(config.join("containers/auth.json"));
-                files.push(home.join(".docker/config.json"));
+                files.extend(config.map(|config| config.join("containers/auth.json")));
+                files.extend(home.map(|home| home.join(".docker/config.json")));
                 files
             }
         };
         let helpers = if helpers.is_empty() { vec![FILES.to_owned()] } else { helpers.to_vec() };
-        Ok(Self { files, helpers })
+        Self { files, helpers }
     }
 
     /// The credentials for `repository` (`quay.io/org/name`, or a registry alone): the longest name that leads to it
@@ -140,7 +138,7 @@ impl AuthStore {
             Helper::named(name)?.store(key, credentials)?;
             return Ok(format!("the helper `docker-credential-{name}`"));
         }
-        let path = self.file();
+        let path = self.file()?;
         let helper = AuthFile::read(path)?.and_then(|file| file.helper_of(key).map(str::to_owned));
         if let Some(name) = helper {
             Helper::named(&name)?.store(helper_key(key), credentials)?;
@@ -159,7 +157,7 @@ impl AuthStore {
         for name in self.helpers.iter().filter(|place| *place != FILES) {
             removed |= Helper::named(name)?.erase(key)?;
         }
-        let path = self.file();
+        let path = self.file()?;
         let Some(file) = AuthFile::read(path)? else { return Ok(removed) };
         if let Some(name) = file.helper_of(key) {
             removed |= Helper::named(name)?.erase(helper_key(key))?;
@@ -177,7 +175,7 @@ impl AuthStore {
     /// As [`AuthStore::put`].
     pub fn remove_all(&self) -> Result<()> {
         let mut names: Vec<String> = self.helpers.iter().filter(|place| *place != FILES).cloned().collect();
-        let path = self.file();
+        let path = self.file()?;
         let file = AuthFile::read(path)?;
         if let Some(file) = &file {
             names.extend(file.helpers());
@@ -199,7 +197,7 @@ impl AuthStore {
     /// # Errors
     /// A file cannot be read or understood.
     pub fn elsewhere(&self, key: &str) -> Result<Option<&Path>> {
-        for path in &self.files[1..] {
+        for path in self.files.iter().skip(1) {
             if AuthFile::read(path)?.is_some_and(|file| file.has(key)) {
                 return Ok(Some(path));
             }
@@ -208,8 +206,15 @@ impl AuthStore {
     }
 
     /// The file that is written.
-    pub fn file(&self) -> &Path {
-        &self.files[0]
+    ///
+    /// # Errors
+    /// There is no place for one.
+    pub fn file(&self) -> Result<&Path> {
+        self.files.first().map(PathBuf::as_path).ok_or_else(|| {
+            Error::new("cannot keep credentials")
+                .because("neither HOME nor XDG_RUNTIME_DIR is set")
+                .hint("name a file with `--authfile FILE` or REGISTRY_AUTH_FILE")
+        })
     }
 }
 

@@ -29,12 +29,28 @@ pub mod media_type {
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 
+    /// No part of docker's schema, but written by docker's own builder.
+    pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+
     pub fn is_index(text: &str) -> bool {
         matches!(text, OCI_INDEX | DOCKER_INDEX)
     }
 
     pub fn is_manifest(text: &str) -> bool {
         matches!(text, OCI_MANIFEST | DOCKER_MANIFEST)
+    }
+
+    /// A layer that can be unpacked, and that the registry of its manifest has.
+    pub fn is_layer(text: &str) -> bool {
+        matches!(
+            text,
+            OCI_LAYER
+                | OCI_LAYER_GZIP
+                | OCI_LAYER_ZSTD
+                | DOCKER_LAYER
+                | DOCKER_LAYER_GZIP
+                | DOCKER_LAYER_ZSTD
+        )
     }
 }
 

@@ -4,14 +4,23 @@
 
 pub mod auth;
 pub mod changes;
+pub mod difference;
 pub mod digest;
+pub mod disk;
+pub mod document;
 pub mod documents;
+pub mod filter;
+pub mod history;
 pub mod host;
+pub mod pattern;
 pub mod platform;
 pub mod reference;
 pub mod registries;
+pub mod removal;
+pub mod resolve;
 pub mod store;
 pub mod transfer;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +28,11 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::documents::RunConfig;
+use crate::image::store::SharedLock;
+use crate::layers::store::{MapKey, Stacked};
+
+/// The machine's own system.
+pub const BUILT_IN: &str = "host";
 
 /// What the command line names as the source of the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,10 +50,9 @@ pub struct Unpacked {
     /// As people write it: the familiar name, or what was typed of its ID.
     pub name: String,
     pub id: Digest,
-    /// Whose the files are on disk.
-    pub key: String,
-    /// The diff IDs, the lowest first.
-    pub layers: Vec<Digest>,
+    /// How the owners of files are kept on disk.
+    pub key: MapKey,
+    pub stacked: Stacked,
 }
 
 impl Source {
@@ -54,6 +67,14 @@ impl Source {
             Self::Image(image) => image.name.clone(),
         }
     }
+}
+
+/// The source of a root, found.
+pub struct Resolved {
+    pub source: Source,
+    pub config: Config,
+    /// No collector takes the image away while this is held: until it stands in the record of a container.
+    pub lock: Option<SharedLock>,
 }
 
 /// What an image says of the command that it runs (OCI image specification, config.md). Directories say nothing.
@@ -91,41 +112,32 @@ impl From<&RunConfig> for Config {
     }
 }
 
-/// The source of the root, what it says of its command, and the words of the command.
+/// The source of the root and what it says of its command. Of `words`, the image's name is taken; `resolve` finds
+/// the image.
 ///
 /// # Errors
 /// No image and no root, or an image that is not to be had.
 pub fn source(
     rootfs: &[PathBuf],
     writable: Option<&PathBuf>,
-    mut words: Vec<String>,
-) -> Result<(Source, Config, Vec<String>)> {
+    words: &mut Vec<String>,
+    resolve: impl FnOnce(&str) -> Result<Resolved>,
+) -> Result<Resolved> {
+    let of_directories = |source| Ok(Resolved { source, config: Config::default(), lock: None });
     if let Some(path) = writable {
-        return Ok((Source::WritableDirectory(path.clone()), Config::default(), words));
+        return of_directories(Source::WritableDirectory(path.clone()));
     }
     if !rootfs.is_empty() {
-        return Ok((Source::Directories(rootfs.to_vec()), Config::default(), words));
+        return of_directories(Source::Directories(rootfs.to_vec()));
     }
     if words.is_empty() {
         return Err(Error::new("cannot run a container without an image")
-            .hint("`sbx run host COMMAND` takes the system of this machine, `--rootfs DIR` a directory"));
+            .hint("`sbx run IMAGE` takes an image of a registry, `sbx run host COMMAND` the system of this machine, `--rootfs DIR` a directory"));
     }
     let name = words.remove(0);
-    let (source, config) = resolve(&name)?;
-    Ok((source, config, words))
-}
-
-/// Resolves an image name.
-///
-/// # Errors
-/// Every name but `host`: there is no image store yet.
-fn resolve(name: &str) -> Result<(Source, Config)> {
-    if name == "host" {
-        return Ok((Source::Host, host::config()));
+    // An image of that name in a registry is `docker.io/library/host`.
+    if name == BUILT_IN {
+        return Ok(Resolved { source: Source::Host, config: host::config(), lock: None });
     }
-    Err(Error::new(format!("cannot run the image `{name}`"))
-        .because("images from registries and archives are not supported yet")
-        .hint(
-            "use the built-in image `host`, or `--rootfs DIR` with a directory that holds a root file system",
-        ))
+    resolve(&name)
 }

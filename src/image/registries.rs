@@ -50,19 +50,19 @@ impl Registries {
             .filter(|path| path.is_absolute())
             .or_else(|| home(&Surroundings::current()).ok().map(|home| home.join(".config")));
         let named = variable("CONTAINERS_REGISTRIES_CONF").or_else(|| variable("REGISTRIES_CONFIG_PATH"));
-        Self::read(named, config.as_deref(), Path::new(SYSTEM))
+        Self::read(named.as_deref(), config.as_deref(), Path::new(SYSTEM))
     }
 
     /// The files in the order in which one overrides the other: the main file that was named, else the caller's
     /// below `config`, else the system's. A main file of the caller's leaves the system's drop-ins out.
-    fn read(named: Option<PathBuf>, config: Option<&Path>, system: &Path) -> Result<Self> {
+    fn read(named: Option<&Path>, config: Option<&Path>, system: &Path) -> Result<Self> {
         let own = config.map(|config| config.join("containers/registries.conf"));
         let own_counts = named.is_none() && own.as_ref().is_some_and(|own| own.exists());
         let drop_ins = |main: &Path| main.with_extension("conf.d");
         let mut files = Vec::new();
-        match (&named, &own) {
+        match (named, &own) {
             // What was named has to be there.
-            (Some(named), _) => files.push((named.clone(), true)),
+            (Some(named), _) => files.push((named.to_owned(), true)),
             (None, Some(own)) if own_counts => files.push((own.clone(), false)),
             _ => files.push((system.to_owned(), false)),
         }

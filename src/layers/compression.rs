@@ -85,7 +85,11 @@ pub fn compress<'a>(
     Ok(match kind {
         Compression::None => Box::new(Plain(target)),
         Compression::Gzip => Box::new(flate2::write::GzEncoder::new(target, flate2::Compression::default())),
-        Compression::Zstd => Box::new(zstd::stream::write::Encoder::new(target, 3)?),
+        Compression::Zstd => {
+            let mut encoder = zstd::stream::write::Encoder::new(target, 3)?;
+            encoder.include_checksum(true)?;
+            Box::new(encoder)
+        }
         Compression::Xz => Box::new(liblzma::write::XzEncoder::new(target, 6)),
         Compression::Bzip2 => Box::new(bzip2::write::BzEncoder::new(target, bzip2::Compression::default())),
     })
@@ -130,5 +134,63 @@ impl<W: Write + Send> Compressor for liblzma::write::XzEncoder<W> {
 impl<W: Write + Send> Compressor for bzip2::write::BzEncoder<W> {
     fn finish(self: Box<Self>) -> io::Result<()> {
         bzip2::write::BzEncoder::finish(*self)?.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Compression; 5] =
+        [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Xz, Compression::Bzip2];
+
+    fn pack(kind: Compression, bytes: &[u8]) -> Vec<u8> {
+        let mut packed = Vec::new();
+        let mut compressor = compress(kind, &mut packed).unwrap();
+        compressor.write_all(bytes).unwrap();
+        compressor.finish().unwrap();
+        packed
+    }
+
+    fn unpack(packed: &[u8]) -> io::Result<(Compression, Vec<u8>)> {
+        let (kind, mut reader) = decompress_detected(packed)?;
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes)?;
+        Ok((kind, bytes))
+    }
+
+    #[test]
+    fn everything_packed_is_known_and_comes_back() {
+        let bytes: Vec<u8> = (0..300_000_u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+        for kind in ALL {
+            let packed = pack(kind, &bytes);
+            assert_eq!(unpack(&packed).unwrap(), (kind, bytes.clone()));
+            assert_eq!(unpack(&pack(kind, b"")).unwrap(), (kind, Vec::new()));
+        }
+        for short in [&b""[..], b"\x1f", b"BZ", b"\xfd7zX"] {
+            assert_eq!(unpack(short).unwrap(), (Compression::None, short.to_vec()));
+        }
+    }
+
+    #[test]
+    fn members_one_after_another_are_one_stream() {
+        for kind in ALL {
+            let packed = [pack(kind, b"one "), pack(kind, b"two")].concat();
+            assert_eq!(unpack(&packed).unwrap(), (kind, b"one two".to_vec()));
+        }
+        let skipped = [&b"\x50\x2a\x4d\x18\x02\0\0\0xx"[..], &pack(Compression::Zstd, b"data")].concat();
+        assert_eq!(unpack(&skipped).unwrap(), (Compression::Zstd, b"data".to_vec()));
+    }
+
+    #[test]
+    fn what_is_cut_or_damaged_is_an_error() {
+        let bytes: Vec<u8> = (0..50_000_u32).flat_map(|n| (n * n).to_le_bytes()).collect();
+        for kind in &ALL[1..] {
+            let mut packed = pack(*kind, &bytes);
+            assert!(unpack(&packed[..packed.len() - 9]).is_err(), "{kind:?} was cut");
+            let middle = packed.len() / 2;
+            packed[middle] ^= 0x55;
+            assert!(unpack(&packed).is_err(), "{kind:?} was damaged");
+        }
     }
 }

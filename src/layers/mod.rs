@@ -13,6 +13,7 @@ pub mod overlay;
 pub mod owners;
 pub mod remove;
 pub mod stack;
+pub mod storage;
 pub mod store;
 pub mod unpack;
 
@@ -23,6 +24,7 @@ use crate::error::{Error, Result};
 use crate::identity::{Identity, Tier};
 use crate::image::digest::Digest;
 use crate::image::{Source, Unpacked};
+use crate::layers::store::{LayerStore, MapKey};
 
 /// The directories of one container's upper layer.
 #[derive(Debug, Clone)]
@@ -35,8 +37,8 @@ pub struct Upper {
 
 /// What decides between the drivers, asked only where the answer matters.
 pub struct Host<'a> {
-    /// Where uppers lie.
-    pub store: &'a Path,
+    /// The directory in which uppers lie: the store, or local scratch.
+    pub uppers: &'a Path,
     pub identity: &'a Identity,
     pub read_only: bool,
     /// Every directory and file that will be mounted on, to see whether a bare root has them all.
@@ -60,24 +62,38 @@ pub enum Choice {
 /// A driver that was asked for and is not to be had, or none that can do what is needed.
 pub fn choose(source: Source, choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Result<Root> {
     match source {
-        Source::Host => host_image(choice, host.store, notes),
+        Source::Host => host_image(choice, host.uppers, notes),
         Source::WritableDirectory(path) => Ok(Root::WritableDirectory { path: directory(&path)? }),
         Source::Directories(paths) => {
             let lowers = paths.iter().map(|path| directory(path)).collect::<Result<Vec<_>>>()?;
             let driver = for_directories(&lowers, choice, host, notes)?;
             Ok(Root::Directories { lowers, driver })
         }
-        Source::Image(Unpacked { id, key, layers, .. }) => {
-            let driver = for_layers(choice, host, notes)?;
-            Ok(Root::Layers { image: id, key, layers, driver })
+        Source::Image(Unpacked { id, key, stacked, .. }) => {
+            let driver = if stacked.whiteout_files {
+                for_whiteout_files(choice, host)?
+            } else {
+                for_layers(choice, host, notes)?
+            };
+            Ok(Root::Layers { image: id, key: key.as_str().to_owned(), layers: stacked.layers, driver })
         }
     }
 }
 
 /// Where the unpacked layers of an image lie, in the order of `layers`.
-pub fn unpacked(store: &Path, key: &str, layers: &[Digest]) -> Vec<PathBuf> {
-    let all = store.join("layers").join(key);
-    layers.iter().map(|layer| all.join(layer.hex()).join("fs")).collect()
+pub fn unpacked(store: &Path, key: &MapKey, layers: &[Digest]) -> Vec<PathBuf> {
+    let store = LayerStore::new(store, key);
+    layers.iter().map(|layer| store.path(layer)).collect()
+}
+
+/// The file system of the store takes no whiteouts as the kernel has them.
+fn for_whiteout_files(choice: Choice, host: &Host<'_>) -> Result<Driver> {
+    if choice == Choice::Overlay {
+        return Err(Error::new("cannot use the driver `overlay` for this image")
+            .because("what its layers remove is marked by files, since the file system of the store takes no other marks")
+            .hint("leave out `--storage-driver`, or keep the store on a local file system (`--root`)"));
+    }
+    fuse_overlayfs::usable(host.uppers).map(|_| Driver::FuseOverlayfs)
 }
 
 fn host_image(choice: Choice, store: &Path, notes: &mut Vec<String>) -> Result<Root> {
@@ -133,23 +149,23 @@ fn for_directories(
 fn for_layers(choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Result<Driver> {
     let remapped = host.identity.nested.is_some();
     match choice {
-        Choice::FuseOverlayfs => fuse_overlayfs::usable(host.store).map(|_| Driver::FuseOverlayfs),
+        Choice::FuseOverlayfs => fuse_overlayfs::usable(host.uppers).map(|_| Driver::FuseOverlayfs),
         Choice::Overlay if remapped => Err(Error::new("cannot use the driver `overlay` with this ID map")
             .because("the kernel refuses ID-mapped layers to a user namespace")
             .hint(
                 "use `--storage-driver fuse-overlayfs`, or leave out `--userns`, `--uidmap` and `--gidmap`",
             )),
-        Choice::Overlay => overlay::supported(host.store).map(|()| Driver::Overlay).map_err(|reason| {
+        Choice::Overlay => overlay::supported(host.uppers).map(|()| Driver::Overlay).map_err(|reason| {
             Error::new("cannot use the driver `overlay`")
                 .because(reason)
                 .hint("use `--storage-driver fuse-overlayfs`, or a store on another file system (`--root`)")
         }),
         Choice::Auto => {
-            let reason = if remapped { None } else { overlay::supported(host.store).err() };
+            let reason = if remapped { None } else { overlay::supported(host.uppers).err() };
             if !remapped && reason.is_none() {
                 return Ok(Driver::Overlay);
             }
-            match (fuse_overlayfs::usable(host.store), reason) {
+            match (fuse_overlayfs::usable(host.uppers), reason) {
                 (Ok(_), Some(reason)) => {
                     notes.push(format!("fuse-overlayfs stacks the layers: {reason}"));
                     Ok(Driver::FuseOverlayfs)
@@ -177,7 +193,7 @@ fn fuse_overlayfs_squashes(lowers: &[PathBuf], host: &Host<'_>) -> bool {
     let foreign = |lower: &PathBuf| lower.metadata().is_ok_and(|metadata| metadata.uid() != caller);
     host.identity.tier == Tier::Single
         && lowers.iter().any(foreign)
-        && fuse_overlayfs::usable(host.store).is_ok()
+        && fuse_overlayfs::usable(host.uppers).is_ok()
 }
 
 fn has(root: &Path, path: &Path) -> bool {

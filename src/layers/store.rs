@@ -8,6 +8,7 @@
 //! until [`LayerStore::settle`] has written everything through. After a power cut the boot is another one and
 //! the layer is not taken for whole; it is unpacked again from its blob.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -99,6 +100,22 @@ pub struct LayerStore {
     keep: Keep,
 }
 
+/// A layer in the making.
+#[derive(Debug)]
+pub struct InTheMaking {
+    /// The file whose flock its maker holds.
+    pub lock: PathBuf,
+    pub trees: Vec<PathBuf>,
+}
+
+/// [`LayerStore::stack`]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stacked {
+    pub layers: Vec<Digest>,
+    /// Only fuse-overlayfs understands them ([`LayerFacts::whiteout_files`]).
+    pub whiteout_files: bool,
+}
+
 /// Whether a layer has still to be made.
 #[derive(Debug)]
 pub enum Begin {
@@ -140,25 +157,28 @@ impl LayerStore {
         serde_json::from_slice(&text).step(failed)
     }
 
-    /// The lowers of a root, lowest first: each layer once, and none that a higher one hides altogether.
+    /// The layers that make a root, lowest first: each layer once, and none that a higher one hides altogether.
     ///
     /// A layer that comes twice has its effect where it comes last, so that the lower one adds nothing; the
     /// kernel's overlay refuses it (ELOOP).
     ///
     /// # Errors
     /// As [`Self::facts`].
-    pub fn stack(&self, diff_ids: &[Digest]) -> Result<Vec<PathBuf>> {
-        let mut taken: Vec<&Digest> = Vec::new();
+    pub fn stack(&self, diff_ids: &[Digest]) -> Result<Stacked> {
+        let mut stacked = Stacked::default();
         for diff_id in diff_ids.iter().rev() {
-            if taken.contains(&diff_id) {
+            if stacked.layers.contains(diff_id) {
                 continue;
             }
-            taken.push(diff_id);
-            if self.facts(diff_id)?.opaque {
+            let facts = self.facts(diff_id)?;
+            stacked.layers.push(diff_id.clone());
+            stacked.whiteout_files |= facts.whiteout_files;
+            if facts.opaque {
                 break;
             }
         }
-        Ok(taken.into_iter().rev().map(|diff_id| self.path(diff_id)).collect())
+        stacked.layers.reverse();
+        Ok(stacked)
     }
 
     /// Claims the making of a layer. Waits while another process or thread makes the same; then it may be
@@ -234,6 +254,21 @@ impl LayerStore {
             let locked = |rest: &str| matches!(self.lock(rest, Wait::No), Ok(None));
             [NEW, OLD].iter().any(|prefix| name.strip_prefix(prefix).is_some_and(|rest| !locked(rest)))
         })
+    }
+
+    /// What is in the making, or was when its maker was killed: who gets the lock without waiting may remove it.
+    pub fn in_the_making(&self) -> Vec<InTheMaking> {
+        let mut found: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if let Some(rest) = name.strip_prefix(LOCK) {
+                found.entry(rest.to_owned()).or_default();
+            } else if let Some(rest) = name.strip_prefix(NEW).or_else(|| name.strip_prefix(OLD)) {
+                found.entry(rest.to_owned()).or_default().push(entry.path());
+            }
+        }
+        let with_lock = |(name, trees)| InTheMaking { lock: self.root.join(format!("{LOCK}{name}")), trees };
+        found.into_iter().map(with_lock).collect()
     }
 
     /// Writes all layers through to the disk and lets later boots trust them. Takes as long as the disk does,
@@ -488,3 +523,6 @@ fn no_room(error: &io::Error, message: String) -> Error {
         _ => failed,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ pub fn start(init: BorrowedFd<'_>, lock: BorrowedFd<'_>, also: Option<u64>) -> R
         Fork::Parent(pid) => Ok(pid),
         Fork::Child => {
             let _ = rustix::process::setsid();
+            let _ = rustix::process::chdir("/");
             let _ = rustix::thread::set_name(c"sbx-guard");
             close_all_but(&mut [monitor.as_raw_fd(), init.as_raw_fd(), lock.as_raw_fd()]);
             let mut polled = [PollFd::from_borrowed_fd(monitor.as_fd(), PollFlags::IN)];

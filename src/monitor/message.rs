@@ -16,7 +16,8 @@ pub enum ToClient {
     Notice(String),
     /// The last message: the container never started, and is put in order.
     Failed(Error),
-    /// The last message: the container ended, all its output is written, and it is put in order.
+    /// The last message: the container ended, all its output is written, and it is put in order. Of one that was
+    /// to be removed, an empty directory may be left that only the monitor still knows of.
     Exited { code: i32, error: Option<String> },
 }
 

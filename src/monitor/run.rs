@@ -11,7 +11,7 @@ use crate::container::spec::{LogDriver, Namespace, Spec};
 use crate::container::state::State;
 use crate::container::store::{Claim, Running, Store};
 use crate::container::sweep;
-use crate::emulation::{Emulator, Places};
+use crate::emulation::Emulator;
 use crate::error::{Error, Result, Step};
 use crate::monitor::message::{ToClient, ToMonitor};
 use crate::monitor::{Job, files, guard, log, output};
@@ -23,10 +23,8 @@ use crate::sys::time::Utc;
 
 /// Runs the container to its end, and tells the client.
 pub(super) fn run(job: Job<'_>) {
-    let Job { store, runtime, spec, directory, claim, control, stdio, streams, terminal_client } = job;
-    let owners = Places::of(spec, store.root(), directory);
-    let located = spec.located(store.root(), directory);
-    let spec = located.as_ref();
+    let Job { store, runtime, spec, owners, directory, claim, control, stdio, streams, terminal_client } =
+        job;
     let init_of = |id: &str| {
         let record = store.running_record(id)?;
         record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
@@ -95,6 +93,22 @@ pub(super) fn run(job: Job<'_>) {
     let code = watch.until_the_end();
     watch.finish();
     sweep::remove_runtime(&own_runtime);
+    let ended = |error| {
+        let _ = control.send(&ToClient::Exited { code, error });
+    };
+    if spec.remove_on_exit && sweep::is_husk(directory) && store.retire(&spec.id).is_ok() {
+        // Nobody finds the container any more: what is left of it is nothing to wait for. The caller may unmount
+        // the file system that it was called in.
+        let _ = rustix::process::chdir("/");
+        ended(watch.trouble.take());
+        end_guard(&mut watch.guard);
+        match sweep::erase_retired(store, spec, Some(&watch.sandbox.userns)) {
+            Ok(()) => claim.release(),
+            Err(left) => ::log::debug!("{left}"),
+        }
+        return;
+    }
+    end_guard(&mut watch.guard);
     let recorded = if spec.remove_on_exit {
         sweep::erase(store, spec, Some(&watch.sandbox.userns))
     } else {
@@ -105,8 +119,7 @@ pub(super) fn run(job: Job<'_>) {
     if recorded.is_ok() || !spec.remove_on_exit {
         claim.release();
     }
-    let error = watch.trouble.or_else(|| recorded.err().map(|error| error.to_string()));
-    let _ = control.send(&ToClient::Exited { code, error });
+    ended(watch.trouble.take().or_else(|| recorded.err().map(|error| error.to_string())));
 }
 
 /// The client may end, close its streams or lose its terminal without any of that touching the container.
@@ -370,7 +383,6 @@ impl Watch<'_> {
             stream.drain(&mut self.log);
         }
         self.streams.clear();
-        end_guard(&mut self.guard);
     }
 }
 

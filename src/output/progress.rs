@@ -85,6 +85,20 @@ impl Bar {
         }
     }
 
+    /// Bytes that were moved so far; less than before where it is tried again.
+    pub fn set(&self, bytes: u64) {
+        if let BarKind::Bar(bar) = &self.kind {
+            bar.set_position(bytes);
+        }
+    }
+
+    /// There was nothing to do.
+    pub fn forget(&self) {
+        if let BarKind::Bar(bar) = &self.kind {
+            bar.finish_and_clear();
+        }
+    }
+
     /// Nothing is counted any more, but there is work left.
     pub fn working(&self, action: &'static str) {
         if let BarKind::Bar(bar) = &self.kind {
@@ -93,7 +107,7 @@ impl Bar {
         }
     }
 
-    pub fn done(self, outcome: &'static str) {
+    pub fn done(&self, outcome: &'static str) {
         match &self.kind {
             BarKind::Silent => {}
             BarKind::Lines => write_line(&format!("{}: {outcome}", self.name)),

@@ -1,15 +1,20 @@
 //! The client that pull, push, login and search share.
 
-use std::io::{self, Read};
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Failure, Kind, Outcome};
-use crate::error::{Error, Result};
-use crate::image::auth::Credentials;
-use crate::image::digest::Digest;
-use crate::image::documents::Descriptor;
+use super::agents::Agents;
+use super::authorizer::Authorizer;
+use super::endpoint::Endpoint;
+use super::exchange::Exchange;
+use super::failure::Failure;
+use super::retry::Policy;
+use super::tls::Trust;
+use super::{Kind, Outcome};
+use crate::error::Result;
+use crate::image::auth::{AuthStore, Credentials};
 use crate::image::reference::Reference;
 use crate::image::registries::Registries;
 
@@ -28,65 +33,40 @@ pub struct Options {
     pub retries: Option<u32>,
     /// `--retry-delay`
     pub retry_delay: Option<Duration>,
+    /// Time without a byte after which a connection is given up.
+    pub stalled: Option<Duration>,
 }
 
 /// Cheap to clone, and shared by threads.
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client(pub(super) Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     registries: Registries,
-}
-
-/// A place that a repository is fetched from: a mirror, or the registry itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    /// `registry-1.docker.io`, `localhost:5000`.
-    pub host: String,
-    /// The repository there.
-    pub repository: String,
-    /// http, and certificates that nobody vouches for, are allowed.
-    pub insecure: bool,
-}
-
-/// A manifest or index, byte for byte.
-#[derive(Debug, Clone)]
-pub struct Fetched {
-    pub bytes: Vec<u8>,
-    pub media_type: String,
-    pub digest: Digest,
-}
-
-/// How a blob is sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Upload {
-    Monolithic,
-    /// Pieces of this many bytes, each of which may be sent again.
-    Chunked(usize),
-}
-
-/// The bytes of a blob. A connection that breaks is made again where it broke off; the digest is for the reader
-/// to verify.
-pub struct BlobReader(());
-
-impl Read for BlobReader {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Ok(0)
-    }
-}
-
-fn missing<T>() -> Outcome<T> {
-    Err(Failure::new(Kind::Other, Error::new("cannot reach registries")))
+    pub exchange: Exchange,
+    /// Which endpoint served a repository last: its blobs are there, too.
+    served: Mutex<HashMap<String, Endpoint>>,
 }
 
 impl Client {
-    /// Reads registries.conf(5); nothing is connected yet.
+    /// Reads registries.conf(5); nothing is connected and no credentials are read yet.
     ///
     /// # Errors
     /// A file of the configuration cannot be read or understood.
     pub fn new(options: Options) -> Result<Self> {
-        drop(options);
-        Ok(Self(Arc::new(Inner { registries: Registries::load()? })))
+        Ok(Self::with(Registries::load()?, options))
+    }
+
+    /// A client for this configuration.
+    pub fn with(registries: Registries, options: Options) -> Self {
+        let store = AuthStore::find(options.authfile.as_deref(), registries.credential_helpers());
+        let exchange = Exchange::new(
+            Agents::new(Trust::new(options.cert_dir), options.stalled),
+            Authorizer::new(store, options.credentials),
+            Policy { retries: options.retries, delay: options.retry_delay },
+            options.tls_verify,
+        );
+        Self(Arc::new(Inner { registries, exchange, served: Mutex::default() }))
     }
 
     pub fn registries(&self) -> &Registries {
@@ -97,76 +77,74 @@ impl Client {
     ///
     /// # Errors
     /// The registry is blocked.
-    pub fn candidates(&self, _: &Reference) -> Outcome<Vec<Endpoint>> {
-        missing()
+    pub fn candidates(&self, reference: &Reference) -> Outcome<Vec<Endpoint>> {
+        let places = self.0.registries.places(reference).map_err(Failure::refused)?;
+        let mirrors = places.len().saturating_sub(1);
+        Ok(places.into_iter().enumerate().map(|(at, place)| Endpoint::of(place, at < mirrors)).collect())
     }
 
-    /// The manifest or index of the reference: of its digest, where it has one, else of its tag.
+    /// The registry itself, where the reference is pushed to.
     ///
     /// # Errors
-    /// Every kind.
-    pub fn manifest(&self, _: &Reference) -> Outcome<Fetched> {
-        missing()
+    /// The registry is blocked.
+    pub fn origin(&self, reference: &Reference) -> Outcome<Endpoint> {
+        let place = self.0.registries.origin(reference).map_err(Failure::refused)?;
+        Ok(Endpoint::of(place, false))
     }
 
-    /// The digest that the reference's tag has now, by one HEAD request; None where the registry does not say.
+    /// Looks up now what a registry may want to know of who asks, so that it is at hand where no helper can be
+    /// started any more: in another user namespace.
     ///
     /// # Errors
-    /// Every kind.
-    pub fn manifest_digest(&self, _: &Reference) -> Outcome<Option<Digest>> {
-        missing()
+    /// A file or helper of credentials fails, or the registry is blocked.
+    pub fn look_up_credentials(&self, reference: &Reference) -> Outcome<()> {
+        for endpoint in self.candidates(reference)? {
+            self.0.exchange.authorizer.credentials(&endpoint)?;
+        }
+        Ok(())
     }
 
-    /// The bytes of a blob of the reference's repository from `offset` on. Breaks are resumed inside.
-    ///
-    /// # Errors
-    /// Every kind, before the first byte; later an [`io::Error`] of the reader.
-    pub fn blob(&self, _: &Reference, _: &Descriptor, _: u64) -> Outcome<BlobReader> {
-        missing()
-    }
-
-    /// # Errors
-    /// Every kind but NotFound.
-    pub fn has_blob(&self, _: &Reference, _: &Digest) -> Outcome<bool> {
-        missing()
-    }
-
-    /// Has the registry take the blob from another of its repositories; false where it does not.
-    ///
-    /// # Errors
-    /// As [`Client::has_blob`].
-    pub fn mount_blob(&self, _: &Reference, _: &Digest, _from: &str) -> Outcome<bool> {
-        missing()
-    }
-
-    /// Sends a blob of `size` bytes. `open` gives the bytes from an offset on: it is called again where sending
-    /// has to be begun or resumed after a break.
-    ///
-    /// # Errors
-    /// Every kind.
-    pub fn upload_blob<R: Read>(
+    /// Asks each endpoint until one gives an answer; the registry's own refusal is the one that counts.
+    pub(super) fn first<T>(
         &self,
-        _: &Reference,
-        _: &Descriptor,
-        _: Upload,
-        _open: impl FnMut(u64) -> io::Result<R>,
-    ) -> Outcome<()> {
-        missing()
+        reference: &Reference,
+        ask: impl Fn(&Endpoint) -> Outcome<T>,
+    ) -> Outcome<(Endpoint, T)> {
+        let mut last = None;
+        for endpoint in self.in_order(reference)? {
+            match ask(&endpoint) {
+                Ok(answer) => {
+                    self.remember(reference, &endpoint);
+                    return Ok((endpoint, answer));
+                }
+                Err(failure) => {
+                    if endpoint.mirror {
+                        log::info!("the mirror `{}` does not help: {failure}", endpoint.host);
+                    }
+                    last = Some(failure);
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            let error = crate::error::Error::new(format!("there is no registry for `{reference}`"));
+            Failure::new(Kind::Other, error)
+        }))
     }
 
-    /// Puts the manifest or index under the reference's tag, or under its own digest where it has none.
-    ///
-    /// # Errors
-    /// Every kind.
-    pub fn put_manifest(&self, _: &Reference, _media_type: &str, _: &[u8]) -> Outcome<Digest> {
-        missing()
+    /// The candidates, with the one first that has served the repository before.
+    fn in_order(&self, reference: &Reference) -> Outcome<Vec<Endpoint>> {
+        let mut endpoints = self.candidates(reference)?;
+        let served = self.0.served.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = served.get(&reference.repository())
+            && let Some(at) = endpoints.iter().position(|endpoint| endpoint == known)
+        {
+            endpoints[..=at].rotate_right(1);
+        }
+        Ok(endpoints)
     }
 
-    /// All tags of the reference's repository, at most `limit`.
-    ///
-    /// # Errors
-    /// Every kind.
-    pub fn tags(&self, _: &Reference, _limit: Option<usize>) -> Outcome<Vec<String>> {
-        missing()
+    fn remember(&self, reference: &Reference, endpoint: &Endpoint) {
+        let mut served = self.0.served.lock().unwrap_or_else(PoisonError::into_inner);
+        served.insert(reference.repository(), endpoint.clone());
     }
 }

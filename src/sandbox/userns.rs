@@ -41,7 +41,7 @@ pub fn start_in(identity: &Identity, work: impl FnOnce() -> i32) -> Result<i32> 
             drop(theirs);
             let started = map(identity, pid, &ours).and_then(|()| match ours.receive::<Error>() {
                 Ok(Some((error, _))) => Err(error),
-                // It is at its work, and has closed its end.
+                // It closes its end when it goes to work.
                 _ => Ok(pid),
             });
             started.inspect_err(|_| {

@@ -56,20 +56,13 @@ impl Channel {
 
     /// Waits for the next message; none when the other end is closed.
     pub fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Option<OwnedFd>)>> {
-        let mut bytes = vec![0_u8; LONGEST];
+        // As much memory as the message takes: that for the longest would cost more page faults than this call.
+        let Some(length) = self.next_length()? else { return Ok(None) };
+        let mut bytes = vec![0_u8; length];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let read = loop {
-            let mut buffers = [IoSliceMut::new(&mut bytes)];
-            match rustix::net::recvmsg(&self.0, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
-                result => break result?.bytes,
-            }
-        };
-        if read == 0 {
-            return Ok(None);
-        }
+        let mut buffers = [IoSliceMut::new(&mut bytes)];
+        let read = rustix::net::recvmsg(&self.0, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
         let mut descriptor = None;
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(mut descriptors) = message {
@@ -77,6 +70,21 @@ impl Channel {
             }
         }
         Ok(Some((serde_json::from_slice(&bytes[..read])?, descriptor)))
+    }
+
+    /// Waits for the next message and gives its length; none when the other end is closed.
+    fn next_length(&self) -> io::Result<Option<usize>> {
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+        loop {
+            match rustix::net::recv(&self.0, &mut [0_u8; 1], flags) {
+                Err(rustix::io::Errno::INTR) => {}
+                Ok((_, 0)) | Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                Ok((_, length)) if length > LONGEST => {
+                    return Err(io::Error::from(io::ErrorKind::FileTooLarge));
+                }
+                result => return Ok(result.map(|(_, length)| Some(length))?),
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
@@ -16,7 +17,21 @@ fn words(options: &[&str], command: &[&str]) -> Vec<PathBuf> {
 }
 
 fn next_command(world: &Sbx) -> String {
-    world.run(words(&["--rm", "--net=none"], &["true"])).expect_code(0).stderr()
+    let said = world.run(words(&["--rm", "--net=none"], &["true"])).expect_code(0).stderr();
+    without_monitors(world);
+    said
+}
+
+/// Waits until the monitors have removed what nobody finds any more.
+fn without_monitors(world: &Sbx) {
+    let until = Instant::now() + Duration::from_secs(5);
+    while world.leftovers().processes.iter().any(|process| {
+        let name = fs::read_to_string(format!("/proc/{}/comm", process.pid)).unwrap_or_default();
+        name == "sbx-monitor\n"
+    }) {
+        assert!(Instant::now() < until, "a monitor stays:\n{}", world.leftovers());
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// Makes a container that is kept and has ended; its ID.
@@ -134,6 +149,27 @@ fn torn_and_strange_lock_files_are_cleared_away() {
 }
 
 #[test]
+fn a_removal_that_was_cut_short_is_finished() {
+    for started in [true, false] {
+        let world = sbx();
+        let id = lost(&world, &["--rm", "--net=none", "--name=web"]);
+        let store = world.store();
+        if !started {
+            fs::write(store.join("running").join(&id), "{}").expect("a record");
+        }
+        // As a monitor leaves it that is killed right after it has said that the container ended.
+        fs::create_dir_all(store.join("removed")).expect("a directory");
+        fs::rename(store.join("containers").join(&id), store.join("removed").join(&id)).expect("moved");
+        assert_eq!(world.sbx(["ps", "-aq"]).succeed(), "");
+        world.sbx(["rm", "web"]).expect_code(1).stderr_has("no container with the name or ID");
+        let again = world.run(words(&["--rm", "--net=none", "--name=web"], &["true"]));
+        again.expect_code(0).stderr_is("");
+        world.assert_clean();
+        assert_eq!(entries(&store.join("names")), [] as [PathBuf; 0]);
+    }
+}
+
+#[test]
 fn entries_that_are_no_containers_are_left_alone() {
     let world = sbx();
     next_command(&world);
@@ -231,8 +267,8 @@ fn names_that_lead_to_nobody_can_be_taken() {
         world.run(words(&["--rm", "--net=none", &option], &["true"])).expect_code(0).stderr_is("");
     }
     assert_untouched(&precious);
-    assert_eq!(entries(&names), [] as [PathBuf; 0]);
     world.assert_clean();
+    assert_eq!(entries(&names), [] as [PathBuf; 0]);
 }
 
 #[test]

@@ -149,9 +149,9 @@ fn files(world: &Sbx) -> Vec<PathBuf> {
     let listed = |directory: PathBuf| {
         fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>()
     };
-    let mut files: Vec<PathBuf> =
-        ["containers", "running", "names"].iter().flat_map(|part| listed(world.store().join(part))).collect();
-    let known = ["containers", "running", "names", "cache"];
+    let parts = ["containers", "removed", "running", "names"];
+    let mut files: Vec<PathBuf> = parts.iter().flat_map(|part| listed(world.store().join(part))).collect();
+    let known = [&parts[..], &["cache"]].concat();
     files.extend(
         listed(world.store()).into_iter().filter(|path| !known.iter().any(|name| path.ends_with(name))),
     );

@@ -28,4 +28,5 @@ mod seccomp_kernel;
 mod seccomp_oracle;
 mod streams;
 mod terminal;
+mod unpacking;
 mod verbs;

@@ -26,6 +26,25 @@ fn ended(world: &Sbx, name: &str, code: i32) {
 }
 
 #[test]
+fn a_container_with_rm_is_gone_when_the_command_has_ended() {
+    let world = sbx();
+    for script in ["true", "true", "true", "echo written >/file"] {
+        // The same name again and again, and at no moment anything to list.
+        world
+            .run(words(&["--rm", "--net=none", "--name=again"], &["sh", "-c", script]))
+            .expect_code(0)
+            .stderr_is("");
+        assert_eq!(world.sbx(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).succeed(), "");
+    }
+    world.run(words(&["--rm", "--net=none"], &["sh", "-c", "echo written >/file"])).expect_code(0);
+    assert_eq!(std::fs::read_dir(world.store().join("containers")).expect("a store").count(), 0);
+    // What the container wrote takes no room any more; the husk of an earlier one may be on its way out.
+    let mut husks = std::fs::read_dir(world.store().join("removed")).expect("a store");
+    assert!(husks.all(|husk| !husk.expect("an entry").path().join("upper/file").exists()));
+    world.assert_clean();
+}
+
+#[test]
 fn a_listing_has_the_columns_of_docker_the_newest_first() {
     let world = sbx();
     assert_eq!(

@@ -1,5 +1,7 @@
 //! The command line: whose maps, and which.
 
+use alloc::format;
+
 use crate::Refusal;
 use crate::map::Map;
 use crate::number::decimal;

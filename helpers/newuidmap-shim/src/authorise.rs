@@ -1,5 +1,7 @@
 //! Which lines a caller may have.
 
+use alloc::format;
+
 use crate::Refusal;
 use crate::map::Map;
 use crate::subordinate::Grants;

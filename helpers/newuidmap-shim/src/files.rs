@@ -1,46 +1,38 @@
 //! The files that grant: read only if nobody but root can have written them.
 
-use std::fs::OpenOptions;
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use alloc::format;
+use alloc::vec::Vec;
 
 use newuidmap_shim::Refusal;
 
 use crate::sys;
 
 /// Beyond this many bytes a file is a mistake; the largest sites have some hundred thousand short lines.
-const MAX_SIZE: u64 = 16 << 20;
+const MAX_SIZE: usize = 16 << 20;
 
 /// Reads a regular file of root's that no other user can write.
 pub fn read_trusted(path: &str) -> Result<Vec<u8>, Refusal> {
     // O_NONBLOCK: a FIFO in its place must not hang a privileged process.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path)
-        .map_err(|error| format!("cannot open {path}: {}", sys::plain(&error)))?;
-    let metadata = file.metadata().map_err(|error| format!("cannot stat {path}: {}", sys::plain(&error)))?;
-    if !metadata.is_file() {
+    let flags = libc::O_RDONLY | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = sys::open_path(path, flags).map_err(|error| format!("cannot open {path}: {error}"))?;
+    let stat = sys::stat(&file).map_err(|error| format!("cannot stat {path}: {error}"))?;
+    if stat.st_mode & libc::S_IFMT != libc::S_IFREG {
         return Err(format!("{path} is not a regular file").into());
     }
-    if metadata.uid() != 0 {
+    if stat.st_uid != 0 {
         return Err(format!("{path} is not owned by root").into());
     }
     // An ACL that lets anybody else write shows in the group bits.
-    if metadata.mode() & 0o022 != 0 {
+    if stat.st_mode & 0o022 != 0 {
         return Err(format!("{path} can be written by others than root").into());
     }
-    let too_large = || format!("{path} is larger than {MAX_SIZE} bytes");
-    if metadata.len() > MAX_SIZE {
-        return Err(too_large().into());
+    let too_large = || Refusal::from(format!("{path} is larger than {MAX_SIZE} bytes"));
+    let size = usize::try_from(stat.st_size).map_err(|_| too_large())?;
+    if size > MAX_SIZE {
+        return Err(too_large());
     }
-    let mut text = Vec::with_capacity(metadata.len() as usize + 1);
-    file.take(MAX_SIZE + 1)
-        .read_to_end(&mut text)
-        .map_err(|error| format!("cannot read {path}: {}", sys::plain(&error)))?;
     // It may have grown since.
-    if text.len() as u64 > MAX_SIZE {
-        return Err(too_large().into());
-    }
-    Ok(text)
+    sys::read_to_end(&file, size, MAX_SIZE)
+        .map_err(|error| format!("cannot read {path}: {error}"))?
+        .ok_or_else(too_large)
 }

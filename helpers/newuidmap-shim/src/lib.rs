@@ -1,6 +1,12 @@
 //! The decisions of the setuid helper as pure functions: no system call, no allocation beyond small
 //! strings, no panic on any input. The program around them is `main.rs`, which holds the threat model.
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::borrow::ToOwned;
+use alloc::string::String;
 
 pub mod accounts;
 pub mod arguments;

@@ -34,13 +34,27 @@
 //! a namespace that another user made is refused even if a process of the caller's is in it.
 //! Needs Linux 4.11 (NS_GET_OWNER_UID).
 
+// Unwinding takes the standard library, a dynamic program the C library's loader; elsewhere than on x86-64 there is
+// little to gain.
+#![cfg_attr(
+    all(target_arch = "x86_64", target_os = "linux", target_feature = "crt-static", panic = "abort"),
+    no_std,
+    no_main
+)]
+
+extern crate alloc;
+
 mod files;
 mod privilege;
+#[cfg_attr(
+    all(target_arch = "x86_64", target_os = "linux", target_feature = "crt-static", panic = "abort"),
+    path = "start_bare.rs"
+)]
+mod start;
 mod sys;
 mod target;
 
-use std::os::unix::ffi::OsStrExt;
-use std::process::ExitCode;
+use alloc::format;
 
 use newuidmap_shim::Refusal;
 use newuidmap_shim::accounts::Accounts;
@@ -52,21 +66,25 @@ use newuidmap_shim::subordinate::Grants;
 use privilege::Caller;
 use target::Target;
 
-fn main() -> ExitCode {
-    // std's own hook looks for RUST_BACKTRACE and reads debug information: not in here.
-    std::panic::set_hook(Box::new(|_| {
-        sys::print_error("newuidmap-shim: internal error\n");
-        sys::exit_now(1)
-    }));
-    let arguments: Vec<_> = std::env::args_os().collect();
-    let words: Vec<&[u8]> = arguments.iter().map(|word| word.as_bytes()).collect();
+#[cfg(not(all(
+    target_arch = "x86_64",
+    target_os = "linux",
+    target_feature = "crt-static",
+    panic = "abort"
+)))]
+fn main() {
+    start::main();
+}
+
+/// `words` are the program's name and its arguments; the exit code.
+fn serve(words: &[&[u8]]) -> i32 {
     let (name, words) = words.split_first().map_or((&b""[..], &[][..]), |(name, words)| (*name, words));
     let role = Role::of(name);
     match sys::open_missing_streams().and_then(|()| run(role, words)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(Refusal(reason)) => {
             sys::print_error(&format!("{}: {reason}\n", role.name()));
-            ExitCode::FAILURE
+            1
         }
     }
 }

@@ -1,5 +1,9 @@
 //! One uid_map or gid_map, complete and checked before anything is touched.
 
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
 use crate::Refusal;
 use crate::number::decimal;
 
@@ -66,8 +70,8 @@ impl Line {
     }
 }
 
-impl std::fmt::Display for Line {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Display for Line {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "`{} {} {}`", self.inside, self.outside, self.count)
     }
 }

@@ -1,5 +1,7 @@
 //! From setuid root or file capabilities down to the caller with one or two capabilities.
 
+use alloc::format;
+
 use newuidmap_shim::Refusal;
 use newuidmap_shim::arguments::Role;
 
@@ -22,7 +24,7 @@ impl Caller {
     pub fn become_unprivileged(role: Role) -> Result<Self, Refusal> {
         let (uid, gid) = sys::real_ids();
         let permitted = sys::permitted_capabilities()
-            .map_err(|error| format!("cannot read own capabilities: {}", sys::plain(&error)))?;
+            .map_err(|error| format!("cannot read own capabilities: {error}"))?;
         let needed = match role {
             Role::Uid => CAP_SETUID,
             Role::Gid => CAP_SETGID,
@@ -33,22 +35,19 @@ impl Caller {
         }
         // Since Linux 5.12 it takes CAP_SETFCAP to map root of the parent namespace, which is root's own to do.
         let capabilities = if uid == 0 { needed | permitted & CAP_SETFCAP } else { needed };
-        sys::keep_capabilities()
-            .map_err(|error| format!("cannot keep capabilities: {}", sys::plain(&error)))?;
-        sys::set_ids(uid, gid)
-            .map_err(|error| format!("cannot become user {uid} again: {}", sys::plain(&error)))?;
+        sys::keep_capabilities().map_err(|error| format!("cannot keep capabilities: {error}"))?;
+        sys::set_ids(uid, gid).map_err(|error| format!("cannot become user {uid} again: {error}"))?;
         sys::set_capabilities(capabilities, 0)
-            .map_err(|error| format!("cannot drop capabilities: {}", sys::plain(&error)))?;
+            .map_err(|error| format!("cannot drop capabilities: {error}"))?;
         // Neither traced nor dumped by the caller whose ID it now has, whatever fs.suid_dumpable says.
-        sys::forbid_dumps()
-            .map_err(|error| format!("cannot make itself undumpable: {}", sys::plain(&error)))?;
+        sys::forbid_dumps().map_err(|error| format!("cannot make itself undumpable: {error}"))?;
         Ok(Self { uid, gid, capabilities })
     }
 
     /// Makes the kept capabilities effective: the kernel asks the opener of a map file for them, and the writer.
     pub fn raise_capabilities(&self) -> Result<(), Refusal> {
         sys::set_capabilities(self.capabilities, self.capabilities)
-            .map_err(|error| format!("cannot raise capabilities: {}", sys::plain(&error)).into())
+            .map_err(|error| format!("cannot raise capabilities: {error}").into())
     }
 }
 

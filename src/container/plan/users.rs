@@ -149,7 +149,7 @@ fn image_user(source: &Source, name: Option<&str>, store: &Store) -> Result<Opti
         Source::Host => vec![PathBuf::from("/")],
         Source::Directories(lowers) => lowers.clone(),
         Source::WritableDirectory(path) => vec![path.clone()],
-        Source::Image(image) => layers::unpacked(store.root(), &image.key, &image.layers),
+        Source::Image(image) => layers::unpacked(store.root(), &image.key, &image.stacked.layers),
     };
     let stack = Stack::open(&lowers)?;
     let read = |path| stack.read(Path::new(path), user::MAX_FILE as u64 + 1).unwrap_or_default();

@@ -151,10 +151,7 @@ fn the_callers_main_file_leaves_the_systems_out() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, format!("unqualified-search-registries = ['{registry}']")).unwrap();
     };
-    let search = |named: Option<&Path>| {
-        let all = Registries::read(named.map(Path::to_owned), Some(&config), &system).unwrap();
-        all.search.clone()
-    };
+    let search = |named: Option<&Path>| Registries::read(named, Some(&config), &system).unwrap().search;
     assert!(search(None).is_empty());
     write(&system, "system.io");
     assert_eq!(search(None), ["system.io"]);
@@ -166,7 +163,7 @@ fn the_callers_main_file_leaves_the_systems_out() {
     write(&config.join("containers/registries.conf.d/1.conf"), "own-drop-in.io");
     assert_eq!(search(None), ["own-drop-in.io"]);
     let named = directory.path().join("named.conf");
-    assert!(Registries::read(Some(named.clone()), Some(&config), &system).is_err());
+    assert!(Registries::read(Some(&named), Some(&config), &system).is_err());
     write(&named, "named.io");
     fs::remove_dir_all(config.join("containers/registries.conf.d")).unwrap();
     fs::remove_dir_all(system.with_extension("conf.d")).unwrap();

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::index::{self, annotation};
 use super::lock::ExclusiveLock;
-use super::{Entry, ImageStore, entry, lock};
+use super::{Entry, ImageStore, Meant, entry, lock};
 use crate::error::Result;
 use crate::image::digest::Digest;
 use crate::image::documents::{Descriptor, Index};
@@ -62,6 +62,34 @@ impl Change {
         self.store.find_in(text, &self.index)
     }
 
+    /// What of which image the word names.
+    ///
+    /// # Errors
+    /// The word is ambiguous, or neither name nor ID.
+    pub fn meant(&self, text: &str) -> Result<Option<Meant>> {
+        self.store.meant(text, &self.index)
+    }
+
+    /// The entry that a name or ID means, without reading the image.
+    ///
+    /// # Errors
+    /// The word is ambiguous, or neither name nor ID.
+    pub fn descriptor(&self, text: &str) -> Result<Option<Descriptor>> {
+        self.store.descriptor_of(text, &self.index)
+    }
+
+    /// Every entry of the image that a name or ID means; none where there is no such image.
+    ///
+    /// # Errors
+    /// As [`Change::descriptor`].
+    pub fn entries_of(&self, text: &str) -> Result<Vec<Entry>> {
+        let Some(meant) = self.descriptor(text)? else { return Ok(Vec::new()) };
+        let mut entries = self.entries();
+        let id = entries.iter().find(|entry| entry.manifest == meant).map(|entry| entry.id.clone());
+        entries.retain(|entry| Some(&entry.id) == id.as_ref());
+        Ok(entries)
+    }
+
     /// Adds an image under `name`, which is taken away from the image that had it: that one stays without a name.
     /// An image that is given no name keeps those it has.
     pub fn put(&mut self, name: Option<&Reference>, image: &NewImage) {
@@ -89,6 +117,16 @@ impl Change {
         self.insert(Some(name), descriptor);
     }
 
+    /// Puts another manifest of the same image in the place of `old`, under all its names: one whose layers are
+    /// packed, say.
+    pub fn replace(&mut self, old: &Digest, new: &Descriptor) {
+        for found in self.index.manifests.iter_mut().filter(|found| found.digest == *old) {
+            found.media_type.clone_from(&new.media_type);
+            found.digest.clone_from(&new.digest);
+            found.size = new.size;
+        }
+    }
+
     /// Takes a name away. The image stays, without a name where it was the last. False: no image has it.
     pub fn untag(&mut self, name: &Reference) -> bool {
         let Some(at) = self.position(name) else { return false };
@@ -114,6 +152,15 @@ impl Change {
             let mut all: BTreeSet<String> = entry::repo_digests(descriptor).into_iter().collect();
             all.insert(repo_digest.to_owned());
             let all: Vec<String> = all.into_iter().collect();
+            descriptor.annotations.insert(annotation::REPO_DIGESTS.to_owned(), all.join(" "));
+        }
+    }
+
+    /// Forgets that the image was ever in this repository under this digest.
+    pub fn remove_repo_digest(&mut self, manifest: &Digest, repo_digest: &str) {
+        for descriptor in self.index.manifests.iter_mut().filter(|found| found.digest == *manifest) {
+            let mut all = entry::repo_digests(descriptor);
+            all.retain(|known| known != repo_digest);
             descriptor.annotations.insert(annotation::REPO_DIGESTS.to_owned(), all.join(" "));
         }
     }

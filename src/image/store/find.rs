@@ -14,6 +14,23 @@ const LOCAL_DOMAIN: &str = "localhost";
 /// Longer lists of what an ambiguous word may mean help nobody.
 const SHOWN: usize = 5;
 
+/// What of an image a word names.
+#[derive(Debug)]
+pub enum Meant {
+    Name(Descriptor, Reference),
+    /// `repository@sha256:…`
+    Digest(Descriptor, Reference),
+    Id(Descriptor),
+}
+
+impl Meant {
+    pub fn descriptor(self) -> Descriptor {
+        match self {
+            Self::Name(descriptor, _) | Self::Digest(descriptor, _) | Self::Id(descriptor) => descriptor,
+        }
+    }
+}
+
 impl ImageStore {
     /// The image that a name (`ubuntu`, `a/b:tag`, `name@sha256:…`), an ID or an unambiguous beginning of one means.
     /// A name goes before the beginning of an ID.
@@ -33,24 +50,39 @@ impl ImageStore {
         named(&index, reference).map(|found| self.image_of(found, &index)).transpose()
     }
 
+    /// Whether the word means an image, without reading that.
+    ///
+    /// # Errors
+    /// The word is ambiguous or neither name nor ID, or the index is damaged.
+    pub fn has(&self, text: &str) -> Result<bool> {
+        Ok(self.descriptor_of(text, &self.read_index()?)?.is_some())
+    }
+
     pub(super) fn find_in(&self, text: &str, index: &Index) -> Result<Option<Image>> {
         self.descriptor_of(text, index)?.map(|found| self.image_of(&found, index)).transpose()
     }
 
     /// The entry that the word means, without reading the image.
     pub(super) fn descriptor_of(&self, text: &str, index: &Index) -> Result<Option<Descriptor>> {
+        Ok(self.meant(text, index)?.map(Meant::descriptor))
+    }
+
+    pub(super) fn meant(&self, text: &str, index: &Index) -> Result<Option<Meant>> {
         let reference = Reference::parse(text).map(Reference::or_latest);
         if let Ok(reference) = &reference {
-            if let Some(found) = named(index, reference) {
-                return Ok(Some(found.clone()));
-            }
-            // `sbx build -t tool` and `podman build -t tool` give localhost/tool.
-            let bare = !text.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']));
-            if bare {
+            let mut names = vec![reference.clone()];
+            // `podman build -t tool` gives localhost/tool.
+            if !text.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':'])) {
                 let path = reference.path.strip_prefix("library/").unwrap_or(&reference.path).to_owned();
-                let local = Reference { domain: LOCAL_DOMAIN.to_owned(), path, ..reference.clone() };
-                if let Some(found) = named(index, &local) {
-                    return Ok(Some(found.clone()));
+                names.push(Reference { domain: LOCAL_DOMAIN.to_owned(), path, ..reference.clone() });
+            }
+            for name in names {
+                if let Some(found) = named(index, &name) {
+                    let found = found.clone();
+                    return Ok(Some(match name.digest {
+                        Some(_) => Meant::Digest(found, name),
+                        None => Meant::Name(found, name),
+                    }));
                 }
             }
         }
@@ -59,7 +91,7 @@ impl ImageStore {
             && hex.len() <= 64
             && hex.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
         if is_hex {
-            return self.by_id(text, hex, index);
+            return Ok(self.by_id(text, hex, index)?.map(Meant::Id));
         }
         reference.map(|_| None)
     }

@@ -15,12 +15,10 @@ use crate::error::{Result, Step};
 use crate::identity::{self, Caller, Host};
 use crate::image::digest::Digest;
 use crate::layers::remove;
+use crate::layers::store::{LayerStore, MapKey};
 
 /// A blob that another tool has just written is named by the index only when that tool is done.
 const FOREIGN_GRACE: Duration = Duration::from_secs(3600);
-/// Names of layers in the making.
-const UNFINISHED_LAYER: &str = ".new-";
-
 /// What is in the store and of no use.
 #[derive(Debug, Default)]
 pub struct Orphans {
@@ -122,7 +120,7 @@ impl ImageStore {
         Ok(collected)
     }
 
-    fn layers(&self) -> PathBuf {
+    pub(super) fn layers(&self) -> PathBuf {
         self.root().join("layers")
     }
 
@@ -162,23 +160,28 @@ impl ImageStore {
             let Some(held) = lock::take_abandoned(&path) else { continue };
             orphans.unfinished.push(Orphan::new(path, None, Some(held)));
         }
-        for path in entries(&self.layers()).flat_map(|key| entries(&key).collect::<Vec<_>>()) {
-            let unfinished = path
-                .file_name()
-                .is_some_and(|name| name.as_encoded_bytes().starts_with(UNFINISHED_LAYER.as_bytes()));
-            if unfinished {
-                let Some(held) = lock::take_abandoned_directory(&path) else { continue };
-                orphans.unfinished.push(Orphan::new(path, None, Some(held)));
-                continue;
-            }
-            let Some(digest) = digest_in(&path) else { continue };
-            let named = reachable.layers.as_ref().is_none_or(|layers| layers.contains(&digest));
-            if !named && !leased.contains(&digest) {
-                let size = layer_size(&path);
+        for key in entries(&self.layers()) {
+            self.find_orphaned_layers(&key, reachable, &mut orphans);
+        }
+        orphans
+    }
+
+    fn find_orphaned_layers(&self, key: &Path, reachable: &Reachable, orphans: &mut Orphans) {
+        let known = key.file_name().and_then(|name| MapKey::from_record(name.to_str()?));
+        let Some(layers) = known.map(|key| LayerStore::new(self.root(), &key)) else { return };
+        for digest in layers.ids() {
+            let named = reachable.layers.as_ref().is_none_or(|named| named.contains(&digest));
+            if !named && !reachable.leased.contains(&digest) {
+                let size = layers.facts(&digest).map_or(0, |facts| facts.size);
+                let path = layers.directory(&digest);
                 orphans.layers.push(Orphan { path, digest: Some(digest), size, _held: None });
             }
         }
-        orphans
+        for name in layers.in_the_making() {
+            let Some(held) = lock::take_or_make(&name.lock) else { continue };
+            orphans.unfinished.extend(name.trees.into_iter().map(|tree| Orphan::new(tree, None, None)));
+            orphans.unfinished.push(Orphan::new(name.lock, None, Some(held)));
+        }
     }
 
     /// Digests that the leases of living processes name. Under the exclusive lock.
@@ -196,16 +199,6 @@ fn is_fresh_and_foreign(path: &Path) -> bool {
 
 fn digest_in(path: &Path) -> Option<Digest> {
     Digest::from_hex(path.file_name()?.to_str()?)
-}
-
-/// Bytes of the files in an unpacked layer, as its maker counted them.
-pub(super) fn layer_size(layer: &Path) -> u64 {
-    let facts = super::files::open(&layer.join("facts.json")).ok().flatten();
-    let text = facts.and_then(|file| super::files::read(file, 64 << 10).ok()).unwrap_or_default();
-    serde_json::from_slice::<serde_json::Value>(&text)
-        .ok()
-        .and_then(|facts| facts["size"].as_u64())
-        .unwrap_or(0)
 }
 
 /// Bytes of the files below, as far as the caller may look.

@@ -7,7 +7,7 @@ use super::*;
 fn unpacked(store: &ImageStore, diff_id: &Digest) -> PathBuf {
     let layer = store.root().join("layers/root").join(diff_id.hex());
     std::fs::create_dir_all(layer.join("fs")).unwrap();
-    std::fs::write(layer.join("facts.json"), r#"{"size":1000}"#).unwrap();
+    std::fs::write(layer.join("facts.json"), r#"{"size":1000,"entries":1}"#).unwrap();
     layer
 }
 
@@ -74,14 +74,22 @@ fn broken_downloads_go_only_with_everything_and_those_under_way_never() {
     let under_way = broken(b"under way");
     drop(broken(b"given up "));
     drop(store.begin_unknown_blob().unwrap());
-    let half_a_layer = store.root().join("layers/root/.new-x");
-    std::fs::create_dir_all(&half_a_layer).unwrap();
-    std::fs::write(half_a_layer.join("f"), "x").unwrap();
+    let layers = store.root().join("layers/root");
+    let (half_a_layer, old) = (layers.join(".new-x"), layers.join(".old-y"));
+    for half in [&half_a_layer, &old] {
+        std::fs::create_dir_all(half).unwrap();
+        std::fs::write(half.join("f"), "x").unwrap();
+    }
+    let maker = std::fs::File::create(layers.join(".lock-y")).unwrap();
+    maker.lock().unwrap();
+    std::fs::File::create(layers.join(".lock-z")).unwrap();
     let partial = || std::fs::read_dir(store.partial()).unwrap().count();
     assert_eq!(partial(), 3);
     store.collect(Extent::Unnamed).unwrap();
     assert_eq!(partial(), 3);
-    assert!(!half_a_layer.exists());
+    assert!(!half_a_layer.exists() && old.exists());
+    let locks: Vec<_> = std::fs::read_dir(&layers).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(locks.len(), 2, "{locks:?}");
     let collected = store.collect(Extent::Everything).unwrap();
     assert_eq!((partial(), collected.reclaimed), (1, 4));
     let mut under_way = under_way;

@@ -79,13 +79,11 @@ pub(super) fn take_abandoned(path: &Path) -> Option<File> {
     }
 }
 
-/// The same of a directory.
-pub(super) fn take_abandoned_directory(path: &Path) -> Option<File> {
-    let mut options = File::options();
-    options.read(true).custom_flags(libc::O_NOFOLLOW | libc::O_DIRECTORY);
-    let directory = options.open(path).ok()?;
-    directory.try_lock().ok()?;
-    is_at(&directory, path).ok()?.then_some(directory)
+/// The same, where the file may be missing: whoever wants it then waits for us.
+pub(super) fn take_or_make(path: &Path) -> Option<File> {
+    let file = open(path).ok()?;
+    file.try_lock().ok()?;
+    is_at(&file, path).ok()?.then_some(file)
 }
 
 /// Whether the open file is still the one that others find under its name.

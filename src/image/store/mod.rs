@@ -13,6 +13,7 @@ mod gc;
 #[cfg(test)]
 mod gc_tests;
 mod index;
+mod layers;
 mod lease;
 mod lock;
 mod reach;
@@ -33,6 +34,7 @@ use crate::image::reference::Reference;
 pub use blobs::{BlobBegin, NewBlob};
 pub use change::{Change, NewImage};
 pub use entry::Entry;
+pub use find::Meant;
 pub use gc::{Collected, Extent, Orphan, Orphans};
 pub use index::{LARGEST_INDEX, annotation};
 pub use lease::Lease;

@@ -3,15 +3,13 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use serde_json::Value;
-
 use super::index::annotation;
 use super::{ImageStore, files};
 use crate::container;
-use crate::container::spec::Spec;
 use crate::error::{Result, Step};
 use crate::image::digest::Digest;
 use crate::image::documents::{Descriptor, ImageConfig, Index, LARGEST_CONFIG, LARGEST_MANIFEST, Manifest};
+use crate::image::usage;
 
 /// Indexes in indexes in an index.
 const DEEPEST: usize = 4;
@@ -43,7 +41,7 @@ pub(super) fn all(store: &ImageStore, index: &Index) -> Result<Reachable> {
             continue;
         }
         match containers.read_spec(&id) {
-            Ok(spec) => layers.extend(layers_of(&spec)),
+            Ok(spec) => layers.extend(usage::layers_of(&spec).iter().cloned()),
             Err(error) => {
                 log::warn!(
                     "no layer is removed, since container {} may need it: {error}",
@@ -55,24 +53,6 @@ pub(super) fn all(store: &ImageStore, index: &Index) -> Result<Reachable> {
     }
     reachable.layers = known.then_some(layers);
     Ok(reachable)
-}
-
-/// The diff IDs of a container's layers.
-pub fn layers_of(spec: &Spec) -> Vec<Digest> {
-    let mut found = Vec::new();
-    if let Ok(root) = serde_json::to_value(&spec.root) {
-        digests(&root, &mut found);
-    }
-    found
-}
-
-fn digests(value: &Value, found: &mut Vec<Digest>) {
-    match value {
-        Value::String(text) => found.extend(text.parse::<Digest>()),
-        Value::Array(items) => items.iter().for_each(|item| digests(item, found)),
-        Value::Object(fields) => fields.values().for_each(|field| digests(field, found)),
-        _ => {}
-    }
 }
 
 fn mark(

@@ -1,4 +1,49 @@
 //! Moving whole images: between registries and the store, archives and the store.
+//!
+//! What makes layers runs in a child of its own ([`unpacker`]); what only reads the store does not.
 
-pub mod ahead;
+mod ahead;
+pub mod archive;
+pub mod convert;
+pub mod ensure;
+pub mod import;
+mod layer;
+pub mod load;
+pub mod pull;
+pub mod push;
+pub mod save;
+pub mod session;
 pub mod unpacker;
+mod workers;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::identity::{self, Caller, Host, Identity, Tier};
+use crate::layers::store::MapKey;
+
+pub use ensure::{Policy, ensure};
+
+/// Where images go to: a store, and the way in which their owners are kept there.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub store: PathBuf,
+    pub identity: Identity,
+}
+
+impl Place {
+    /// The store, with the canonical maps of the caller's best tier, or of `tier`.
+    ///
+    /// # Errors
+    /// The tier is not to be had, or the store cannot be made.
+    pub fn of(store: &Path, tier: Option<Tier>) -> Result<Self> {
+        let request = identity::Request { tier, ..identity::Request::default() };
+        let identity = identity::plan(&request, &Caller::current(&Host::system())?)?;
+        crate::host::paths::create_store(store)?;
+        Ok(Self { store: store.to_owned(), identity })
+    }
+
+    pub fn key(&self) -> MapKey {
+        MapKey::of(&self.identity, &self.store)
+    }
+}

@@ -19,7 +19,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// aufs kept its own files under such names.
 const AUFS: &[u8] = b".wh..wh.";
 /// Both drivers look for their own (fuse-overlayfs for both).
-const OPAQUE_MARKS: [&str; 2] = ["user.overlay.opaque", "user.fuseoverlayfs.opaque"];
+pub(super) const OPAQUE_MARKS: [&str; 2] = ["user.overlay.opaque", "user.fuseoverlayfs.opaque"];
 
 pub struct Apply<'l> {
     tree: Tree,
@@ -64,19 +64,19 @@ impl<'l> Apply<'l> {
     }
 
     /// Makes one entry; the stream is then at the next header.
-    pub fn entry(&mut self, entry: Entry, stream: &mut Stream) -> Result<()> {
+    pub fn entry(&mut self, entry: &Entry, stream: &mut Stream) -> Result<()> {
         self.facts.entries += 1;
         if self.facts.entries > self.limits.entries {
             return Err(Error::new("cannot unpack the layer")
                 .because(format!("it has more than {} entries", self.limits.entries)));
         }
-        let name = entry.name.clone();
-        let path = components(&name)?;
+        let name = &entry.name;
+        let path = components(name)?;
         let mut left = entry.stored;
-        self.place(&entry, &path, stream, &mut left)
-            .map_err(|error| error.while_doing(format!("cannot unpack the entry `{}`", shown(&name))))?;
-        archive::finish(stream, &entry, left).map_err(|error| {
-            cannot_read(&error).while_doing(format!("cannot unpack the entry `{}`", shown(&name)))
+        self.place(entry, &path, stream, &mut left)
+            .map_err(|error| error.while_doing(format!("cannot unpack the entry `{}`", shown(name))))?;
+        archive::finish(stream, entry, left).map_err(|error| {
+            cannot_read(&error).while_doing(format!("cannot unpack the entry `{}`", shown(name)))
         })
     }
 
@@ -104,7 +104,6 @@ impl<'l> Apply<'l> {
 
     /// Enters a parent, making what no entry has made yet.
     fn enter(&mut self, path: &[&[u8]]) -> Result<()> {
-        let mut unusual = false;
         let facts = &mut self.facts;
         let keep = self.keep;
         let mut make = |tree: &Tree, name: &[u8], missing: Missing| {
@@ -120,7 +119,6 @@ impl<'l> Apply<'l> {
             };
             let mode = Mode::from_raw_mode(0o755);
             check(rustix::fs::mkdirat(tree.here(), name, mode), "make a directory")?;
-            unusual = true;
             let directory = open_directory(tree.here(), name)?;
             check(rustix::fs::fchmod(&directory, mode), "set the mode of a directory")?;
             if keep == Keep::Attributes {
@@ -150,8 +148,7 @@ impl<'l> Apply<'l> {
             let mut at = at;
             let result = stream.pass(size, |bytes| {
                 *left -= bytes.len() as u64;
-                write_all(&file, bytes, &mut at)
-                    .map_err(|error| std::io::Error::new(std::io::ErrorKind::Other, NotWritten(error)))
+                write_all(&file, bytes, &mut at).map_err(|error| std::io::Error::other(NotWritten(error)))
             });
             result.map_err(|error| {
                 match error.get_ref().and_then(|inner| inner.downcast_ref::<NotWritten>()) {
@@ -492,11 +489,19 @@ impl<'l> Apply<'l> {
                 record(root.as_fd(), Recorded { uid: 0, gid: 0, mode: stat.st_mode, device: (0, 0) })?;
             }
         }
-        // Deepest last in most archives: a mode that shuts a directory must not shut out those below.
-        for directory in std::mem::take(&mut self.directories).into_iter().rev() {
+        // From below, so that a mode that shuts a directory does not shut out those in it; of one that came
+        // several times the last entry counts.
+        let mut directories = std::mem::take(&mut self.directories);
+        directories.sort_by(|one, other| one.path.cmp(&other.path));
+        let mut done: Option<Vec<u8>> = None;
+        while let Some(directory) = directories.pop() {
+            if done.as_ref() == Some(&directory.path) {
+                continue;
+            }
             self.finish_directory(&directory).map_err(|error| {
                 error.while_doing(format!("cannot unpack the entry `{}/`", shown(&directory.path)))
             })?;
+            done = Some(directory.path);
         }
         Ok((self.facts, self.owners))
     }

@@ -3,9 +3,13 @@
 mod apply;
 pub mod archive;
 mod attributes;
+#[cfg(test)]
+pub(in crate::layers) mod forge;
 mod limits;
 mod sparse;
-mod stream;
+pub mod stream;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use std::io::Read;
@@ -66,7 +70,7 @@ pub fn unpack(
     let ((facts, owners), whole) = stream::read_ahead(archive, limits, |stream| {
         let mut apply = apply::Apply::new(root, keep, limits);
         while let Some(entry) = archive::next(stream).map_err(|error| stream::cannot_read(&error))? {
-            apply.entry(entry, stream)?;
+            apply.entry(&entry, stream)?;
         }
         apply.finish()
     })?;

@@ -74,7 +74,7 @@ impl Records {
             b"map" => {
                 let numbers = text.ok()?.split(',').map(|word| word.parse::<u64>().ok());
                 let numbers: Vec<u64> = numbers.collect::<Option<_>>()?;
-                if numbers.len() % 2 != 0 {
+                if !numbers.len().is_multiple_of(2) {
                     return None;
                 }
                 self.parts = numbers.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();

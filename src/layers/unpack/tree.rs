@@ -33,6 +33,9 @@ struct Level {
     directory: OwnedFd,
 }
 
+/// Makes a directory that is missing; the tree is in its parent.
+pub type Make<'m> = dyn FnMut(&Tree, &[u8], Missing) -> Result<()> + 'm;
+
 /// What stands in the way where a directory has to be.
 pub enum Missing {
     /// Nothing.
@@ -79,11 +82,7 @@ impl Tree {
     ///
     /// # Errors
     /// A file is in the way, links without end, too many levels, or the kernel's.
-    pub fn enter(
-        &mut self,
-        components: &[&[u8]],
-        mut make: Option<&mut dyn FnMut(&Self, &[u8], Missing) -> Result<()>>,
-    ) -> Result<()> {
+    pub fn enter(&mut self, components: &[&[u8]], mut make: Option<&mut Make<'_>>) -> Result<()> {
         if self.leads_to(components) {
             return Ok(());
         }
@@ -141,12 +140,7 @@ impl Tree {
         known
     }
 
-    fn make(
-        &mut self,
-        name: Vec<u8>,
-        missing: Missing,
-        make: &mut Option<&mut dyn FnMut(&Self, &[u8], Missing) -> Result<()>>,
-    ) -> Result<()> {
+    fn make(&mut self, name: Vec<u8>, missing: Missing, make: &mut Option<&mut Make<'_>>) -> Result<()> {
         let Some(make) = make else {
             return Err(self.cannot_enter(&name).because("it is not in the layer"));
         };

@@ -142,6 +142,7 @@ fn records(world: &Sbx) -> Vec<PathBuf> {
     let places = [
         world.store().join("containers"),
         world.store().join("running"),
+        world.store().join("removed"),
         runtime.join("containers"),
         runtime.join("running"),
     ];

@@ -7,7 +7,9 @@ use std::sync::OnceLock;
 
 /// Programs that tests ask for, and the Debian package of each.
 const PACKAGES: &[(&str, &str)] = &[
+    ("bindfs", "bindfs"),
     ("busybox", "busybox-static"),
+    ("bzip2", "bzip2"),
     ("docker-registry", "docker-registry"),
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("fusermount3", "fuse3"),
@@ -28,6 +30,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("skopeo", "skopeo"),
     ("slirp4netns", "slirp4netns"),
     ("strace", "strace"),
+    ("xz", "xz-utils"),
+    ("zstd", "zstd"),
 ];
 
 /// Fails the test unless `program` is on the PATH or in a system directory for programs; returns where.

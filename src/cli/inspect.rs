@@ -1,0 +1,105 @@
+//! `sbx inspect`
+
+use serde_json::Value;
+
+use crate::cli::Global;
+use crate::cli::failures::Failures;
+use crate::cli::image::Stores;
+use crate::container;
+use crate::error::{Error, Result, Step};
+use crate::image::document;
+use crate::output::print;
+use crate::output::template::Format;
+
+/// Show all that is known of containers and images, as JSON
+///
+/// A word that names both means the container. The fields are docker's, and podman's where docker has none.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  sbx inspect web
+  sbx inspect -f '{{.State.ExitCode}}' web
+  sbx inspect --type image debian:12")]
+pub struct InspectArgs {
+    /// Print `json`, or what a Go template makes of each
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Count what containers have written, too
+    #[arg(short, long)]
+    size: bool,
+    /// Look for this kind alone
+    #[arg(short, long = "type", value_name = "KIND", value_enum, default_value_t)]
+    kind: Kind,
+    /// Names or IDs
+    #[arg(required = true, value_name = "CONTAINER|IMAGE")]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Kind {
+    #[default]
+    All,
+    Container,
+    Image,
+}
+
+pub fn execute(args: &InspectArgs, global: &Global) -> Result<u8> {
+    show(&args.names, args.kind, args.format.as_deref(), args.size, global)
+}
+
+/// Shows what there is and fails for the rest.
+///
+/// # Errors
+/// The template is unsound, or something that was named does not exist.
+pub(crate) fn show(
+    words: &[String],
+    kind: Kind,
+    format: Option<&str>,
+    size: bool,
+    global: &Global,
+) -> Result<u8> {
+    let text = format.map(str::trim).filter(|text| !text.is_empty());
+    let format = text.filter(|text| *text != "json").map(Format::parse).transpose()?;
+    let stores = Stores::of(global)?;
+    let mut failures = Failures::default();
+    let mut found = Vec::new();
+    for word in words {
+        match look(&stores, word, kind, size) {
+            Ok(document) => found.push(document),
+            Err(error) => failures.add(error),
+        }
+    }
+    print::text(&match format {
+        Some(format) => format.list(&found, &[])?,
+        None => json(found.into_iter().map(document::without_unset).collect())?,
+    })?;
+    failures.finish()
+}
+
+fn look(stores: &Stores, word: &str, kind: Kind, size: bool) -> Result<Value> {
+    if kind != Kind::Image {
+        match stores.containers.find(word) {
+            Ok(id) => return container::document::of(&stores.containers, &id, size),
+            Err(error) if kind == Kind::Container => return Err(error),
+            Err(_) => {}
+        }
+    }
+    if kind != Kind::Container
+        && let Some(image) = stores.images.find(word)?
+    {
+        return Ok(document::of(&stores.images, &image));
+    }
+    let what = if kind == Kind::Image { "image" } else { "container or image" };
+    Err(Error::new(format!("there is no {what} `{}`", word.escape_debug()))
+        .hint("`sbx ps -a` lists the containers, `sbx images -a` the images"))
+}
+
+/// An array with docker's indentation.
+fn json(documents: Vec<Value>) -> Result<String> {
+    use serde::Serialize;
+    let mut text = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
+    Value::Array(documents).serialize(&mut serializer).step(|| "cannot print JSON")?;
+    text.push(b'\n');
+    String::from_utf8(text).step(|| "cannot print JSON")
+}

@@ -1,0 +1,101 @@
+//! `sbx system prune`
+
+use crate::cli::image::Stores;
+use crate::cli::image::prune::deleted;
+use crate::cli::{Global, confirm};
+use crate::container::disk;
+use crate::container::list::{self, Status};
+use crate::container::size;
+use crate::container::store::Store;
+use crate::container::sweep;
+use crate::error::Result;
+use crate::host::paths;
+use crate::image::filter::Filters;
+use crate::image::removal;
+use crate::output::print;
+
+/// Remove all that nobody uses
+///
+/// Containers that ended, images without a name (with `--all` every image that no container is left of), and what
+/// no image, container or pull under way needs: blobs, layers, broken downloads.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Filters: label=KEY[=VALUE], label!=KEY[=VALUE], until=TIME (`24h`, `2024-05-06`).
+
+Examples:
+  sbx system prune
+  sbx system prune -af
+  sbx system prune -f --filter until=240h")]
+pub struct PruneArgs {
+    /// Remove images with names, too
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Remove volumes that no container is left of, too; there are none in a store of this version
+    #[arg(long)]
+    volumes: bool,
+    /// Remove only containers and images that fit
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+}
+
+pub fn execute(args: &PruneArgs, global: &Global) -> Result<u8> {
+    let filters = Filters::parse_for_prune(&args.filter)?.without_dangling();
+    if !args.force && !confirm::ask(&warning(args))? {
+        return Ok(0);
+    }
+    let stores = Stores::of(global)?;
+    let (containers, freed) = prune_containers(&stores.containers, &filters)?;
+    let (images, collected) = removal::prune(&stores.images, &stores.containers, &filters, args.all)?;
+    let mut text = String::new();
+    if !containers.is_empty() {
+        text = format!("Deleted Containers:\n{}\n\n", containers.join("\n"));
+    }
+    let total = size::decimal(freed.saturating_add(collected.reclaimed));
+    print::text(&format!("{text}{}Total reclaimed space: {total}\n", deleted(&images)))?;
+    Ok(0)
+}
+
+fn warning(args: &PruneArgs) -> String {
+    let mut text = "WARNING! This will remove:\n  - all stopped containers\n".to_owned();
+    if args.volumes {
+        text.push_str("  - all volumes not used by at least one container\n");
+    }
+    text.push_str(if args.all {
+        "  - all images without at least one container associated to them\n"
+    } else {
+        "  - all dangling images\n"
+    });
+    text + "  - all blobs, layers and downloads that nothing needs\n"
+}
+
+/// The IDs of the containers that are gone, and the bytes that they had written.
+fn prune_containers(store: &Store, filters: &Filters) -> Result<(Vec<String>, u64)> {
+    let runtime = paths::runtime(&paths::Surroundings::current())?.path;
+    if !store.root().exists() {
+        return Ok((Vec::new(), 0));
+    }
+    sweep::sweep(store, &runtime);
+    let (mut removed, mut freed) = (Vec::new(), 0_u64);
+    for found in list::all(store) {
+        let Some(spec) = found.spec.filter(|_| matches!(found.status, Status::Exited { .. })) else {
+            continue;
+        };
+        let young = filters.until().is_some_and(|until| spec.created.cast_signed() >= until.as_second());
+        if young || !filters.labels_fit(|key| spec.labels.get(key).map(String::as_str)) {
+            continue;
+        }
+        let written = disk::written(store, &spec);
+        match sweep::remove_stopped(store, &found.id, &runtime) {
+            Ok(()) => {
+                removed.push(found.id);
+                freed = freed.saturating_add(written);
+            }
+            // Somebody starts or removes it.
+            Err(error) if error.code() == sweep::RUNNING => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((removed, freed))
+}

@@ -1,0 +1,171 @@
+//! A container as `inspect` shows it: docker's fields, as far as its records tell.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::container::disk;
+use crate::container::list::{self, Listed, Status};
+use crate::container::signal;
+use crate::container::spec::{Mount, MountKind, Namespace, Spec};
+use crate::container::store::Store;
+use crate::error::{Error, Result};
+use crate::image::usage;
+use crate::network::PortMapping;
+use crate::sys::time::Utc;
+
+/// docker's way to say never.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// The whole document.
+///
+/// # Errors
+/// The container is gone, or its record damaged.
+pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
+    let listed = list::one(store, id).ok_or_else(|| {
+        Error::new(format!("container {} is not there any more", crate::container::store::short(id)))
+    })?;
+    let Some(spec) = &listed.spec else { return store.read_spec(id).map(|_| Value::Null) };
+    let process = &spec.process;
+    let (path, args) = process.args.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
+    let mut document = json!({
+        "Id": id,
+        "Created": Utc::at(spec.created.cast_signed(), 0).to_string(),
+        "Path": path,
+        "Args": args,
+        "State": state(store, &listed),
+        "Image": usage::image_of(spec).map(|id| id.to_string()).unwrap_or_default(),
+        "ImageName": spec.image,
+        "Name": spec.name,
+        "RestartCount": 0,
+        "Platform": "linux",
+        "Mounts": spec.mounts.iter().map(mount).collect::<Vec<_>>(),
+        "Config": config(spec),
+        "HostConfig": host_config(spec),
+        "NetworkSettings": { "Ports": ports(&spec.network.ports) },
+    });
+    if with_size {
+        document["SizeRw"] = json!(disk::written(store, spec));
+    }
+    Ok(document)
+}
+
+fn state(store: &Store, listed: &Listed) -> Value {
+    let moment = |seconds: Option<u64>| {
+        seconds.map_or_else(|| NEVER.to_owned(), |seconds| Utc::at(seconds.cast_signed(), 0).to_string())
+    };
+    let recorded = store.read_state(&listed.id).unwrap_or_default();
+    let (status, pid, code, started, finished) = match listed.status {
+        Status::Created => ("created", 0, 0, None, None),
+        Status::Running { since, pid } => ("running", pid, 0, Some(since), None),
+        Status::Exited { code, at } => ("exited", 0, code, recorded.started_at, at),
+        Status::Dead => ("dead", 0, 0, None, None),
+    };
+    json!({
+        "Status": status,
+        "Running": status == "running",
+        "Paused": false,
+        "Restarting": false,
+        "Dead": status == "dead",
+        "Pid": pid,
+        "ExitCode": code,
+        "Error": if status == "exited" { recorded.error.unwrap_or_default() } else { String::new() },
+        "StartedAt": moment(started),
+        "FinishedAt": moment(finished),
+    })
+}
+
+fn mount(mount: &Mount) -> Value {
+    let (kind, source) = match &mount.kind {
+        MountKind::Bind(bind) => ("bind", bind.source.as_path()),
+        MountKind::Tmpfs { .. } => ("tmpfs", Path::new("")),
+        MountKind::Devpts => ("devpts", Path::new("")),
+        MountKind::Mqueue => ("mqueue", Path::new("")),
+        MountKind::Proc => ("proc", Path::new("")),
+        MountKind::Sysfs => ("sysfs", Path::new("")),
+        MountKind::Cgroup => ("cgroup", Path::new("")),
+    };
+    let propagation = match &mount.kind {
+        MountKind::Bind(bind) => serde_json::to_value(bind.propagation).unwrap_or_default(),
+        _ => json!(""),
+    };
+    json!({
+        "Type": kind,
+        "Source": source.display().to_string(),
+        "Destination": mount.target.display().to_string(),
+        "RW": !mount.flags.read_only,
+        "Propagation": propagation,
+    })
+}
+
+fn config(spec: &Spec) -> Value {
+    json!({
+        "Hostname": spec.hostname.as_deref().unwrap_or(crate::container::store::short(&spec.id)),
+        "Domainname": spec.domainname.as_deref().unwrap_or_default(),
+        "User": spec.process.user.as_deref().unwrap_or_default(),
+        "Tty": spec.process.terminal,
+        "OpenStdin": spec.process.stdin,
+        "Env": spec.process.env,
+        "Cmd": spec.process.args,
+        "Image": spec.image,
+        "WorkingDir": spec.process.cwd.display().to_string(),
+        "Labels": spec.labels,
+        "Annotations": spec.annotations,
+        "StopSignal": signal::name(spec.stop_signal),
+        "StopTimeout": spec.stop_timeout,
+        "Timeout": spec.timeout.unwrap_or(0),
+    })
+}
+
+fn host_config(spec: &Spec) -> Value {
+    let namespaces = &spec.namespaces;
+    let binds = spec.mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Bind(bind) => Some(format!("{}:{}", bind.source.display(), mount.target.display())),
+        _ => None,
+    });
+    json!({
+        "Binds": binds.collect::<Vec<_>>(),
+        "NetworkMode": spec.network.mode.to_string(),
+        "PortBindings": ports(&spec.network.ports),
+        "AutoRemove": spec.remove_on_exit,
+        "Privileged": spec.security.privileged,
+        "ReadonlyRootfs": spec.read_only,
+        "ShmSize": spec.shm_size,
+        "Init": spec.init,
+        "PidMode": namespace(&namespaces.pid),
+        "IpcMode": namespace(&namespaces.ipc),
+        "UTSMode": namespace(&namespaces.uts),
+        "CgroupnsMode": namespace(&namespaces.cgroup),
+        "OomScoreAdj": spec.oom_score_adj.unwrap_or(0),
+        "Sysctls": spec.sysctls,
+        "LogConfig": { "Type": spec.log_driver, "Config": {} },
+        "CapEff": spec.security.capabilities.names(),
+        "MaskedPaths": spec.security.masked_paths,
+        "ReadonlyPaths": spec.security.read_only_paths,
+    })
+}
+
+fn namespace(namespace: &Namespace) -> String {
+    match namespace {
+        Namespace::Private => "private".to_owned(),
+        Namespace::Host => "host".to_owned(),
+        Namespace::Path(path) => format!("ns:{}", path.display()),
+        Namespace::Container(id) => format!("container:{id}"),
+    }
+}
+
+/// docker's map of `80/tcp` to where it is on the host.
+fn ports(mappings: &[PortMapping]) -> Value {
+    let mut ports = serde_json::Map::new();
+    for mapping in mappings {
+        let key = format!("{}/{}", mapping.container_port, mapping.protocol);
+        let host = json!({
+            "HostIp": mapping.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            "HostPort": mapping.host_port.to_string(),
+        });
+        if let Value::Array(hosts) = ports.entry(key).or_insert_with(|| json!([])) {
+            hosts.push(host);
+        }
+    }
+    Value::Object(ports)
+}
