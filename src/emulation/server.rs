@@ -128,6 +128,8 @@ fn join(namespace: &File, parent: u32) -> Result<()> {
 /// Answers until the listeners have nobody left, or the monitor is gone; the exit code.
 fn serve(channel: &Channel, places: Places, init: File) -> i32 {
     raise_descriptor_limit();
+    // Callers' own masks are applied.
+    rustix::process::umask(rustix::fs::Mode::empty());
     let Ok(Some((ToServer::Serve, Some(first)))) = channel.receive() else { return 0 };
     let natural = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let owners = Owners::new(Sidecar::new(places, init), natural);
@@ -228,10 +230,12 @@ impl Crew {
             let target = Target::new(listener, call.id, call.tid);
             let answer = match call.tid {
                 // It is in no PID namespace that this one sees.
-                0 => Answer::Continue,
+                0 => Some(Answer::Continue),
                 _ => self.answers.to(&call, &target),
             };
-            let _ = notify::answer(listener, call.id, answer);
+            if let Some(answer) = answer {
+                let _ = notify::answer(listener, call.id, answer);
+            }
             if self.waiting.fetch_add(1, Ordering::Relaxed) >= SPARE_THREADS {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.threads.fetch_sub(1, Ordering::Relaxed);
