@@ -13,6 +13,7 @@ use rustix::process::DumpableBehavior;
 use serde::{Deserialize, Serialize};
 
 use super::answers::Answers;
+use super::credentials::Credentials;
 use super::owners::Owners;
 use super::sidecar::{Places, Sidecar};
 use super::target::Target;
@@ -38,8 +39,8 @@ const CANNOT_SERVE: i32 = 98;
 /// To the server.
 #[derive(Debug, Serialize, Deserialize)]
 enum ToServer {
-    /// Carries the listener of a filter.
-    Serve,
+    /// Carries the listener of a filter; with the user that the first process believes to be, if it is not root.
+    Serve(Option<Credentials>),
 }
 
 /// The running server, as its monitor sees it.
@@ -85,9 +86,9 @@ impl Emulator {
     ///
     /// # Errors
     /// The server has ended.
-    pub fn serve(&self, listener: BorrowedFd<'_>) -> Result<()> {
+    pub fn serve(&self, listener: BorrowedFd<'_>, user: Option<Credentials>) -> Result<()> {
         self.channel
-            .send_with(&ToServer::Serve, listener)
+            .send_with(&ToServer::Serve(user), listener)
             .step(|| "cannot talk to the server of emulated root")
     }
 
@@ -130,10 +131,13 @@ fn serve(channel: &Channel, places: Places, init: File) -> i32 {
     raise_descriptor_limit();
     // Callers' own masks are applied.
     rustix::process::umask(rustix::fs::Mode::empty());
-    let Ok(Some((ToServer::Serve, Some(first)))) = channel.receive() else { return 0 };
+    let Ok(Some((ToServer::Serve(user), Some(first)))) = channel.receive() else { return 0 };
     let natural = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let owners = Owners::new(Sidecar::new(places, init), natural);
     let Ok(answers) = Answers::new(owners).map(Arc::new) else { return CANNOT_SERVE };
+    if let Some(user) = user {
+        answers.believe(user);
+    }
     let mut listeners = Vec::new();
     let mut next = Some(first);
     loop {
@@ -156,7 +160,7 @@ fn serve(channel: &Channel, places: Places, init: File) -> i32 {
         drop(polled);
         if asked {
             match channel.receive() {
-                Ok(Some((ToServer::Serve, listener))) => next = listener,
+                Ok(Some((ToServer::Serve(_), listener))) => next = listener,
                 _ => break,
             }
         }

@@ -1,7 +1,7 @@
 //! Changes of user: remembered by process, and no way back.
 
-use super::says;
-use crate::harness::{require, rootfs, sbx};
+use super::{DRIVERS, says};
+use crate::harness::{debian_rootfs, require, rootfs, sbx};
 
 #[test]
 fn useradd_and_su_work() {
@@ -109,4 +109,69 @@ fn every_thread_of_a_process_has_its_user() {
         .arg("/threads")
         .expect_code(0)
         .stdout_is("0 0 0 16 -1\n");
+}
+
+#[test]
+fn what_a_user_makes_is_the_users() {
+    let script = r#"
+        useradd -m joe -u 1000
+        cat > /tmp/make.sh <<'END'
+        cd; umask 027; mkdir made made/slash/; cd made; touch empty; echo hello > file; ln -s file link
+        set -C; echo x > once; (echo y > once) 2>/dev/null || echo exists; set +C
+        perl -e 'sysopen(F, "read-only", 0101, 0444) or die $!; print F "written\n" or die; close F'
+        cat file read-only; : > file; ln -s target dangling; mkdir empty 2>/dev/null || echo in the way
+        perl -MFcntl -e 'sysopen(F, "closed", O_CREAT|O_WRONLY) or die; print fcntl(F, F_GETFD, 0) & 1, "\n"'
+        tar -cf t.tar file link; mkdir out; tar -xf t.tar -C out; mv file renamed; cp renamed copy
+        ls -ln . out slash | awk '$3 ~ /^[0-9]/ && $9 { print $1, $3, $4, $9 }'
+        echo x > /nowhere/at/all
+END
+        su joe -c 'sh /tmp/make.sh' 2>&1 || true
+        mkdir /srv/shared; chown root:mail /srv/shared; chmod 2777 /srv/shared
+        su joe -c 'touch /srv/shared/file; mkdir /srv/shared/dir'; touch /srv/root
+        stat -c '%n %u:%g' /srv/shared/* /srv/root
+    "#;
+    says(
+        script,
+        "exists\nhello\nwritten\nin the way\n1\n-rw-r----- 1000 1000 closed\n-rw-r----- 1000 1000 copy\n\
+         lrwxrwxrwx 1000 1000 dangling\n-rw-r----- 1000 1000 empty\nlrwxrwxrwx 1000 1000 link\n\
+         -rw-r----- 1000 1000 once\ndrwxr-x--- 1000 1000 out\n-r--r----- 1000 1000 read-only\n\
+         -rw-r----- 1000 1000 renamed\ndrwxr-x--- 1000 1000 slash\n-rw-r----- 1000 1000 t.tar\n\
+         -rw-r----- 1000 1000 file\nlrwxrwxrwx 1000 1000 link\n\
+         /tmp/make.sh: 8: cannot create /nowhere/at/all: Directory nonexistent\n\
+         /srv/shared/dir 1000:8\n/srv/shared/file 1000:8\n/srv/root 0:0",
+    );
+}
+
+#[test]
+fn a_container_runs_as_a_user_who_is_not_mapped() {
+    let script = "id; touch /tmp/x; stat -c %u:%g /tmp/x /etc/passwd; sh -c 'id -u'; chown 5 /tmp/x 2>&1; grep CapEff /proc/self/status";
+    let said = "uid=33(www-data) gid=33(www-data) groups=33(www-data),50(staff)\n33:33\n0:0\n33\n\
+                chown: changing ownership of '/tmp/x': Operation not permitted\nCapEff:\t0000000000000000";
+    let variants: [&[&str]; 4] = [
+        &[],
+        &["--init"],
+        &["--security-opt", "no-new-privileges"],
+        &["--security-opt", "seccomp=unconfined"],
+    ];
+    for (driver, more) in
+        variants.map(|more| (DRIVERS[0], more)).into_iter().chain([(DRIVERS[1], variants[0])])
+    {
+        let world = sbx();
+        let run = world.run(["--rm", "--id-tier", "single", "--net", "none", "--storage-driver", driver]);
+        let run = run.args(["--user", "www-data", "--group-add", "staff"]).args(more).arg("--rootfs");
+        assert_eq!(run.arg(debian_rootfs()).args(["sh", "-c", script]).succeed(), said, "{driver} {more:?}");
+    }
+    let refused = sbx();
+    let run = refused.run([
+        "--rm",
+        "--id-tier",
+        "single",
+        "--net",
+        "none",
+        "--user",
+        "33",
+        "--emulate-root",
+        "never",
+    ]);
+    run.arg("--rootfs").arg(rootfs()).arg("true").expect_code(125).stderr_has("cannot run as uid 33");
 }
