@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::sched::CloneFlags;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
@@ -54,6 +55,8 @@ pub struct Inside<'a> {
     pub seccomp: Option<Vec<Instruction>>,
     /// The filter of emulated root.
     pub emulation: Option<Vec<Instruction>>,
+    /// The process was cloned into the network namespace of its parent and makes its own.
+    pub makes_network: bool,
 }
 
 /// What was done before the maps were written.
@@ -197,6 +200,10 @@ impl Inside<'_> {
     fn open_network(&self) -> Result<()> {
         if self.spec.namespaces.net != Namespace::Private {
             return Ok(());
+        }
+        if self.makes_network {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| crate::host::userns::explain_clone_failure(&errno.into()))?;
         }
         let skipped =
             inside::set_up(open_proc()?.as_fd()).step(|| "cannot bring the loopback interface up")?;
