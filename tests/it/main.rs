@@ -9,6 +9,7 @@ mod command_line;
 mod concurrency;
 mod damage;
 mod devices;
+mod emulated_root;
 mod environment;
 mod exit_codes;
 mod host_image;
