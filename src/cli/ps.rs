@@ -92,7 +92,7 @@ fn row(container: &Listed, now: u64, no_trunc: bool) -> Value {
         "State": state,
         "ExitCode": code,
         "Pid": pid,
-        "Ports": spec.map(|spec| ports(&spec.network.ports)).unwrap_or_default(),
+        "Ports": spec.map(|spec| ports(&spec.network.ports, &spec.exposed_ports)).unwrap_or_default(),
         "Names": spec.map(|spec| spec.name.as_str()).unwrap_or_default(),
         "Labels": spec.map(|spec| spec.labels.clone()).unwrap_or_default(),
     })
@@ -122,8 +122,9 @@ fn command(spec: &Spec, whole: bool) -> String {
     text.chars().take(LONGEST_COMMAND - 1).chain(['…']).collect()
 }
 
-/// As docker and podman show them: `0.0.0.0:8080->80/tcp`.
-fn ports(mappings: &[PortMapping]) -> String {
+/// As docker shows them: `0.0.0.0:8080->80/tcp`, and those that the image listens on and nobody published as
+/// `80/tcp`.
+fn ports(mappings: &[PortMapping], exposed: &[String]) -> String {
     let each = mappings.iter().map(|mapping| {
         let ip = match mapping.host_ip {
             Some(std::net::IpAddr::V6(ip)) => format!("[{ip}]"),
@@ -132,5 +133,10 @@ fn ports(mappings: &[PortMapping]) -> String {
         };
         format!("{ip}:{}->{}/{}", mapping.host_port, mapping.container_port, mapping.protocol)
     });
-    each.collect::<Vec<_>>().join(", ")
+    let published = |port: &&String| {
+        let is = |mapping: &PortMapping| format!("{}/{}", mapping.container_port, mapping.protocol) == **port;
+        mappings.iter().any(is)
+    };
+    let others = exposed.iter().filter(|port| !published(port)).cloned();
+    each.chain(others).collect::<Vec<_>>().join(", ")
 }

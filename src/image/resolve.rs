@@ -52,14 +52,19 @@ pub fn resolve(store: &Path, request: &Request<'_>) -> Result<Resolved> {
         let source = Source::Image(Unpacked { name, id: image.id, key: place.key(), stacked });
         Ok(Resolved { source, config, lock: Some(lock) })
     };
+    let mut quiet = request.quiet;
     if matches!(request.pull, Policy::Missing | Policy::Never) {
         let lock = images.share()?;
         let fits = |image: &Image| !platform.named || platform.accepts(&image.config);
-        if let Some(image) = images.find(request.name)?.filter(|image| fits(image) && unpacked(image)) {
-            return resolved(image, lock);
+        if let Some(image) = images.find(request.name)?.filter(fits) {
+            if unpacked(&image) {
+                return resolved(image, lock);
+            }
+            // Nobody need read that what was brought before is now unpacked.
+            quiet = quiet || !rustix::termios::isatty(rustix::stdio::stderr());
         }
     }
-    let options = Options { platform: platform.clone(), quiet: request.quiet, ..Options::default() };
+    let options = Options { platform: platform.clone(), quiet, ..Options::default() };
     for _ in 0..ATTEMPTS {
         let brought = ensure(&place, request.name, request.pull, &options)?;
         let lock = images.share()?;

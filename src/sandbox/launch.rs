@@ -87,7 +87,7 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
         Emulation::Off => None,
         Emulation::IfPossible | Emulation::Required => Some(emulation::program()?),
     };
-    let inside = Inside { spec, directory, channel: theirs, stdio, seccomp, emulation };
+    let inside = Inside { spec, directory, channel: theirs, stdio, seccomp, emulation, makes_network: false };
 
     let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
         (directly(inside, ours, meanwhile.mapping)?, None)
@@ -130,9 +130,9 @@ impl Sandbox {
         loop {
             match self.channel.receive().step(|| "cannot talk to the container's process")? {
                 None => break,
-                Some((FromChild::Listener, Some(listener))) => {
+                Some((FromChild::Listener { user }, Some(listener))) => {
                     if let Some(emulator) = &self.emulator {
-                        emulator.serve(listener.as_fd())?;
+                        emulator.serve(listener.as_fd(), user)?;
                         listened = true;
                     }
                 }
@@ -194,10 +194,12 @@ impl Sandbox {
 fn directly(inside: Inside<'_>, channel: Channel, mapping: &dyn Fn() -> Result<()>) -> Result<Sandbox> {
     let identity = &inside.spec.identity;
     let flags = libc::CLONE_NEWUSER | to_make(inside.spec);
-    match clone3(flags).map_err(|error| clone_failed(&error))? {
+    // A network namespace takes the kernel longer than all others: the child makes it beside the ID maps.
+    let makes_network = flags & libc::CLONE_NEWNET != 0;
+    match clone3(flags & !libc::CLONE_NEWNET).map_err(|error| clone_failed(&error))? {
         Clone::Child => {
             drop(channel);
-            inside.run()
+            Inside { makes_network, ..inside }.run()
         }
         Clone::Parent { pid, pidfd } => {
             let prepared = (|| {

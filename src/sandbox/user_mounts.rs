@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_bind, move_mount, open_tree,
@@ -169,6 +170,7 @@ fn tmpfs(
     mode: Option<u32>,
     copy_up: bool,
 ) -> Result<(OwnedFd, OwnedFd)> {
+    let as_in_the_image = mode.is_none() && copy_up && root.find(&mount.target).is_ok();
     let place = root.ensure_directory(&mount.target)?;
     let mode = format!("{:o}", mode.unwrap_or(0o1777));
     let size = size.map(|size| size.to_string());
@@ -178,7 +180,18 @@ fn tmpfs(
     }
     let tree = detached("tmpfs", &options).step(|| "cannot mount a tmpfs")?;
     if copy_up {
-        copy::tree(&place, &tree).step(|| "cannot copy what the image has there into the tmpfs")?;
+        let failed = || "cannot copy what the image has there into the tmpfs";
+        copy::tree(&place, &tree).step(failed)?;
+        if as_in_the_image {
+            // As docker's runtime does it.
+            let found = rustix::fs::fstat(&place).step(failed)?;
+            let (uid, gid) = (Uid::from_raw(found.st_uid), Gid::from_raw(found.st_gid));
+            let root = rustix::fs::openat(&tree, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+            let root = root.step(failed)?;
+            // Where the owner is not mapped it stays root's.
+            let _ = rustix::fs::fchown(&root, Some(uid), Some(gid));
+            rustix::fs::fchmod(&root, Mode::from_raw_mode(found.st_mode)).step(failed)?;
+        }
     }
     Ok((place, tree))
 }

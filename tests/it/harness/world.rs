@@ -9,8 +9,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::command::Run;
+use super::images::TestImage;
 use super::leftovers::Leftovers;
-use super::prerequisites::{sbx_binary, scratch};
+use super::prerequisites::{require, sbx_binary, scratch};
 use super::pty::Pty;
 
 /// Directories and environment that one test has for itself. When it is dropped, processes and mounts that
@@ -105,6 +106,17 @@ impl Sbx {
         let said = String::from_utf8_lossy(&copied.stderr);
         assert!(copied.status.success(), "cannot copy the root file system: {said}");
         copy
+    }
+
+    /// Puts an image into the store as another tool would, under a whole name such as `docker.io/library/x:latest`.
+    /// It is unpacked when it is first used.
+    #[track_caller]
+    pub fn put_image(&self, image: &TestImage, name: &str) {
+        require("skopeo");
+        fs::create_dir_all(self.store()).expect("cannot make the store");
+        let to = format!("oci:{}:{name}", self.store().join("oci").display());
+        let copy = self.program("skopeo").args(["copy", "--quiet", "--multi-arch", "all"]);
+        copy.args([image.skopeo(), to]).expect_code(0);
     }
 
     #[must_use]
