@@ -24,6 +24,7 @@ mod newuidmap_shim;
 mod ps_rm;
 mod readme;
 mod run_image;
+mod scratch;
 mod seccomp_kernel;
 mod seccomp_oracle;
 mod streams;

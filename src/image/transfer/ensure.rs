@@ -101,14 +101,14 @@ fn pull_one(place: &Place, text: &str, options: &Options) -> Result<Pulled> {
 /// # Errors
 /// A blob is missing or damaged, or there is no room.
 fn unpack(place: &Place, image: &Image, quiet: bool) -> Result<()> {
-    let layers = LayerStore::new(&place.store, &place.key());
+    let layers = LayerStore::new(&place.store, place.key());
     if image.config.rootfs.diff_ids.iter().all(|diff_id| layers.has(diff_id)) {
         return Ok(());
     }
     unpacker::run(
         &place.identity,
         |_| {
-            let session = Session::begin(&place.store, &place.key(), Progress::new(quiet))?;
+            let session = Session::begin(&place.store, place.key(), Progress::new(quiet))?;
             pull::unpack(&session, image).map(|_| ())
         },
         |()| Ok(()),
