@@ -9,6 +9,7 @@ pub mod cli;
 pub mod client;
 pub mod container;
 pub mod doctor;
+pub mod emulation;
 pub mod error;
 pub mod host;
 pub mod identity;

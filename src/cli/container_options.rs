@@ -1,6 +1,7 @@
 //! The options that describe a container.
 
 use crate::container::duration;
+use crate::emulation;
 use crate::identity::{MapArg, Tier, Userns};
 use crate::image::transfer::ensure::Policy;
 use crate::layers;
@@ -111,6 +112,18 @@ pub struct ContainerOptions {
     /// Where the IDs come from: range, root or single; default: the best there is.
     #[arg(long, value_name = "TIER", help_heading = "Identity")]
     pub id_tier: Option<Tier>,
+
+    /// Whether changes of owner and user are recorded where one ID alone is mapped, as apt-get, chown and su
+    /// need it: auto (where the root can be changed), always, never.
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        help_heading = "Identity"
+    )]
+    pub emulate_root: emulation::Choice,
 
     /// PID namespace: private, host, container:ID, ns:PATH.
     #[arg(long, value_name = "MODE", help_heading = "Namespaces")]

@@ -105,15 +105,11 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     });
     drop((choice, image.lock));
     let (claim, directory) = started.inspect_err(|_| remove_cidfile(cidfile))?;
-    let connection = spec
-        .located(store.root(), &directory)
-        .and_then(|spec| {
-            monitor::start(&store, &runtime.path, &spec, &directory, claim, client::caller_size())
-        })
+    let connection = monitor::start(&store, &runtime.path, &spec, &directory, claim, client::caller_size())
         .inspect_err(|_| {
-            remove_cidfile(cidfile);
-            sweep::sweep(&store, &runtime.path);
-        })?;
+        remove_cidfile(cidfile);
+        sweep::sweep(&store, &runtime.path);
+    })?;
     let outcome = client::serve(connection, &serving, || {
         sweep::sweep(&store, &runtime.path);
     });

@@ -24,7 +24,7 @@ pub struct Running {
     pub monitor: Option<ProcessRef>,
     pub guard: Option<ProcessRef>,
     pub init: Option<ProcessRef>,
-    /// fuse-overlayfs, slirp4netns, pasta, the relay of UDP ports.
+    /// fuse-overlayfs, slirp4netns, pasta, the relay of UDP ports, the server of emulated root.
     pub servers: Vec<ProcessRef>,
     /// The inode number of the user namespace.
     pub userns: u64,

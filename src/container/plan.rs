@@ -14,6 +14,7 @@ use crate::container::spec::{
 };
 use crate::container::store::Store;
 use crate::container::{device, env, name, namespace, rlimit, security, signal, size, sysctl, volume};
+use crate::emulation;
 use crate::error::{Error, Result, Step};
 use crate::host::paths::Runtime;
 use crate::host::proc_mask;
@@ -21,6 +22,7 @@ use crate::identity::{Identity, Tier};
 use crate::image::{Config, Source};
 use crate::layers;
 use crate::network;
+use crate::seccomp;
 
 /// SIGTERM (docker-run(1), --stop-signal).
 const DEFAULT_STOP_SIGNAL: &str = "TERM";
@@ -102,6 +104,13 @@ pub fn container(
         layers::choose(source, options.storage_driver, &host, &mut degraded)?
     };
     users::keep_the_root_server_out_of_reach(&root, &namespaces, &security, &mut identity);
+    let emulation = emulation::choice::decide(
+        options.emulate_root,
+        &identity,
+        &root,
+        seccomp::running_kernel(),
+        &mut degraded,
+    )?;
     let hostname = hostname(options, &namespaces, &id)?;
     let shared_uts = namespaces.uts != Namespace::Private;
     let (groups, keep_groups) = groups(options)?;
@@ -131,6 +140,7 @@ pub fn container(
             umask: options.umask.as_deref().map(umask).transpose()?,
         },
         identity,
+        emulation,
         namespaces,
         hostname,
         domainname: match &options.domainname {

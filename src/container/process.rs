@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
+use crate::host::read_proc;
 use crate::sys::process::{has_ended, send_signal, send_signal_to};
 
 /// A PID and the time of its start, which together are unique within one boot.
@@ -71,7 +72,7 @@ fn ends_within(pidfd: &OwnedFd, patience: Duration) -> bool {
 }
 
 fn stat_field(pid: i32, number: usize) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read_proc(format!("/proc/{pid}/stat")).ok()?;
     // The command's name, in parentheses, may hold anything.
     let after_name = stat.rsplit_once(')')?.1;
     after_name.split_ascii_whitespace().nth(number - 3)?.parse().ok()
@@ -132,7 +133,7 @@ fn lives_in(pid: i32, inode: u64) -> bool {
 
 /// Identifies this boot (random(4), /proc/sys/kernel/random/boot_id).
 pub fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
+    read_proc("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

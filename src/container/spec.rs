@@ -32,6 +32,9 @@ pub struct Spec {
     pub squashed: bool,
     pub process: Process,
     pub identity: crate::identity::Identity,
+    /// Owners and users are emulated, where one ID alone is mapped.
+    #[serde(default)]
+    pub emulation: crate::emulation::Emulation,
     pub namespaces: Namespaces,
     pub hostname: Option<String>,
     pub domainname: Option<String>,

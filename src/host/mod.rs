@@ -16,8 +16,8 @@ pub mod system;
 pub mod tun;
 pub mod userns;
 
-use std::fs::OpenOptions;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -33,4 +33,15 @@ pub fn openable(device: &Path) -> io::Result<()> {
         .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
         .open(device)
         .map(drop)
+}
+
+/// Reads a file of /proc, whose size is not known before: into a buffer that mostly does, since the kernel makes
+/// the text again for each piece that is read.
+///
+/// # Errors
+/// Those of open(2) and read(2), and text that is not UTF-8.
+pub fn read_proc(path: impl AsRef<Path>) -> io::Result<String> {
+    let mut text = String::with_capacity(8 << 10);
+    File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
 }

@@ -20,7 +20,7 @@ pub fn is_foreign() -> bool {
     if found.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
         return false;
     }
-    let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return false };
+    let Ok(mounts) = super::read_proc("/proc/self/mountinfo") else { return false };
     let id = found.stx_mnt_id.to_string();
     !mounts.lines().any(|line| line.split(' ').next() == Some(&*id))
 }

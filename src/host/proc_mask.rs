@@ -9,7 +9,7 @@ const ALWAYS_EMPTY: &[&str] = &["/proc/sys/fs/binfmt_misc", "/proc/fs/nfsd"];
 
 /// What is mounted over parts of /proc; empty where a new procfs may be mounted.
 pub fn masked() -> Vec<String> {
-    masked_in(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+    masked_in(&super::read_proc("/proc/self/mountinfo").unwrap_or_default())
 }
 
 /// The same, from the text of mountinfo (proc_pid_mountinfo(5)).

@@ -88,7 +88,7 @@ impl Registries {
     }
 
     /// What a later file says counts.
-    fn override_with(&mut self, later: file::Parsed) {
+    pub fn override_with(&mut self, later: file::Parsed) {
         if let Some(search) = later.search {
             self.search = search;
         }

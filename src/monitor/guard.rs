@@ -5,10 +5,11 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::{Error, Result, Step};
+use crate::sys::memory::poll_idly;
 use crate::sys::process::{Fork, close_all_but, exit_now, fork, send_signal_to};
 
 /// Forks the guard of the calling monitor. It holds `init` (a pidfd), and with `lock` the container's lock,
@@ -25,8 +26,7 @@ pub fn start(init: BorrowedFd<'_>, lock: BorrowedFd<'_>, also: Option<u64>) -> R
             let _ = rustix::thread::set_name(c"sbx-guard");
             close_all_but(&mut [monitor.as_raw_fd(), init.as_raw_fd(), lock.as_raw_fd()]);
             let mut polled = [PollFd::from_borrowed_fd(monitor.as_fd(), PollFlags::IN)];
-            crate::sys::memory::release_text();
-            while poll(&mut polled, None).is_err() {}
+            while poll_idly(&mut polled, None).is_err() {}
             let _ = send_signal_to(init, libc::SIGKILL);
             if let Some(userns) = also {
                 crate::container::process::kill_user_namespace(userns, &[]);

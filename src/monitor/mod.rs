@@ -18,6 +18,7 @@ use std::path::Path;
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{LogDriver, Spec};
 use crate::container::store::{Claim, Store};
+use crate::emulation::Places;
 use crate::error::{Error, Result, Step};
 use crate::sandbox::child::Stdio;
 use crate::sys::channel::Channel;
@@ -38,7 +39,10 @@ pub struct Connection {
 struct Job<'a> {
     store: &'a Store,
     runtime: &'a Path,
+    /// Its root can be mounted.
     spec: &'a Spec,
+    /// Where owners are recorded that the files do not have.
+    owners: Places,
     directory: &'a ContainerDirectory,
     claim: Claim,
     control: Channel,
@@ -53,7 +57,7 @@ struct Job<'a> {
 /// columns) of its terminal.
 ///
 /// # Errors
-/// Where no process or pipe is to be had.
+/// Where no process or pipe is to be had, or it cannot be told where the layers of the root are.
 pub fn start(
     store: &Store,
     runtime: &Path,
@@ -62,6 +66,9 @@ pub fn start(
     claim: Claim,
     size: Option<(u16, u16)>,
 ) -> Result<Connection> {
+    let owners = Places::of(spec, store.root(), directory);
+    let located = spec.located(store.root(), directory)?;
+    let spec = located.as_ref();
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
     let wires = Wires::lay(spec, size)?;
     match fork().step(|| "cannot start the monitor")? {
@@ -79,6 +86,7 @@ pub fn start(
                 store,
                 runtime,
                 spec,
+                owners,
                 directory,
                 claim,
                 control: theirs,

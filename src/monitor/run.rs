@@ -11,6 +11,7 @@ use crate::container::spec::{LogDriver, Namespace, Spec};
 use crate::container::state::State;
 use crate::container::store::{Claim, Running, Store};
 use crate::container::sweep;
+use crate::emulation::Emulator;
 use crate::error::{Error, Result, Step};
 use crate::monitor::message::{ToClient, ToMonitor};
 use crate::monitor::{Job, files, guard, log, output};
@@ -22,7 +23,8 @@ use crate::sys::time::Utc;
 
 /// Runs the container to its end, and tells the client.
 pub(super) fn run(job: Job<'_>) {
-    let Job { store, runtime, spec, directory, claim, control, stdio, streams, terminal_client } = job;
+    let Job { store, runtime, spec, owners, directory, claim, control, stdio, streams, terminal_client } =
+        job;
     let init_of = |id: &str| {
         let record = store.running_record(id)?;
         record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
@@ -49,7 +51,7 @@ pub(super) fn run(job: Job<'_>) {
         Ok(())
     };
     let meanwhile = Meanwhile { mapping: &mapping, mounting: &mut mounting };
-    let request = launch::Request { spec, directory, runtime, stdio, init_of: &init_of, meanwhile };
+    let request = launch::Request { spec, directory, runtime, stdio, owners, init_of: &init_of, meanwhile };
     let prepared = ready.and_then(|()| launch::prepare(request));
     let started = prepared.and_then(|sandbox| {
         let mut watch = Watch {
@@ -135,6 +137,7 @@ fn leave_the_callers_world() -> Result<()> {
 enum Lost {
     Guard,
     RootServer,
+    Emulator,
     /// What it can do without, and what the caller should know of that.
     Other(String),
 }
@@ -177,18 +180,22 @@ impl Watch<'_> {
             self.streams.push(output::Stream::new(log::Name::Stdout, master, terminal_client)?);
         }
         let network = self.sandbox.network.as_ref();
-        let servers =
-            [self.sandbox.root_server, network.map(Helper::pid), network.and_then(Helper::relay_pid)];
+        let servers = [
+            self.sandbox.root_server,
+            network.map(Helper::pid),
+            network.and_then(Helper::relay_pid),
+            self.sandbox.emulator.as_ref().map(Emulator::pid),
+        ];
         self.record.servers = servers.into_iter().flatten().filter_map(ProcessRef::of).collect();
         self.record.started_at = Some(Utc::now().seconds());
         if !self.spec.remove_on_exit {
             store.write_state(&self.spec.id, &State::lost(self.record.started_at))?;
         }
         self.claim.record(&self.record)?;
+        self.sandbox.go()?;
         for notice in self.sandbox.notices.drain(..) {
             let _ = control.send(&ToClient::Notice(notice));
         }
-        self.sandbox.go()?;
         self.deadline = self.spec.timeout.and_then(after);
         let _ = control.send(&ToClient::Started { pid: self.sandbox.pid });
         Ok(())
@@ -208,6 +215,10 @@ impl Watch<'_> {
             self.guard = None;
             return Some(Lost::Guard);
         }
+        if self.sandbox.emulator.as_ref().is_some_and(|emulator| emulator.pid() == pid) {
+            self.sandbox.emulator = None;
+            return Some(Lost::Emulator);
+        }
         let served_root = self.sandbox.root_server == Some(pid);
         if let Some(notice) = self.sandbox.reaped(pid) {
             return Some(Lost::Other(notice));
@@ -225,6 +236,7 @@ impl Watch<'_> {
                 }
             }
             Some(Lost::RootServer) => self.end_rootless(code),
+            Some(Lost::Emulator) => self.end_unanswered(code),
             Some(Lost::Other(notice)) => {
                 let _ = self.control.map(|control| control.send(&ToClient::Notice(notice)));
             }
@@ -238,6 +250,15 @@ impl Watch<'_> {
         if code != 0 {
             self.trouble =
                 Some(format!("fuse-overlayfs, which served the root file system, ended with code {code}"));
+        }
+        let _ = send_signal(self.sandbox.pid, libc::SIGKILL);
+    }
+
+    /// Calls that nobody answers fail with ENOSYS, getuid(2) too. Where the server just followed the container
+    /// this changes nothing.
+    fn end_unanswered(&mut self, code: i32) {
+        if code != 0 {
+            self.trouble = Some(Emulator::explain(code));
         }
         let _ = send_signal(self.sandbox.pid, libc::SIGKILL);
     }

@@ -429,9 +429,10 @@ impl Exchange {
             Err(error) => {
                 let over_http = target.scheme_str() == Some("https") && speaks_no_tls(&error);
                 let failure = of_transport(request.what, &host, error);
-                // With a known host it is a connection that broke; with an unknown one it may be no https.
-                let unknown = self.scheme(&endpoint.host).is_none();
-                if over_http && unknown && insecure {
+                // With a host known for https it is a connection that broke. Another thread may have learned
+                // meanwhile that it speaks http.
+                let may_be_http = self.scheme(&endpoint.host) != Some("https");
+                if over_http && may_be_http && insecure {
                     Err(failure.again(Again::OverHttp))
                 } else {
                     Err(failure)

@@ -82,13 +82,16 @@ impl Client {
         let transfer = Transfer { client: self, endpoint: &endpoint, what: &what, scopes: &scopes, blob };
         let mut session = transfer.begin()?;
         let mut sent = 0;
-        let mut attempts = 0;
+        let (mut attempts, mut furthest) = (0, 0);
         loop {
             let piece = transfer.send(&mut session, how, &mut sent, &mut open);
             let failure = match piece {
                 Ok(true) => return Ok(()),
                 Ok(false) => {
-                    attempts = 0;
+                    // What was sent before and lost is no progress.
+                    if sent > furthest {
+                        (attempts, furthest) = (0, sent);
+                    }
                     continue;
                 }
                 Err(failure) => failure,

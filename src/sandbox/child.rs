@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nix::sched::CloneFlags;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
@@ -11,6 +12,7 @@ use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, MountKind, Namespace, Root, Seccomp, Spec};
 use crate::container::sysctl;
 use crate::container::user::{self, ResolvedUser};
+use crate::emulation::{self, Credentials, Emulation};
 use crate::error::{Error, Result, Step};
 use crate::layers::Upper;
 use crate::network::inside;
@@ -51,6 +53,10 @@ pub struct Inside<'a> {
     pub channel: Channel,
     pub stdio: Stdio,
     pub seccomp: Option<Vec<Instruction>>,
+    /// The filter of emulated root.
+    pub emulation: Option<Vec<Instruction>>,
+    /// The process was cloned into the network namespace of its parent and makes its own.
+    pub makes_network: bool,
 }
 
 /// What was done before the maps were written.
@@ -195,6 +201,10 @@ impl Inside<'_> {
         if self.spec.namespaces.net != Namespace::Private {
             return Ok(());
         }
+        if self.makes_network {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET)
+                .map_err(|errno| crate::host::userns::explain_clone_failure(&errno.into()))?;
+        }
         let skipped =
             inside::set_up(open_proc()?.as_fd()).step(|| "cannot bring the loopback interface up")?;
         skipped
@@ -279,7 +289,9 @@ impl Inside<'_> {
         let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
         let default = self.spec.identity.default_user;
         let mut user = user::resolve(process.user.as_deref(), &process.groups, &passwd, &group, default)?;
-        privileges::check_mapped(&user, &self.spec.identity)?;
+        if self.spec.emulation == Emulation::Off {
+            privileges::check_mapped(&user, &self.spec.identity)?;
+        }
         accounts::complete(inroot, self.spec, &mut user, &passwd, &group)?;
         Ok(user)
     }
@@ -371,12 +383,16 @@ impl Inside<'_> {
         // What follows goes by paths that somebody else may be changing: links of /proc find nothing open.
         process::close_all_but(&mut [0, 1, 2, self.channel.as_fd().as_raw_fd()]);
         let entered = enter(&spec.process.cwd);
+        let hand_over = |listener, user| self.hand_over(listener, user);
         let privileges = Privileges {
             user,
             keep_groups: spec.process.keep_groups,
             capabilities: spec.security.capabilities,
             no_new_privileges: spec.security.no_new_privileges,
             seccomp: self.seccomp.as_deref(),
+            believed: self.spec.emulation != Emulation::Off
+                && privileges::check_mapped(user, &spec.identity).is_err(),
+            emulation: self.emulation.as_deref().map(|program| (program, &hand_over as _)),
         };
         if let Err(error) = privileges::become_user(&privileges, &spec.identity) {
             return error;
@@ -409,6 +425,20 @@ impl Inside<'_> {
         }
         let command = spec.process.args.first().map(|word| spec.process.cwd.join(word)).unwrap_or_default();
         self.explain_owners(error, denied, &command, user)
+    }
+
+    /// The kernel has one listener for a chain of filters: below an outer one there is none of our own.
+    fn hand_over(&self, listener: std::io::Result<OwnedFd>, user: Option<Credentials>) -> Result<()> {
+        match listener {
+            Ok(listener) => {
+                self.channel.send_with(&FromChild::Listener { user }, listener.as_fd()).step(lost)
+            }
+            Err(error) if self.spec.emulation == Emulation::Required => Err(emulation::refused(&error)),
+            Err(error) => {
+                let notice = format!("owners and users are not emulated: {}", emulation::why_refused(&error));
+                self.channel.send(&FromChild::Notice(notice)).step(lost)
+            }
+        }
     }
 
     /// On a bind mount the owners are those of the host: who the container's user is there explains a refusal.

@@ -12,6 +12,7 @@ use rustix::process::DumpableBehavior;
 use crate::container::directory::ContainerDirectory;
 use crate::container::process::ProcessRef;
 use crate::container::spec::{Namespace, Root, Spec};
+use crate::emulation::{self, Emulation, Emulator, Places};
 use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::identity;
 use crate::layers::{Upper, fuse_overlayfs};
@@ -39,6 +40,8 @@ pub struct Sandbox {
     /// The server of the root.
     pub root_server: Option<i32>,
     pub network: Option<Helper>,
+    /// Answers for emulated root.
+    pub emulator: Option<Emulator>,
     /// What the caller should know.
     pub notices: Vec<String>,
     channel: Channel,
@@ -51,6 +54,8 @@ pub struct Request<'a> {
     /// The user's runtime directory, in which the container has one of its own.
     pub runtime: &'a Path,
     pub stdio: Stdio,
+    /// Where the owners of emulated root are recorded.
+    pub owners: Places,
     /// The first process of a running container, for namespaces of others.
     pub init_of: &'a dyn Fn(&str) -> Result<i32>,
     /// What the monitor does besides.
@@ -73,12 +78,16 @@ pub struct Born<'a> {
 
 /// Makes the sandbox. On an error everything that was started is ended before it is returned.
 pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
-    let Request { spec, directory, runtime, stdio, init_of, meanwhile } = request;
+    let Request { spec, directory, runtime, stdio, owners, init_of, meanwhile } = request;
     let joins = to_join(spec, init_of)?;
     let seccomp =
         seccomp::program(&spec.security.seccomp, spec.security.capabilities, seccomp::running_kernel())?;
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
-    let inside = Inside { spec, directory, channel: theirs, stdio, seccomp };
+    let emulation = match spec.emulation {
+        Emulation::Off => None,
+        Emulation::IfPossible | Emulation::Required => Some(emulation::program()?),
+    };
+    let inside = Inside { spec, directory, channel: theirs, stdio, seccomp, emulation, makes_network: false };
 
     let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
         (directly(inside, ours, meanwhile.mapping)?, None)
@@ -87,7 +96,7 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
         let (sandbox, launcher) = through_launcher(inside, ours, &joins)?;
         (sandbox, Some(launcher))
     };
-    match serve_until_ready(&mut sandbox, spec, directory, runtime, launcher, meanwhile.mounting) {
+    match serve_until_ready(&mut sandbox, (spec, directory, runtime), owners, launcher, meanwhile.mounting) {
         Ok(()) => Ok(sandbox),
         Err(error) => {
             sandbox.end();
@@ -106,6 +115,7 @@ impl Sandbox {
             terminal: None,
             root_server: None,
             network: None,
+            emulator: None,
             notices: Vec::new(),
             channel,
         }
@@ -116,11 +126,25 @@ impl Sandbox {
     pub fn go(&mut self) -> Result<()> {
         // One that failed meanwhile has said why, and does not read any more.
         let _ = self.channel.send(&ToChild::Go);
-        match self.channel.receive().step(|| "cannot talk to the container's process")? {
-            None => Ok(()),
-            Some((FromChild::Failed(error), _)) => Err(error),
-            Some(_) => Err(Error::new("the container's process said something unexpected")),
+        let mut listened = false;
+        loop {
+            match self.channel.receive().step(|| "cannot talk to the container's process")? {
+                None => break,
+                Some((FromChild::Listener { user }, Some(listener))) => {
+                    if let Some(emulator) = &self.emulator {
+                        emulator.serve(listener.as_fd(), user)?;
+                        listened = true;
+                    }
+                }
+                Some((FromChild::Notice(notice), _)) => self.notices.push(notice),
+                Some((FromChild::Failed(error), _)) => return Err(error),
+                Some(_) => return Err(Error::new("the container's process said something unexpected")),
+            }
         }
+        if !listened && let Some(emulator) = self.emulator.take() {
+            emulator.end();
+        }
+        Ok(())
     }
 
     /// To be told of every other child that was reaped, since its process ID may be another's from now on. Says
@@ -145,6 +169,10 @@ impl Sandbox {
         if let Some(network) = self.network.take() {
             network.stop();
         }
+        if let Some(emulator) = self.emulator.take() {
+            // It holds files of the root, and writes down where they are.
+            emulator.end();
+        }
         if let Some(server) = self.root_server.take() {
             // The mount went with the container's namespaces and took the server with it, unless the
             // container never got so far.
@@ -166,10 +194,12 @@ impl Sandbox {
 fn directly(inside: Inside<'_>, channel: Channel, mapping: &dyn Fn() -> Result<()>) -> Result<Sandbox> {
     let identity = &inside.spec.identity;
     let flags = libc::CLONE_NEWUSER | to_make(inside.spec);
-    match clone3(flags).map_err(|error| clone_failed(&error))? {
+    // A network namespace takes the kernel longer than all others: the child makes it beside the ID maps.
+    let makes_network = flags & libc::CLONE_NEWNET != 0;
+    match clone3(flags & !libc::CLONE_NEWNET).map_err(|error| clone_failed(&error))? {
         Clone::Child => {
             drop(channel);
-            inside.run()
+            Inside { makes_network, ..inside }.run()
         }
         Clone::Parent { pid, pidfd } => {
             let prepared = (|| {
@@ -346,9 +376,8 @@ fn launch_child(
 /// Starts the servers beside the child's own work, and answers it until it is ready.
 fn serve_until_ready(
     sandbox: &mut Sandbox,
-    spec: &Spec,
-    directory: &ContainerDirectory,
-    runtime: &Path,
+    (spec, directory, runtime): (&Spec, &ContainerDirectory, &Path),
+    owners: Places,
     mut launcher: Option<Launcher>,
     mounting: &mut dyn FnMut(&Born<'_>) -> Result<()>,
 ) -> Result<()> {
@@ -372,6 +401,9 @@ fn serve_until_ready(
         sandbox.network = network::start(&spec.network, &target)?;
     }
     mounting(&Born { pid: sandbox.pid, pidfd: sandbox.pidfd.as_fd() })?;
+    if spec.emulation != Emulation::Off {
+        sandbox.emulator = Some(Emulator::start(sandbox.pid, owners)?);
+    }
     loop {
         match sandbox.channel.receive().step(lost)? {
             Some((FromChild::ServeRoot, Some(device))) => {

@@ -7,6 +7,7 @@
 pub mod arch;
 pub mod bpf;
 pub mod default;
+pub mod emulation;
 mod errno;
 #[cfg(test)]
 mod interpreter;

@@ -12,6 +12,8 @@ pub enum Action {
     Trap,
     /// The call fails with this errno, at most 4095.
     Errno(u16),
+    /// Whoever holds the filter's listener answers (seccomp_unotify(2)).
+    Notify,
     /// A ptrace(2) tracer gets PTRACE_EVENT_SECCOMP with this message.
     Trace(u16),
     /// Allowed, and logged to the audit log.
@@ -27,6 +29,7 @@ impl Action {
             Self::KillThread => 0,
             Self::Trap => 0x0003_0000,
             Self::Errno(errno) => 0x0005_0000 | u32::from(errno),
+            Self::Notify => 0x7fc0_0000,
             Self::Trace(message) => 0x7ff0_0000 | u32::from(message),
             Self::Log => 0x7ffc_0000,
             Self::Allow => 0x7fff_0000,

@@ -13,7 +13,7 @@ pub mod untag;
 
 use clap::Subcommand;
 
-use crate::cli::Global;
+use crate::cli::{Global, transfer};
 use crate::container::store::Store;
 use crate::error::{Error, Result};
 use crate::host::paths;
@@ -38,12 +38,17 @@ enum Verb {
     Diff(diff::DiffArgs),
     Exists(exists::ExistsArgs),
     History(history::HistoryArgs),
+    Import(transfer::import::ImportArgs),
     Inspect(inspect::ImageInspectArgs),
     #[command(name = "ls", visible_alias = "list")]
     List(list::ListArgs),
+    Load(transfer::load::LoadArgs),
     Prune(prune::PruneArgs),
+    Pull(transfer::pull::PullArgs),
+    Push(transfer::push::PushArgs),
     #[command(name = "rm", visible_alias = "remove")]
     Remove(remove::RemoveArgs),
+    Save(transfer::save::SaveArgs),
     Tag(tag::TagArgs),
     Tree(tree::TreeArgs),
     Untag(untag::UntagArgs),
@@ -54,8 +59,13 @@ pub fn execute(args: ImageArgs, global: &Global) -> Result<u8> {
         Verb::Diff(args) => diff::execute(&args, global),
         Verb::Exists(args) => exists::execute(&args, global),
         Verb::History(args) => history::execute(&args, global),
+        Verb::Import(args) => transfer::import::execute(args, global),
         Verb::Inspect(args) => inspect::execute_image(&args, global),
         Verb::List(args) => list::execute(&args, global),
+        Verb::Load(args) => transfer::load::execute(&args, global),
+        Verb::Pull(args) => transfer::pull::execute(&args, global),
+        Verb::Push(args) => transfer::push::execute(&args, global),
+        Verb::Save(args) => transfer::save::execute(&args, global),
         Verb::Prune(args) => prune::execute(&args, global),
         Verb::Remove(args) => remove::execute(args, global),
         Verb::Tag(args) => tag::execute(&args, global),

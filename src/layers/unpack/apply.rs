@@ -9,18 +9,14 @@ use crate::error::{Error, Result};
 use crate::layers::owners::{self, Line, Owners, Recorded};
 use crate::layers::unpack::archive::{self, Entry, Kind, Time, shown};
 use crate::layers::unpack::attributes::{self, Outcome};
+use crate::layers::unpack::failures::{attribute_error, check, explain, explain_owner};
 use crate::layers::unpack::stream::{Stream, cannot_read};
-use crate::layers::unpack::tree::{Missing, Tree, components, is_whiteout};
+use crate::layers::unpack::tree::{Missing, Tree, components};
+use crate::layers::unpack::whiteouts::{
+    self, AUFS, OPAQUE, WHITEOUT, is_whiteout, mark_opaque, open_directory, take_whiteout_file,
+};
 use crate::layers::unpack::{Keep, LayerFacts, Limits};
 use crate::sandbox::inroot::descriptor_path;
-
-/// OCI image specification, layer.md, Whiteouts.
-const WHITEOUT: &[u8] = b".wh.";
-const OPAQUE: &[u8] = b".wh..wh..opq";
-/// aufs kept its own files under such names.
-const AUFS: &[u8] = b".wh..wh.";
-/// Both drivers look for their own (fuse-overlayfs for both).
-pub(super) const OPAQUE_MARKS: [&str; 2] = ["user.overlay.opaque", "user.fuseoverlayfs.opaque"];
 
 pub struct Apply<'l> {
     tree: Tree,
@@ -102,7 +98,7 @@ impl<'l> Apply<'l> {
             return self.opaque();
         }
         if let Some(hidden) = base.strip_prefix(WHITEOUT) {
-            return self.whiteout(hidden);
+            return whiteouts::hide(self.tree.here(), hidden, &mut self.facts);
         }
         match entry.kind {
             Kind::File => self.file(entry, base, stream, left),
@@ -300,13 +296,14 @@ impl<'l> Apply<'l> {
                 Err(error) => return Err(attribute_error(attribute, error)),
             }
         }
+        let times = times(entry.modified);
+        check(rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW), "set its time")?;
         let owned = self.keep != Keep::Inodes && (entry.uid, entry.gid) != (0, 0);
         if owned || !refused.is_empty() {
             let recorded = recorded(entry, kind);
             self.put(self.tree.path_of(name), Line { recorded, xattrs: refused })?;
         }
-        let times = times(entry.modified);
-        check(rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW), "set its time")
+        Ok(())
     }
 
     fn directory(&mut self, entry: &Entry, name: &[u8]) -> Result<()> {
@@ -419,36 +416,6 @@ impl<'l> Apply<'l> {
                 .because(format!("more than {} bytes", self.limits.names)));
         }
         Ok(())
-    }
-
-    /// Hides `name` of the layers below; what this layer has there stays (layer.md, Whiteouts).
-    fn whiteout(&mut self, name: &[u8]) -> Result<()> {
-        if name.is_empty() || name == b"." || name == b".." {
-            return Err(Error::new("it is a whiteout of nothing"));
-        }
-        let node = |here: BorrowedFd<'_>| {
-            rustix::fs::mknodat(here, name, FileType::CharacterDevice, Mode::empty(), 0)
-        };
-        let made = if self.facts.whiteout_files { Err(Errno::PERM) } else { node(self.tree.here()) };
-        match made {
-            Ok(()) => Ok(()),
-            Err(Errno::EXIST) => match open_directory(self.tree.here(), name) {
-                Ok(directory) => mark_opaque(directory.as_fd(), &mut self.facts),
-                // A file hides what is below in any case.
-                Err(_) => Ok(()),
-            },
-            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::ACCESS) => {
-                self.facts.whiteout_files = true;
-                if rustix::fs::statat(self.tree.here(), name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-                    return match open_directory(self.tree.here(), name) {
-                        Ok(directory) => mark_opaque(directory.as_fd(), &mut self.facts),
-                        Err(_) => Ok(()),
-                    };
-                }
-                empty_file(self.tree.here(), &[WHITEOUT, name].concat())
-            }
-            Err(error) => Err(explain(error, "make a whiteout")),
-        }
     }
 
     fn opaque(&mut self) -> Result<()> {
@@ -568,36 +535,6 @@ fn record(file: BorrowedFd<'_>, recorded: Recorded) -> Result<bool> {
     }
 }
 
-/// Hides what the layers below have in a directory.
-fn mark_opaque(directory: BorrowedFd<'_>, facts: &mut LayerFacts) -> Result<()> {
-    for mark in OPAQUE_MARKS {
-        match rustix::fs::fsetxattr(directory, mark, b"y", XattrFlags::empty()) {
-            Ok(()) => {}
-            Err(Errno::PERM | Errno::OPNOTSUPP | Errno::ACCESS) => {
-                facts.whiteout_files = true;
-                return empty_file(directory, OPAQUE);
-            }
-            Err(error) => return Err(explain(error, "mark a directory as opaque")),
-        }
-    }
-    Ok(())
-}
-
-/// Where whiteouts are files: removes that of `name`, which something of the layer itself now hides.
-fn take_whiteout_file(here: BorrowedFd<'_>, name: &[u8], facts: &LayerFacts) -> bool {
-    facts.whiteout_files && rustix::fs::unlinkat(here, [WHITEOUT, name].concat(), AtFlags::empty()).is_ok()
-}
-
-fn empty_file(here: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    check(rustix::fs::openat(here, name, flags, Mode::from_raw_mode(0o644)), "make a whiteout").map(drop)
-}
-
-fn open_directory(here: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    check(rustix::fs::openat(here, name, flags, Mode::empty()), "open a directory")
-}
-
 /// Writes all of `bytes`, behind what was written before or at an offset that is moved on.
 fn write_all(file: &OwnedFd, mut bytes: &[u8], at: &mut Option<u64>) -> Result<(), Errno> {
     while !bytes.is_empty() {
@@ -635,39 +572,6 @@ impl std::error::Error for NotWritten {}
 fn times(modified: Time) -> Timestamps {
     let time = Timespec { tv_sec: modified.seconds, tv_nsec: modified.nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
-}
-
-fn check<T>(result: Result<T, Errno>, what: &str) -> Result<T> {
-    result.map_err(|error| explain(error, what))
-}
-
-fn explain(error: Errno, what: &str) -> Error {
-    let failed = Error::new(format!("cannot {what}")).because(error);
-    match error {
-        Errno::NOSPC | Errno::DQUOT => failed.hint(
-            "free some space where images are kept (`sbx info` names the place), or choose another with `--root`",
-        ),
-        _ => failed,
-    }
-}
-
-fn explain_owner(error: Errno, entry: &Entry) -> Error {
-    let failed = Error::new(format!("cannot give it to user {} and group {}", entry.uid, entry.gid));
-    match error {
-        Errno::INVAL | Errno::OVERFLOW => failed.because("the user namespace has no such ID").hint(
-            "ask an administrator for a longer range of subordinate IDs (/etc/subuid, /etc/subgid), or use \
-                 `--id-tier single`, which records owners instead of setting them",
-        ),
-        Errno::PERM | Errno::ACCESS | Errno::OPNOTSUPP => failed.because(error).hint(
-            "keep the store on a local file system (`--root DIR` or SBX_ROOT): network file systems refuse \
-             foreign owners",
-        ),
-        error => failed.because(error),
-    }
-}
-
-fn attribute_error(name: &[u8], error: Errno) -> Error {
-    explain(error, &format!("set its extended attribute `{}`", shown(name)))
 }
 
 /// The mask of this process (proc_pid_status(5), Linux 4.7): asking umask(2) would set it for all threads.

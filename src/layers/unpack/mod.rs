@@ -3,6 +3,7 @@
 mod apply;
 pub mod archive;
 mod attributes;
+mod failures;
 #[cfg(test)]
 pub(in crate::layers) mod forge;
 mod limits;
@@ -11,6 +12,7 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
+pub(in crate::layers) mod whiteouts;
 
 use std::io::Read;
 use std::os::fd::OwnedFd;

@@ -90,7 +90,7 @@ impl Place {
     }
 
     fn is_opaque(&self, name: &str) -> bool {
-        super::apply::OPAQUE_MARKS.iter().all(|mark| {
+        super::whiteouts::OPAQUE_MARKS.iter().all(|mark| {
             let mut value = [0; 8];
             rustix::fs::getxattr(self.path(name), *mark, &mut value[..])
                 .is_ok_and(|length| &value[..length] == b"y")

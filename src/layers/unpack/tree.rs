@@ -7,11 +7,12 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::layers::unpack::archive::shown;
+use crate::layers::unpack::whiteouts::is_whiteout;
 
 /// As the kernel's own limit (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
@@ -173,14 +174,6 @@ impl Tree {
 fn open(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
-}
-
-/// A character device 0:0 (Linux's overlayfs.rst, "whiteouts and opaque directories"). No entry makes one of
-/// its own: devices of an archive are recorded, not made.
-pub fn is_whiteout(parent: BorrowedFd<'_>, name: &[u8]) -> bool {
-    rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
-        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-    })
 }
 
 /// The components of an entry's name, without `.` and with `..` taken away by text.
