@@ -63,6 +63,17 @@ impl Abilities {
     }
 }
 
+impl Abilities {
+    /// Why the kernel's overlay cannot have layers that are kept here.
+    pub fn unfit_for_overlay(&self) -> Option<String> {
+        let of_layers = self.owners && self.attributes && self.whiteouts;
+        let name = &self.file_system;
+        (!of_layers).then(|| {
+            format!("layers on this file system ({name}) keep their owners and marks beside the files")
+        })
+    }
+}
+
 /// Beside what was found: when it does not hold any more.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -256,3 +256,58 @@ fn scratch_of_a_killed_container_is_removed_by_the_next_command() {
         entries(&scratch_of(&world)).into_iter().filter(|name| name.len() == 64).collect();
     assert_eq!(left, ["e".repeat(64)]);
 }
+
+mod as_root {
+    use super::*;
+    use crate::harness::require_root;
+
+    /// A tmpfs with these options on the world's store.
+    struct Tmpfs<'w>(&'w Sbx);
+
+    impl<'w> Tmpfs<'w> {
+        fn mount(world: &'w Sbx, options: &str) -> Self {
+            fs::create_dir_all(world.store()).expect("a store");
+            world.program("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(world.store()).succeed();
+            Self(world)
+        }
+    }
+
+    impl Drop for Tmpfs<'_> {
+        fn drop(&mut self) {
+            let _ = self.0.program("umount").arg("-l").arg(self.0.store()).finish();
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_nosuid_and_nodev_takes_nothing_from_a_container() {
+        require_root();
+        let world = world();
+        let _store = Tmpfs::mount(&world, "nosuid,nodev,noexec");
+        world.put_image(&images().debian(), NAME);
+        let script = "sleep 9 | su root >/dev/null 2>&1 & while ! pidof su >/dev/null; do sleep 0.05; done; sleep 0.2; \
+            grep Uid /proc/$(pidof su)/status; echo x >/dev/null; getcap /usr/bin/ping";
+        for driver in ["overlay", "fuse-overlayfs"] {
+            let options =
+                ["--rm", "--quiet", "--net", "none", "--storage-driver", driver, "-u", "www-data", "image"];
+            let found = world.run(options).args(["sh", "-c", script]).succeed();
+            assert_eq!(found.replace('\t', " "), "Uid: 33 0 0 0\n/usr/bin/ping cap_net_raw=ep", "{driver}");
+        }
+    }
+
+    #[test]
+    fn a_store_without_room_for_a_layer_keeps_no_part_of_it() {
+        require_root();
+        let world = world();
+        let _store = Tmpfs::mount(&world, "size=100m");
+        world.put_image(&images().debian(), NAME);
+        let finished = world.run(["--rm", "--quiet", "--net", "none", "image", "true"]).finish();
+        assert_eq!(finished.code(), 125, "{}", finished.stderr());
+        assert!(finished.stderr().contains("No space left on device"), "{}", finished.stderr());
+        assert!(finished.stderr().contains("Hint: free some space"), "{}", finished.stderr());
+        let layers = world.store().join("layers");
+        let left: Vec<String> = entries(&layers).iter().flat_map(|key| entries(&layers.join(key))).collect();
+        assert!(left.is_empty(), "{left:?}");
+        world.program("mount").args(["-o", "remount,size=1g"]).arg(world.store()).succeed();
+        assert_eq!(world.run(["--rm", "--quiet", "--net", "none", "image", "echo", "ran"]).succeed(), "ran");
+    }
+}

@@ -50,6 +50,7 @@ pub fn ensure(place: &Place, text: &str, policy: Policy, options: &Options) -> R
     let known = store.find(text)?;
     // Two images for two platforms may have one name, after each other.
     let known = known.filter(|image| !options.platform.named || options.platform.accepts(&image.config));
+    let mut not_unpacked = None;
     match (known.as_ref(), policy) {
         (Some(image), Policy::Never) => {
             unpack(place, image, options.quiet)?;
@@ -57,7 +58,10 @@ pub fn ensure(place: &Place, text: &str, policy: Policy, options: &Options) -> R
         }
         (Some(image), Policy::Missing) => match unpack(place, image, options.quiet) {
             Ok(()) => return Ok(image.clone()),
-            Err(error) => log::warn!("the image is pulled again: {error}"),
+            Err(error) => {
+                log::warn!("the image is pulled again: {error}");
+                not_unpacked = Some(error);
+            }
         },
         (None, Policy::Never) => {
             return Err(Error::new(format!("cannot find the image `{text}`"))
@@ -79,7 +83,11 @@ pub fn ensure(place: &Place, text: &str, policy: Policy, options: &Options) -> R
             unpack(place, &image, options.quiet)?;
             Ok(image)
         }
-        (Err(error), _) => Err(error),
+        // That is why it was pulled.
+        (Err(error), _) => Err(match not_unpacked {
+            Some(reason) => reason.hint(format!("pulling it again failed, too: {error}")),
+            None => error,
+        }),
     }
 }
 
