@@ -146,3 +146,40 @@ fn many_callers_at_once_are_all_answered() {
         for f in *; do [ $(stat -c %u.%g $f) = $f ] || echo wrong $f; done; ls | wc -l";
     run(&sbx(), &[], script).stdout_is("800\n");
 }
+
+#[test]
+fn nothing_is_made_outside_of_the_root() {
+    let world = sbx();
+    let home = world.home();
+    // An emulated user's files are made by the server, and so are devices.
+    let script = format!(
+        "H={home}; ln -s $H /abs; ln -s ../../../../../../../..$H /rel; mkdir -p /in; chmod 777 /in
+         for p in $H /abs /rel ../../../../../../..$H /proc/1/root$H /proc/self/cwd/../../..$H; do
+             mknod $p/device b 8 1; su user -c \"cd /in; mkdir $p/d; echo > $p/f; ln -s x $p/l; mkdir -p $p/a/b\"
+         done 2>/dev/null
+         (while [ ! -e /stop ]; do mv /in /out; ln -s $H /in; rm /in; mv /out /in; done) 2>/dev/null &
+         su user -c 'for i in $(seq 300); do mkdir /in/$i; echo > /in/f$i; done' 2>/dev/null
+         touch /stop; wait; ls /in | wc -l",
+        home = home.display()
+    );
+    let made: u32 = run(&world, &[], &script).stdout().trim().parse().expect("a number");
+    assert!(made > 10, "{made}");
+    let there: Vec<_> =
+        fs::read_dir(&home).expect("a directory").flatten().map(|entry| entry.path()).collect();
+    assert!(there.is_empty(), "{there:?}");
+}
+
+#[test]
+fn a_file_system_that_the_container_serves_is_asked_while_its_server_asks() {
+    require("fuse-overlayfs");
+    let world = sbx();
+    let script = "cd /t; mkdir l u w m; for i in $(seq 40); do echo > l/$i; done
+        fuse-overlayfs -o lowerdir=l,upperdir=u,workdir=w m 2>/dev/null
+        for j in $(seq 8); do (for i in $(seq 40); do stat m/$i; chown $i:$j m/$i; done) & done >/dev/null; wait
+        for i in $(seq 40); do [ $(stat -c %u m/$i) = $i ] || echo wrong; done; umount m; echo done";
+    world
+        .run(["--rm", "--id-tier", "single", "--net", "none", "--emulate-root", "always", "--privileged"])
+        .args(["--tmpfs", "/t", "host", "bash", "-c", script])
+        .expect_code(0)
+        .stdout_is("done\n");
+}
