@@ -28,6 +28,7 @@ mod ps_rm;
 mod readme;
 mod registry;
 mod run_image;
+mod scratch;
 mod seccomp_kernel;
 mod seccomp_oracle;
 mod streams;
