@@ -207,7 +207,7 @@ impl Registries {
     /// It is blocked.
     pub fn is_insecure(&self, domain: &str) -> Result<bool> {
         // Any repository of the registry will do.
-        let any = Reference { domain: domain.to_owned(), path: "_".to_owned(), tag: None, digest: None };
+        let any = Reference { domain: domain.to_owned(), path: "x".to_owned(), tag: None, digest: None };
         Ok(self.origin(&any)?.insecure)
     }
 

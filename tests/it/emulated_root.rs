@@ -5,7 +5,7 @@ mod life;
 mod packages;
 mod users;
 
-use crate::harness::{Sbx, debian_rootfs, rootfs, sbx};
+use crate::harness::{Sbx, debian_rootfs, images, rootfs, sbx};
 
 const DRIVERS: [&str; 2] = ["overlay", "fuse-overlayfs"];
 
@@ -248,4 +248,29 @@ fn a_volume_of_the_host_keeps_owners_for_the_next_container() {
         .args(["--absolute-names", "--only-values", "-n", "user.containers.override_stat"])
         .arg(&file);
     assert_eq!(said.succeed(), "33:44:0644:file");
+}
+
+/// Every file of an image but what sbx and the kernel put into a container.
+const LIST: &str = "find / -xdev ! -path '/proc*' ! -path '/sys*' ! -path '/dev*' ! -path '/etc/host*' \
+                    ! -path /etc/resolv.conf -exec stat -c '%n %u:%g %a %F %t:%T' {} + | sort";
+
+#[test]
+fn an_image_has_the_owners_that_it_has_with_real_ids() {
+    for image in [images().debian(), images().busybox_of("odd")] {
+        let world = sbx();
+        world.put_image(&image, "docker.io/library/image:latest");
+        let list = |options: &[&str]| {
+            let run = world.run(["--rm", "--quiet", "--net", "none"]).args(options).arg("image");
+            run.args(["sh", "-c", LIST]).succeed()
+        };
+        let real = list(&["--id-tier", "range"]);
+        assert!(real.lines().filter(|line| !line.contains(" 0:0 ")).count() > 3, "{real}");
+        for driver in DRIVERS {
+            let said = list(&["--id-tier", "single", "--storage-driver", driver]);
+            // A device is an empty file to the kernel, and one to programs only where they are told so.
+            let (said, real): (Vec<&str>, Vec<&str>) =
+                said.lines().zip(real.lines()).filter(|(said, _)| !said.contains(" special file ")).unzip();
+            assert_eq!(said, real, "{driver} {image:?}");
+        }
+    }
 }

@@ -33,5 +33,6 @@ mod seccomp_kernel;
 mod seccomp_oracle;
 mod streams;
 mod terminal;
+mod transfer;
 mod unpacking;
 mod verbs;

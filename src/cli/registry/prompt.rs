@@ -28,8 +28,8 @@ pub fn line(question: &str) -> Result<String> {
 /// As [`line`]; control-C ends the program with the terminal as it was.
 pub fn secret(question: &str) -> Result<String> {
     terminal()?;
-    ask(question);
     let silent = Silent::begin()?;
+    ask(question);
     let answer = typed();
     drop(silent);
     ask("\n");

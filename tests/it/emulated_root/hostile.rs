@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::{Finished, Sbx, require, rootfs, sbx};
+use crate::harness::{Finished, Sbx, debian_rootfs, require, rootfs, sbx};
 
 fn run(world: &Sbx, options: &[&str], script: &str) -> Finished {
     world
@@ -28,44 +28,64 @@ fn is_untouched(world: &Sbx, path: &Path) {
     assert_eq!(said, "", "attributes of {}", path.display());
 }
 
+/// A program in Debian's perl, which calls the kernel without looking first.
+fn perl(world: &Sbx, program: &str) -> Finished {
+    let run = world.run(["--rm", "--id-tier", "single", "--net", "none", "--rootfs"]).arg(debian_rootfs());
+    run.args(["perl", "-e", program]).expect_code(0)
+}
+
 #[test]
 fn no_path_leads_out_of_the_root() {
     let world = sbx();
     let victim = victim(&world);
-    let script = format!(
-        "V={victim}; ln -s $V /abs; ln -s ../../../../../../..$V /rel; ln -s /proc/1/root$V /magic
-         ln -s /proc/self/cwd/../..$V /cwd
-         for p in $V /abs /rel /magic /cwd ../../../../../..$V /proc/self/root/../../..$V /proc/1/cwd/../../..$V; do
-             chown 5 $p 2>/dev/null && echo chowned $p; stat -L $p >/dev/null 2>&1 && echo found $p
-         done
-         mknod /rel/../made b 8 1 2>/dev/null && echo made
-         cd /; chroot / chown 5 ..$V 2>/dev/null && echo out; echo tried",
-        victim = victim.display()
+    // This one has an owner on record, which a container must not be told of.
+    let known = world.home().join("known");
+    fs::write(&known, "known").expect("a file");
+    let record = ["-n", "user.containers.override_stat", "-v", "77:77:0644:file"];
+    world.program("setfattr").args(record).arg(&known).succeed();
+    let program = format!(
+        "my $H = '{home}';
+         symlink($H, '/abs'); symlink('../../../../../../../..'.$H, '/rel'); symlink('/proc/1/root'.$H, '/magic');
+         symlink('/proc/self/cwd/../..'.$H, '/cwd'); mkdir '/srv/root'; symlink($H, '/srv/root/abs');
+         sub attempt {{
+             for my $d ($H, '/abs', '/rel', '/magic', '/cwd', '../../../../../..'.$H, '/proc/self/root/../../..'.$H,
+                        '/proc/1/cwd/../../..'.$H, '/proc/self/cwd/../../..'.$H, '/dev/fd/0/..'.$H, 'abs') {{
+                 print \"chowned $d\\n\" if chown(5, 5, \"$d/victim\");
+                 print \"found $d\\n\" if stat(\"$d/known\") || lstat(\"$d/known\");
+                 my $made = \"$d/made\"; print \"made $d\\n\" if syscall(133, $made, 0060644, 0x801) == 0;
+             }}
+         }}
+         attempt(); chdir('/srv/root'); attempt(); chroot('/srv/root') or die; attempt(); chdir('/'); attempt();
+         print 'tried'",
+        home = world.home().display()
     );
-    run(&world, &[], &script).stdout_is("tried\n");
+    perl(&world, &program).stdout_is("tried");
     is_untouched(&world, &victim);
+    assert!(!world.home().join("made").exists());
 }
 
 #[test]
 fn a_path_that_changes_while_it_is_looked_at_leads_nowhere_else() {
     let world = sbx();
     let victim = victim(&world);
-    let home = world.home();
-    let script = format!(
-        "mkdir -p /a/d{home} /srv/b; echo x > /a/d/victim; echo y > /a/d{home}/victim
-         (while [ ! -e /stop ]; do
-              mv /a/d /a/e; ln -s ../../../../../../..{home} /a/d; rm /a/d; mv /a/e /a/d
-          done) &
-         i=0; while [ $i -lt 300 ]; do
-             chown $i /a/d/victim; chown $i /a/d/../d{home}/victim
-             cd /a/d && chown $i ../../..{home}/victim; cd /; i=$((i+1))
-         done 2>/dev/null
-         touch /stop; wait; echo done",
-        home = home.display()
+    let program = format!(
+        "my $H = '{home}'; my $pid;
+         mkdir '/a'; mkdir '/a/d'; my $p = '/a/d'; for (grep {{ $_ }} split '/', $H) {{ $p .= \"/$_\"; mkdir $p }}
+         for ('/a/d/victim', \"/a/d$H/victim\") {{ open(F, '>', $_) or die; close F }}
+         if (!($pid = fork())) {{
+             for (;;) {{ rename('/a/d', '/a/e'); symlink('../../../../../../..'.$H, '/a/d'); unlink('/a/d'); rename('/a/e', '/a/d'); select(undef, undef, undef, 0.0005) }}
+         }}
+         my $hit = 0;
+         for my $i (1..3000) {{
+             $hit++ if chown($i, $i, '/a/d/victim'); $hit++ if chown($i, $i, \"/a/d/../d$H/victim\");
+             if (chdir('/a/d')) {{ chown($i, $i, '../../../..'.$H.'/victim'); chown($i, $i, 'victim'); chdir('/') }}
+         }}
+         kill(9, $pid); print $hit > 10 ? 'done' : $hit",
+        home = world.home().display()
     );
-    run(&world, &[], &script).stdout_is("done\n");
+    perl(&world, &program).stdout_is("done");
     is_untouched(&world, &victim);
-    is_untouched(&world, &home);
+    is_untouched(&world, &world.home());
 }
 
 #[test]
@@ -145,4 +165,41 @@ fn many_callers_at_once_are_all_answered() {
         done; wait
         for f in *; do [ $(stat -c %u.%g $f) = $f ] || echo wrong $f; done; ls | wc -l";
     run(&sbx(), &[], script).stdout_is("800\n");
+}
+
+#[test]
+fn nothing_is_made_outside_of_the_root() {
+    let world = sbx();
+    let home = world.home();
+    // An emulated user's files are made by the server, and so are devices.
+    let script = format!(
+        "H={home}; ln -s $H /abs; ln -s ../../../../../../../..$H /rel; mkdir -p /in; chmod 777 /in
+         for p in $H /abs /rel ../../../../../../..$H /proc/1/root$H /proc/self/cwd/../../..$H; do
+             mknod $p/device b 8 1; su user -c \"cd /in; mkdir $p/d; echo > $p/f; ln -s x $p/l; mkdir -p $p/a/b\"
+         done 2>/dev/null
+         (while [ ! -e /stop ]; do mv /in /out; ln -s $H /in; rm /in; mv /out /in; done) 2>/dev/null &
+         su user -c 'for i in $(seq 300); do mkdir /in/$i; echo > /in/f$i; done' 2>/dev/null
+         touch /stop; wait; ls /in | wc -l",
+        home = home.display()
+    );
+    let made: u32 = run(&world, &[], &script).stdout().trim().parse().expect("a number");
+    assert!(made > 10, "{made}");
+    let there: Vec<_> =
+        fs::read_dir(&home).expect("a directory").flatten().map(|entry| entry.path()).collect();
+    assert!(there.is_empty(), "{there:?}");
+}
+
+#[test]
+fn a_file_system_that_the_container_serves_is_asked_while_its_server_asks() {
+    require("fuse-overlayfs");
+    let world = sbx();
+    let script = "cd /t; mkdir l u w m; for i in $(seq 40); do echo > l/$i; done
+        fuse-overlayfs -o lowerdir=l,upperdir=u,workdir=w m 2>/dev/null
+        for j in $(seq 8); do (for i in $(seq 40); do stat m/$i; chown $i:$j m/$i; done) & done >/dev/null; wait
+        for i in $(seq 40); do [ $(stat -c %u m/$i) = $i ] || echo wrong; done; umount m; echo done";
+    world
+        .run(["--rm", "--id-tier", "single", "--net", "none", "--emulate-root", "always", "--privileged"])
+        .args(["--tmpfs", "/t", "host", "bash", "-c", script])
+        .expect_code(0)
+        .stdout_is("done\n");
 }

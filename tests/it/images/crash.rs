@@ -174,3 +174,22 @@ fn a_full_disk_leaves_the_last_good_state() {
         "{said}"
     );
 }
+
+#[test]
+fn a_prune_on_a_full_disk_makes_room() {
+    let world = sbx();
+    let layout = world.work().join("layout");
+    image().layer(|tar| tar.file("a", "1")).write(&layout, "a:1");
+    let script = "
+        sbx load -q -i layout && sbx rmi --no-prune a:1 || exit 1
+        at=0; while mkdir small/fill$at 2>/dev/null; do at=$((at + 1)); done
+        mkdir small/store/trash/x 2>/dev/null && echo room
+        sbx system prune -f; echo prune $?
+        ls -A small/store/layers/* small/store/oci/blobs/sha256";
+    let said = on_small_disk(&world, "2m,nr_inodes=100", script);
+    assert!(
+        said.contains("deleted: sha256:") && said.contains("prune 0\n") && !said.contains("room"),
+        "{said}"
+    );
+    assert!(said.ends_with(":\n\nsmall/store/oci/blobs/sha256:\n"), "nothing is left: {said}");
+}

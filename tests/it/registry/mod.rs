@@ -1,6 +1,7 @@
 //! What sbx says to registries and makes of their answers: a real one, and one behind a proxy that spoils them.
 
 mod auth;
+mod environment;
 mod faults;
 mod pull;
 mod push;

@@ -1,11 +1,13 @@
 use std::io::{Cursor, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use sbx::image::digest::Digest;
 use sbx::image::documents::{Descriptor, media_type};
 use sbx::registry::{Kind, Upload};
 
 use super::{client, options, reference, says};
-use crate::harness::{Fault, Faulty, Message, Registry};
+use crate::harness::{Fault, Faulty, Message, Registry, Server};
 
 fn bytes() -> Vec<u8> {
     (0..250_000_u32).flat_map(u32::to_be_bytes).collect()
@@ -54,35 +56,86 @@ fn a_blob_arrives_whole_in_one_piece_and_in_many() {
 }
 
 #[test]
-fn an_upload_that_breaks_goes_on() {
+fn an_upload_that_breaks_goes_on_or_is_begun_anew() {
     let registry = Registry::start();
     let bytes = bytes();
     for how in [Upload::Monolithic, Upload::Chunked(300_000)] {
-        let faulty = Faulty::before(registry.address(), |request, _| {
-            // The answer to each first piece is lost, after the registry has taken it.
-            if request.method() == "PATCH" && request.get("Content-Range") == Some("0-299999") {
-                Fault::Lose
-            } else if request.method() == "PUT" && request.body.len() > 900_000 {
-                Fault::Refuse
-            } else {
-                Fault::None
-            }
+        let lost = AtomicBool::new(false);
+        let faulty = Faulty::before(registry.address(), move |request, _| {
+            // The answer to one piece is lost, after the registry has taken it.
+            let a_piece = request.body.len() > 1000;
+            if a_piece && !lost.swap(true, Ordering::SeqCst) { Fault::Lose } else { Fault::None }
         });
-        let name = reference(&faulty.address(), "a");
-        let result = client(options()).upload_blob(&name, &blob_of(&bytes), how, from(&bytes));
-        match how {
-            Upload::Chunked(_) => {
-                result.expect("an upload");
-                assert_eq!(faulty.count("PATCH"), 4, "{:?}", faulty.requests());
-                assert_eq!(faulty.count("GET"), 1, "it asks what was taken");
-            }
-            Upload::Monolithic => {
-                let failure = result.expect_err("nobody takes it");
-                assert_eq!(failure.kind, Kind::Unreachable);
-                assert_eq!(faulty.count("PUT"), 4);
-            }
-        }
+        let name = reference(&faulty.address(), how_named(how));
+        let blob = blob_of(&bytes);
+        let client = client(options());
+        client
+            .upload_blob(&name, &blob, how, from(&bytes))
+            .unwrap_or_else(|failure| panic!("{how:?}: {failure}"));
+        assert!(client.has_blob(&name, &blob.digest).expect("an answer"));
+        assert_eq!(faulty.count("GET"), 1, "it asks what was taken: {:?}", faulty.requests());
     }
+}
+
+fn how_named(how: Upload) -> &'static str {
+    if how == Upload::Monolithic { "one" } else { "many" }
+}
+
+/// A registry that keeps to the specification, and loses the answer to one PATCH in the middle of it.
+#[test]
+fn an_upload_goes_on_behind_what_was_taken() {
+    let bytes = bytes();
+    let taken: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let held = taken.clone();
+    let server = Server::start(move |request, stream| {
+        let mut held = held.lock().expect("no panic");
+        let here = |status, held: &[u8]| {
+            Message::answer(status, "")
+                .header("Location", "/v2/a/blobs/uploads/1")
+                .header("Range", format!("0-{}", held.len().saturating_sub(1)))
+        };
+        let answer = match request.method() {
+            "POST" => here(202, &held),
+            "PATCH" => {
+                let begin = format!("{}-", held.len());
+                assert!(request.get("Content-Range").is_some_and(|range| range.starts_with(&begin)));
+                let first = held.len() == 300_000;
+                let half = request.body.len() / if first { 2 } else { 1 };
+                held.extend_from_slice(&request.body[..half]);
+                if first {
+                    return;
+                }
+                here(202, &held)
+            }
+            "GET" => here(204, &held),
+            _ => Message::answer(201, ""),
+        };
+        let _ = answer.write(stream, usize::MAX);
+    });
+    let name = reference(&server.address(), "a");
+    client(options())
+        .upload_blob(&name, &blob_of(&bytes), Upload::Chunked(300_000), from(&bytes))
+        .expect("it goes on");
+    assert!(*taken.lock().expect("no panic") == bytes);
+}
+
+#[test]
+fn an_upload_that_nobody_takes_ends() {
+    let registry = Registry::start();
+    let bytes = bytes();
+    let faulty = Faulty::before(registry.address(), |request, _| {
+        if request.body.len() > 1000 { Fault::Refuse } else { Fault::None }
+    });
+    for how in [Upload::Monolithic, Upload::Chunked(300_000)] {
+        let failure = client(options())
+            .upload_blob(&reference(&faulty.address(), "a"), &blob_of(&bytes), how, from(&bytes))
+            .expect_err("nobody takes it");
+        assert_eq!(failure.kind, Kind::Unreachable);
+    }
+    assert_eq!(
+        faulty.requests().iter().filter(|line| line.starts_with('P') && !line.starts_with("POST")).count(),
+        8
+    );
 }
 
 #[test]
