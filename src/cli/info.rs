@@ -1,5 +1,6 @@
 //! `sbx info`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use crate::host::cgroup::{self, Version};
 use crate::host::helpers::Helper;
 use crate::host::{filesystem, helpers, paths, proc_mask, security, system};
 use crate::identity::IdMap;
+use crate::image::store::ImageStore;
 use crate::output::print;
 
 /// Show the host, the store, and what was chosen for them
@@ -140,6 +142,15 @@ fn store(situation: &Situation) -> Result<Value> {
     let store = paths::store(situation.root.as_deref(), &situation.surroundings)?;
     let containers = Store::new(store.clone());
     let ids = containers.ids();
+    let image_store = ImageStore::new(&store);
+    // A list that is damaged is no reason to tell nothing of the rest.
+    let images = match image_store.list() {
+        Ok(entries) => entries.iter().map(|entry| &entry.id).collect::<BTreeSet<_>>().len(),
+        Err(error) => {
+            log::warn!("{error}");
+            0
+        }
+    };
     let running = ids.iter().filter(|id| containers.running_record(id).is_ok()).count();
     let runtime = paths::runtime(&situation.surroundings).map(|runtime| runtime.path);
     let (driver, reason) = Drivers::read(&store).chosen();
@@ -154,6 +165,9 @@ fn store(situation: &Situation) -> Result<Value> {
             "running": running,
             "stopped": ids.len() - running,
         },
+        "imageStore": { "number": images },
+        "imagePath": display(&image_store.layout()),
+        "layerPath": display(&store.join("layers")),
         "volumePath": display(&store.join("volumes")),
         "graphDriverName": driver,
         "graphDriverReason": reason,
@@ -178,6 +192,7 @@ fn template_view(report: &Value) -> Value {
         "ContainersPaused": store["containerStore"]["paused"],
         "ContainersRunning": store["containerStore"]["running"],
         "ContainersStopped": store["containerStore"]["stopped"],
+        "Images": store["imageStore"]["number"],
         "OSType": host["os"],
         "OperatingSystem": host["distribution"]["name"],
         "OSVersion": host["distribution"]["version"],

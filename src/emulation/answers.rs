@@ -1,13 +1,13 @@
 //! What each call is answered with.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
-use super::call::{Call, Ids, Known, Named, Table};
+use super::call::{Call, Ids, Known, Named, New, Table};
 use super::credentials::{Credentials, Set};
 use super::identities::{self, Identities};
 use super::owners::{Found, Owners, apply};
@@ -32,6 +32,8 @@ pub struct Answers {
 enum Otherwise {
     /// The kernel does it better.
     Kernel,
+    /// It has got its answer.
+    Answered,
     Fails(Errno),
 }
 
@@ -51,18 +53,25 @@ impl Answers {
         Ok(Self { table: Table::new(native), owners, identities: Identities::default() })
     }
 
+    /// Whom the container's first process believes to be.
+    pub fn believe(&self, first: Credentials) {
+        self.identities.first(first);
+    }
+
     /// Writes down what is to outlive the container.
     pub fn save(&self) {
         self.owners.save();
     }
 
-    pub fn to(&self, call: &Notification, target: &Target<'_>) -> Answer {
-        let Some(known) = self.table.find(call.arch, call.number) else { return Answer::Continue };
+    /// None: the call has been answered already.
+    pub fn to(&self, call: &Notification, target: &Target<'_>) -> Option<Answer> {
+        let Some(known) = self.table.find(call.arch, call.number) else { return Some(Answer::Continue) };
         let request = Request { answers: self, call, known, target };
         match request.outcome() {
-            Ok(value) => Answer::Value(value),
-            Err(Otherwise::Kernel) => Answer::Continue,
-            Err(Otherwise::Fails(errno)) => Answer::Errno(errno.raw_os_error()),
+            Ok(value) => Some(Answer::Value(value)),
+            Err(Otherwise::Kernel) => Some(Answer::Continue),
+            Err(Otherwise::Fails(errno)) => Some(Answer::Errno(errno.raw_os_error())),
+            Err(Otherwise::Answered) => None,
         }
     }
 }
@@ -81,6 +90,7 @@ impl Request<'_> {
             Call::Stat { named, buffer } => self.stat(named, self.argument(buffer)),
             Call::Statx => self.statx(),
             Call::MakeNode { named, mode } => self.make_node(named, mode),
+            Call::Create { named, new } => self.create(named, new),
             Call::Set(ids) => {
                 let id = self.id(0).ok_or(Errno::INVAL)?;
                 self.change(ids, |set, privileged| set.set(id, privileged))
@@ -241,10 +251,9 @@ impl Request<'_> {
         if !self.may(&who, CapabilitySet::MKNOD) {
             return Err(Errno::PERM.into());
         }
-        let umask = self.target.status_line("Umask").and_then(|text| u32::from_str_radix(&text, 8).ok());
         let (parent, name) = paths::find_parent(self.target, at, &path).ok_or(Otherwise::Kernel)?;
         self.still_waits()?;
-        let bits = mode & 0o7777 & !umask.unwrap_or(0o022);
+        let bits = mode & 0o7777 & !self.umask();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = rustix::fs::openat(&parent, &name, flags, Mode::from_raw_mode(bits))?;
         let recorded = Recorded {
@@ -257,10 +266,103 @@ impl Request<'_> {
             .and_then(|()| Found::new(file))
             .and_then(|found| self.answers.owners.put(&found, recorded));
         if let Err(errno) = made {
-            let _ = rustix::fs::unlinkat(&parent, &name, rustix::fs::AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&parent, &name, AtFlags::empty());
             return Err(errno.into());
         }
         Ok(0)
+    }
+
+    fn umask(&self) -> u32 {
+        let umask = self.target.status_line("Umask");
+        umask.and_then(|text| u32::from_str_radix(&text, 8).ok()).unwrap_or(0o022)
+    }
+
+    /// Makes what belongs to an emulated user, unless it is there already. Root's own files are made by the
+    /// kernel: they belong to root without any record.
+    fn create(&self, named: Named, new: New) -> Outcome {
+        let who = self.given()?;
+        let (uid, gid) = (who.user.file_system, who.group.file_system);
+        if (uid, gid) == (0, 0) || self.known.arch == Arch::Arm {
+            return Err(Otherwise::Kernel);
+        }
+        let first = usize::from(new == New::Symlink);
+        let (at, path) = match named {
+            Named::At { .. } => (self.descriptor(first), self.path(first + 1)?),
+            _ => (libc::AT_FDCWD, self.path(first)?),
+        };
+        let path = match new {
+            New::Directory { .. } => CString::new(trimmed(path.to_bytes())).map_err(|_| Otherwise::Kernel)?,
+            _ => path,
+        };
+        let (parent, name) = paths::find_parent(self.target, at, &path).ok_or(Otherwise::Kernel)?;
+        if rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Err(Otherwise::Kernel);
+        }
+        let above = Found::new(parent)?;
+        let gid = match u32::from(above.status.stx_mode) & libc::S_ISGID {
+            0 => gid,
+            _ => self.answers.owners.of(&above).map_or(0, |above| above.gid),
+        };
+        let make = Make { directory: &above.file, name: &name, owner: (uid, gid) };
+        match new {
+            New::File { flags, mode } => {
+                let flags = flags.map_or(libc::O_CREAT | libc::O_WRONLY, |at| self.argument(at) as i32);
+                self.make_file(&make, flags, self.argument(mode) as u32)
+            }
+            New::Directory { mode } => {
+                let mode = Mode::from_raw_mode(self.argument(mode) as u32 & 0o7777 & !self.umask());
+                self.still_waits()?;
+                rustix::fs::mkdirat(make.directory, make.name, mode)?;
+                self.own(&make)
+            }
+            New::Symlink => {
+                let holds = self.path(0)?;
+                self.still_waits()?;
+                rustix::fs::symlinkat(&holds, make.directory, make.name)?;
+                self.own(&make)
+            }
+        }
+    }
+
+    /// Records the owner of what was just made. Where that fails it is root's, as without emulation.
+    fn own(&self, make: &Make<'_>) -> Outcome {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if let Ok(file) = rustix::fs::openat(make.directory, make.name, flags, Mode::empty()) {
+            self.record(make, file);
+        }
+        Ok(0)
+    }
+
+    fn record(&self, make: &Make<'_>, file: OwnedFd) -> Option<OwnedFd> {
+        let found = Found::new(file).ok()?;
+        let (uid, gid) = make.owner;
+        let mode = found.status.stx_mode.into();
+        let _ = self.answers.owners.put(&found, Recorded { uid, gid, mode, device: (0, 0) });
+        Some(found.file)
+    }
+
+    /// The caller gets the descriptor: opened once more, a file of mode 0444 would not be writable.
+    fn make_file(&self, make: &Make<'_>, flags: i32, mode: u32) -> Outcome {
+        if flags & (libc::O_PATH | libc::O_DIRECTORY) != 0 {
+            return Err(Otherwise::Kernel);
+        }
+        let mode = Mode::from_raw_mode(mode & 0o7777 & !self.umask());
+        self.still_waits()?;
+        let exclusive = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = OFlags::from_bits_retain(flags.cast_unsigned()) | exclusive;
+        let file =
+            rustix::fs::openat(make.directory, make.name, opened, mode).map_err(|_| Otherwise::Kernel)?;
+        let file = self.record(make, file).ok_or(Otherwise::Kernel)?;
+        match self.target.give(file.as_fd(), flags & libc::O_CLOEXEC != 0) {
+            Ok(()) => Err(Otherwise::Answered),
+            Err(error) => {
+                // An older kernel makes it itself, as root's.
+                if flags & libc::O_EXCL != 0 || error.raw_os_error() == Some(libc::EMFILE) {
+                    let _ = rustix::fs::unlinkat(make.directory, make.name, AtFlags::empty());
+                }
+                Err(Otherwise::Kernel)
+            }
+        }
     }
 
     fn change(&self, ids: Ids, change: impl FnOnce(&mut Set, bool) -> Result<(), Errno>) -> Outcome {
@@ -371,6 +473,19 @@ impl Request<'_> {
             id.to_ne_bytes().to_vec()
         }
     }
+}
+
+/// A place for a new file.
+struct Make<'a> {
+    directory: &'a OwnedFd,
+    name: &'a CString,
+    owner: (u32, u32),
+}
+
+/// Without slashes at the end, which mkdir(2) takes.
+fn trimmed(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    &path[..end]
 }
 
 /// new_decode_dev of linux/kdev_t.h.

@@ -16,6 +16,21 @@ pub enum Named {
     At { flags: usize },
 }
 
+/// What a call makes, and in which arguments it says how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum New {
+    /// Without an argument for flags they are those of creat(2).
+    File {
+        flags: Option<usize>,
+        mode: usize,
+    },
+    Directory {
+        mode: usize,
+    },
+    /// The path of the link follows what it holds.
+    Symlink,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ids {
     User,
@@ -40,6 +55,11 @@ pub enum Call {
     MakeNode {
         named: Named,
         mode: usize,
+    },
+    /// A new file, directory or symlink.
+    Create {
+        named: Named,
+        new: New,
     },
     Set(Ids),
     SetReal(Ids),
@@ -72,6 +92,9 @@ pub struct Known {
 const PATH: Named = Named::Path { follow: true };
 const LINK: Named = Named::Path { follow: false };
 
+/// Without flags.
+const AT: Named = Named::At { flags: 0 };
+
 use Call::*;
 
 #[rustfmt::skip]
@@ -94,6 +117,13 @@ const CALLS: &[(&str, Call)] = &[
     ("statx", Statx),
     ("mknod", MakeNode { named: LINK, mode: 1 }),
     ("mknodat", MakeNode { named: Named::At { flags: 0 }, mode: 2 }),
+    ("open", Create { named: PATH, new: New::File { flags: Some(1), mode: 2 } }),
+    ("openat", Create { named: AT, new: New::File { flags: Some(2), mode: 3 } }),
+    ("creat", Create { named: PATH, new: New::File { flags: None, mode: 1 } }),
+    ("mkdir", Create { named: PATH, new: New::Directory { mode: 1 } }),
+    ("mkdirat", Create { named: AT, new: New::Directory { mode: 2 } }),
+    ("symlink", Create { named: PATH, new: New::Symlink }),
+    ("symlinkat", Create { named: AT, new: New::Symlink }),
     ("setuid", Set(Ids::User)), ("setuid32", Set(Ids::User)),
     ("setgid", Set(Ids::Group)), ("setgid32", Set(Ids::Group)),
     ("setreuid", SetReal(Ids::User)), ("setreuid32", SetReal(Ids::User)),
@@ -121,6 +151,9 @@ const CALLS: &[(&str, Call)] = &[
 pub fn names() -> Vec<(&'static str, When)> {
     let when = |call: &Call| match call {
         MakeNode { mode, .. } => When::MakesDevice(*mode as u8),
+        Create { new: New::File { flags: Some(flags), .. }, .. } => {
+            When::Bits(*flags as u8, libc::O_CREAT as u32)
+        }
         KeepCapabilities => When::Argument(0, libc::PR_SET_KEEPCAPS as u32),
         Limit { old: Some(3), .. } => When::Argument(1, libc::RLIMIT_RSS),
         Limit { .. } => When::Argument(0, libc::RLIMIT_RSS),
@@ -138,8 +171,10 @@ impl Table {
             let (name, call) = CALLS[place];
             // 32-bit x86 and ARM have the calls of before Linux 2.4 under the plain names.
             let old_abi = matches!(arch, Arch::X86 | Arch::Arm);
-            let of_ids =
-                !matches!(call, Stat { .. } | Statx | MakeNode { .. } | KeepCapabilities | Limit { .. });
+            let of_ids = !matches!(
+                call,
+                Stat { .. } | Statx | MakeNode { .. } | Create { .. } | KeepCapabilities | Limit { .. }
+            );
             let short_ids = old_abi && of_ids && !name.ends_with("32") && name != "fchownat";
             let call = match call {
                 // prlimit64 has the same structure everywhere.

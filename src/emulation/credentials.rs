@@ -1,9 +1,10 @@
 //! The users and groups that a process believes to have, by the rules of credentials(7).
 
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 /// One set of IDs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Set {
     pub real: u32,
     pub effective: u32,
@@ -11,7 +12,7 @@ pub struct Set {
     pub file_system: u32,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Credentials {
     pub user: Set,
     pub group: Set,
@@ -22,6 +23,12 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// A user who has nothing but these IDs.
+    pub fn of(uid: u32, gid: u32, groups: &[u32]) -> Self {
+        let set = |id| Set { real: id, effective: id, saved: id, file_system: id };
+        Self { user: set(uid), group: set(gid), groups: groups.to_vec(), keeper: None }
+    }
+
     pub fn is_root(&self) -> bool {
         self.user.effective == 0
     }

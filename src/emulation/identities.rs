@@ -26,7 +26,24 @@ struct Known {
     numbers: HashMap<Arc<Credentials>, u64>,
 }
 
+/// Makes the calling process believe in the credentials that its server is told with the first listener
+/// ([`Identities::first`]). Gives the limit that was there.
+pub fn believe_first() -> std::io::Result<(u64, u64)> {
+    let before = remote::limit(0, libc::RLIMIT_RSS)?;
+    remote::set_limit(0, libc::RLIMIT_RSS, (soft(1, before.1), before.1))?;
+    Ok(before)
+}
+
+fn soft(number: u64, hard: u64) -> u64 {
+    if hard == u64::MAX { FIRST + number } else { number }
+}
+
 impl Identities {
+    /// The credentials of [`believe_first`]: none have been given yet.
+    pub fn first(&self, credentials: Credentials) {
+        self.number(credentials);
+    }
+
     /// What the process was given here; none: it has what the kernel says.
     pub fn of(&self, target: &Target<'_>) -> Option<Arc<Credentials>> {
         let (soft, _) = remote::limit(target.tid, libc::RLIMIT_RSS).ok()?;
@@ -41,11 +58,10 @@ impl Identities {
         let failed = |error: std::io::Error| Errno::from_io_error(&error).unwrap_or(Errno::AGAIN);
         let (_, hard) = remote::limit(target.tid, libc::RLIMIT_RSS).map_err(failed)?;
         let number = self.number(credentials);
-        let soft = if hard == u64::MAX { FIRST + number } else { number };
         if !target.is_waiting() {
             return Err(Errno::SRCH);
         }
-        remote::set_limit(target.tid, libc::RLIMIT_RSS, (soft, hard)).map_err(failed)
+        remote::set_limit(target.tid, libc::RLIMIT_RSS, (soft(number, hard), hard)).map_err(failed)
     }
 
     fn number(&self, credentials: Credentials) -> u64 {

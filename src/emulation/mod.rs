@@ -20,6 +20,8 @@ mod sidecar;
 mod target;
 
 pub use choice::{Choice, Emulation};
+pub use credentials::Credentials;
+pub use identities::believe_first;
 pub use server::{Emulator, refused, why_refused};
 pub use sidecar::Places;
 

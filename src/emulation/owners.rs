@@ -159,7 +159,7 @@ impl Owners {
     fn takes(&self, found: &Found) -> Takes {
         let known = self.takes.read().unwrap_or_else(PoisonError::into_inner).get(&found.device()).copied();
         known.unwrap_or_else(|| {
-            let fuse = rustix::fs::fstatfs(&found.file).is_ok_and(|system| system.f_type as i64 == FUSE);
+            let fuse = rustix::fs::fstatfs(&found.file).is_ok_and(|system| system.f_type == FUSE);
             let takes = if fuse { Takes::OwnAttribute } else { Takes::Attribute };
             self.learn(found, takes);
             takes

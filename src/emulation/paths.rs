@@ -30,11 +30,48 @@ pub fn find(target: &Target<'_>, at: i32, path: &CStr, follow: bool) -> Option<O
         return None;
     }
     let more = if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
+    if let Some((link, rest)) = own_link(path.to_bytes()) {
+        if !rest.is_empty() {
+            return find_from(target, &link, &CString::new(rest).ok()?, more);
+        }
+        let found = follow.then(|| target.open(&link)).flatten()?;
+        return target.is_waiting().then_some(found);
+    }
     if path.to_bytes()[0] == b'/' {
         let root = target.open("root")?;
         return target.is_waiting().then(|| resolve(&root, path, more, ResolveFlags::IN_ROOT).ok()).flatten();
     }
-    let directory = target.open(&base(at))?;
+    find_from(target, &base(at), path, more)
+}
+
+/// What a path says that goes by the process's own links in /proc: which link, and what comes after it. They mean
+/// something else to whoever else looks.
+fn own_link(path: &[u8]) -> Option<(String, &[u8])> {
+    let path = match path {
+        b"/dev/stdin" => b"fd/0",
+        b"/dev/stdout" => b"fd/1",
+        b"/dev/stderr" => b"fd/2",
+        path => path
+            .strip_prefix(b"/proc/self/")
+            .or_else(|| path.strip_prefix(b"/proc/thread-self/"))
+            .or_else(|| path.strip_prefix(b"/dev/").filter(|rest| rest.starts_with(b"fd/")))?,
+    };
+    let mut words = path.splitn(3, |byte| *byte == b'/');
+    let (first, second) = (words.next()?, words.next());
+    let number = |word: &[u8]| std::str::from_utf8(word).ok()?.parse::<u32>().ok();
+    match (first, second) {
+        (b"fd", Some(fd)) => Some((format!("fd/{}", number(fd)?), words.next().unwrap_or_default())),
+        (b"cwd" | b"root" | b"exe", _) => {
+            let link = String::from_utf8_lossy(first).into_owned();
+            Some((link, path.get(first.len() + 1..).unwrap_or_default()))
+        }
+        _ => None,
+    }
+}
+
+/// The file at `path`, which is relative to what a link of the process in /proc leads to.
+fn find_from(target: &Target<'_>, base: &str, path: &CStr, more: OFlags) -> Option<OwnedFd> {
+    let directory = target.open(base)?;
     if !target.is_waiting() {
         return None;
     }
@@ -42,7 +79,7 @@ pub fn find(target: &Target<'_>, at: i32, path: &CStr, follow: bool) -> Option<O
         Ok(found) => Some(found),
         // The way leads over `..` or an absolute link.
         Err(Errno::XDEV) => {
-            let absolute = absolute(target, at, path)?;
+            let absolute = absolute(target, base, path)?;
             let root = target.open("root")?;
             target.is_waiting().then(|| resolve(&root, &absolute, more, ResolveFlags::IN_ROOT).ok()).flatten()
         }
@@ -79,9 +116,9 @@ fn resolve(base: &OwnedFd, path: &CStr, more: OFlags, within: ResolveFlags) -> R
 }
 
 /// The path from the caller's root; none where its base has none there.
-fn absolute(target: &Target<'_>, at: i32, path: &CStr) -> Option<CString> {
+fn absolute(target: &Target<'_>, base: &str, path: &CStr) -> Option<CString> {
     let root = target.read_link("root")?;
-    let base = target.read_link(&base(at))?;
+    let base = target.read_link(base)?;
     let (root, base) = (Path::new(OsStr::from_bytes(&root)), Path::new(OsStr::from_bytes(&base)));
     let from_root = base.strip_prefix(root).ok()?;
     if !base.is_absolute() || base.as_os_str().as_bytes().ends_with(b" (deleted)") {
@@ -94,4 +131,27 @@ fn absolute(target: &Target<'_>, at: i32, path: &CStr) -> Option<CString> {
         text.push(b'/');
     }
     CString::new(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_of_the_process_itself_are_told_from_other_paths() {
+        let own = |path: &'static str| {
+            own_link(path.as_bytes()).map(|(link, rest)| (link, std::str::from_utf8(rest).unwrap()))
+        };
+        let some = |link: &str, rest| Some((link.to_owned(), rest));
+        assert_eq!(own("/dev/stdout"), some("fd/1", ""));
+        assert_eq!(own("/dev/fd/63"), some("fd/63", ""));
+        assert_eq!(own("/proc/self/fd/5/a/b"), some("fd/5", "a/b"));
+        assert_eq!(own("/proc/thread-self/cwd/../x"), some("cwd", "../x"));
+        assert_eq!(own("/proc/self/exe"), some("exe", ""));
+        for other in
+            ["/dev/null", "/dev/fd", "/proc/self", "/proc/self/fd/x", "/proc/1/cwd", "/proc/self/maps", "a"]
+        {
+            assert_eq!(own(other), None, "{other}");
+        }
+    }
 }

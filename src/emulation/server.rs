@@ -13,6 +13,7 @@ use rustix::process::DumpableBehavior;
 use serde::{Deserialize, Serialize};
 
 use super::answers::Answers;
+use super::credentials::Credentials;
 use super::owners::Owners;
 use super::sidecar::{Places, Sidecar};
 use super::target::Target;
@@ -38,8 +39,8 @@ const CANNOT_SERVE: i32 = 98;
 /// To the server.
 #[derive(Debug, Serialize, Deserialize)]
 enum ToServer {
-    /// Carries the listener of a filter.
-    Serve,
+    /// Carries the listener of a filter; with the user that the first process believes to be, if it is not root.
+    Serve(Option<Credentials>),
 }
 
 /// The running server, as its monitor sees it.
@@ -57,6 +58,9 @@ impl Emulator {
     pub fn start(init: i32, places: Places) -> Result<Self> {
         let failed = || "cannot start the server of emulated root";
         let parent = std::process::id();
+        // Here, since the process closes itself to everybody before it executes the command.
+        let namespace = File::open(format!("/proc/{init}/ns/user")).step(failed)?;
+        let init = File::open(format!("/proc/{init}")).step(failed)?;
         let (ours, theirs) = Channel::pair().step(failed)?;
         match fork().step(failed)? {
             Fork::Parent(pid) => Ok(Self { pid, channel: ours }),
@@ -64,9 +68,10 @@ impl Emulator {
                 drop(ours);
                 let _ = rustix::process::setpgid(None, None);
                 let _ = rustix::thread::set_name(c"sbx-emulate");
-                close_all_but(&mut [0, 1, 2, theirs.as_fd().as_raw_fd()]);
-                exit_now(match join(init, parent) {
-                    Ok(init) => serve(&theirs, places, init),
+                let (channel, joined) = (theirs.as_fd().as_raw_fd(), namespace.as_raw_fd());
+                close_all_but(&mut [0, 1, 2, channel, joined, init.as_raw_fd()]);
+                exit_now(match join(&namespace, parent) {
+                    Ok(()) => serve(&theirs, places, init),
                     Err(_) => CANNOT_JOIN,
                 })
             }
@@ -81,9 +86,9 @@ impl Emulator {
     ///
     /// # Errors
     /// The server has ended.
-    pub fn serve(&self, listener: BorrowedFd<'_>) -> Result<()> {
+    pub fn serve(&self, listener: BorrowedFd<'_>, user: Option<Credentials>) -> Result<()> {
         self.channel
-            .send_with(&ToServer::Serve, listener)
+            .send_with(&ToServer::Serve(user), listener)
             .step(|| "cannot talk to the server of emulated root")
     }
 
@@ -109,27 +114,30 @@ impl Emulator {
     }
 }
 
-/// Enters the user namespace of the container, for the rights that its root has over its files, and opens its
-/// first process in /proc. Nobody inside may look into this process.
-fn join(init: i32, parent: u32) -> Result<File> {
+/// Enters the user namespace of the container, for the rights that its root has over its files, and sees to
+/// it that nobody inside may look into this process.
+fn join(namespace: &File, parent: u32) -> Result<()> {
     let failed = || "cannot enter the container's user namespace";
-    let namespace = File::open(format!("/proc/{init}/ns/user")).step(failed)?;
-    nix::sched::setns(&namespace, CloneFlags::CLONE_NEWUSER).step(failed)?;
+    nix::sched::setns(namespace, CloneFlags::CLONE_NEWUSER).step(failed)?;
     crate::sandbox::userns::become_root()?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).step(failed)?;
     rustix::thread::set_no_new_privs(true).step(failed)?;
     // Set last: changing IDs clears it (prctl(2), PR_SET_PDEATHSIG).
-    die_with_parent(parent).step(failed)?;
-    File::open(format!("/proc/{init}")).step(failed)
+    die_with_parent(parent).step(failed)
 }
 
 /// Answers until the listeners have nobody left, or the monitor is gone; the exit code.
 fn serve(channel: &Channel, places: Places, init: File) -> i32 {
     raise_descriptor_limit();
-    let Ok(Some((ToServer::Serve, Some(first)))) = channel.receive() else { return 0 };
+    // Callers' own masks are applied.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let Ok(Some((ToServer::Serve(user), Some(first)))) = channel.receive() else { return 0 };
     let natural = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let owners = Owners::new(Sidecar::new(places, init), natural);
     let Ok(answers) = Answers::new(owners).map(Arc::new) else { return CANNOT_SERVE };
+    if let Some(user) = user {
+        answers.believe(user);
+    }
     let mut listeners = Vec::new();
     let mut next = Some(first);
     loop {
@@ -152,7 +160,7 @@ fn serve(channel: &Channel, places: Places, init: File) -> i32 {
         drop(polled);
         if asked {
             match channel.receive() {
-                Ok(Some((ToServer::Serve, listener))) => next = listener,
+                Ok(Some((ToServer::Serve(_), listener))) => next = listener,
                 _ => break,
             }
         }
@@ -226,10 +234,12 @@ impl Crew {
             let target = Target::new(listener, call.id, call.tid);
             let answer = match call.tid {
                 // It is in no PID namespace that this one sees.
-                0 => Answer::Continue,
+                0 => Some(Answer::Continue),
                 _ => self.answers.to(&call, &target),
             };
-            let _ = notify::answer(listener, call.id, answer);
+            if let Some(answer) = answer {
+                let _ = notify::answer(listener, call.id, answer);
+            }
             if self.waiting.fetch_add(1, Ordering::Relaxed) >= SPARE_THREADS {
                 self.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.threads.fetch_sub(1, Ordering::Relaxed);

@@ -35,6 +35,11 @@ impl<'a> Target<'a> {
         notify::is_waiting(self.listener, self.id)
     }
 
+    /// Answers the call with a copy of a descriptor.
+    pub fn give(&self, descriptor: BorrowedFd<'_>, close_on_exec: bool) -> std::io::Result<()> {
+        notify::answer_with(self.listener, self.id, descriptor, close_on_exec)
+    }
+
     /// What a link in the thread's directory of /proc leads to: `root`, `cwd`, `fd/N`.
     pub fn open(&self, link: &str) -> Option<OwnedFd> {
         let path = format!("/proc/{}/{link}", self.tid);

@@ -11,6 +11,7 @@ pub mod copy;
 pub mod fuse_overlayfs;
 pub mod overlay;
 pub mod owners;
+pub mod pack;
 pub mod remove;
 pub mod stack;
 pub mod storage;

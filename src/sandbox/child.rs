@@ -12,7 +12,7 @@ use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, MountKind, Namespace, Root, Seccomp, Spec};
 use crate::container::sysctl;
 use crate::container::user::{self, ResolvedUser};
-use crate::emulation::{self, Emulation};
+use crate::emulation::{self, Credentials, Emulation};
 use crate::error::{Error, Result, Step};
 use crate::layers::Upper;
 use crate::network::inside;
@@ -289,7 +289,9 @@ impl Inside<'_> {
         let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
         let default = self.spec.identity.default_user;
         let mut user = user::resolve(process.user.as_deref(), &process.groups, &passwd, &group, default)?;
-        privileges::check_mapped(&user, &self.spec.identity)?;
+        if self.spec.emulation == Emulation::Off {
+            privileges::check_mapped(&user, &self.spec.identity)?;
+        }
         accounts::complete(inroot, self.spec, &mut user, &passwd, &group)?;
         Ok(user)
     }
@@ -381,13 +383,15 @@ impl Inside<'_> {
         // What follows goes by paths that somebody else may be changing: links of /proc find nothing open.
         process::close_all_but(&mut [0, 1, 2, self.channel.as_fd().as_raw_fd()]);
         let entered = enter(&spec.process.cwd);
-        let hand_over = |listener| self.hand_over(listener);
+        let hand_over = |listener, user| self.hand_over(listener, user);
         let privileges = Privileges {
             user,
             keep_groups: spec.process.keep_groups,
             capabilities: spec.security.capabilities,
             no_new_privileges: spec.security.no_new_privileges,
             seccomp: self.seccomp.as_deref(),
+            believed: self.spec.emulation != Emulation::Off
+                && privileges::check_mapped(user, &spec.identity).is_err(),
             emulation: self.emulation.as_deref().map(|program| (program, &hand_over as _)),
         };
         if let Err(error) = privileges::become_user(&privileges, &spec.identity) {
@@ -424,9 +428,11 @@ impl Inside<'_> {
     }
 
     /// The kernel has one listener for a chain of filters: below an outer one there is none of our own.
-    fn hand_over(&self, listener: std::io::Result<OwnedFd>) -> Result<()> {
+    fn hand_over(&self, listener: std::io::Result<OwnedFd>, user: Option<Credentials>) -> Result<()> {
         match listener {
-            Ok(listener) => self.channel.send_with(&FromChild::Listener, listener.as_fd()).step(lost),
+            Ok(listener) => {
+                self.channel.send_with(&FromChild::Listener { user }, listener.as_fd()).step(lost)
+            }
             Err(error) if self.spec.emulation == Emulation::Required => Err(emulation::refused(&error)),
             Err(error) => {
                 let notice = format!("owners and users are not emulated: {}", emulation::why_refused(&error));

@@ -130,9 +130,9 @@ impl Sandbox {
         loop {
             match self.channel.receive().step(|| "cannot talk to the container's process")? {
                 None => break,
-                Some((FromChild::Listener, Some(listener))) => {
+                Some((FromChild::Listener { user }, Some(listener))) => {
                     if let Some(emulator) = &self.emulator {
-                        emulator.serve(listener.as_fd())?;
+                        emulator.serve(listener.as_fd(), user)?;
                         listened = true;
                     }
                 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::emulation::Credentials;
 
 /// From the container's process to the monitor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,7 +19,10 @@ pub enum FromChild {
     /// Everything but the last steps is done: the next message that is waited for is [`ToChild::Go`].
     Ready,
     /// Carries the listener on which the calls of emulated root arrive.
-    Listener,
+    Listener {
+        /// Whom the process believes to be, if not root.
+        user: Option<Credentials>,
+    },
     /// The last message: why the command was not executed.
     Failed(Error),
 }

@@ -7,6 +7,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::container::capabilities::CapSet;
 use crate::container::user::ResolvedUser;
+use crate::emulation::{self, Credentials};
 use crate::error::{Error, Result, Step};
 use crate::identity::{Identity, Tier};
 use crate::seccomp::bpf::Instruction;
@@ -20,13 +21,20 @@ pub struct Privileges<'a> {
     pub seccomp: Option<&'a [Instruction]>,
     /// The filter of emulated root, and what takes its listener.
     pub emulation: Option<(&'a [Instruction], Handover<'a>)>,
+    /// The user is not mapped: whoever answers for emulated root makes the process believe in it.
+    pub believed: bool,
 }
 
-/// Takes the listener, or the reason why there is none.
-pub type Handover<'a> = &'a dyn Fn(std::io::Result<OwnedFd>) -> Result<()>;
+/// Takes the listener, or the reason why there is none, and the user that the process believes to be.
+pub type Handover<'a> = &'a dyn Fn(std::io::Result<OwnedFd>, Option<Credentials>) -> Result<()>;
 
 /// Takes the user's IDs and limits what an exec can give; what is permitted stays, for [`seal`] to drop.
 pub fn become_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
+    if privileges.believed {
+        // The process stays the container's root to the kernel, which gives a root all of the set at an exec.
+        let none = CapSet(0);
+        return limit_bounding_set(if privileges.user.uid == 0 { privileges.capabilities } else { none });
+    }
     limit_bounding_set(privileges.capabilities)?;
     rustix::thread::set_keep_capabilities(true)
         .step(|| "cannot keep capabilities over the change of user")?;
@@ -44,15 +52,21 @@ pub fn seal(privileges: &Privileges<'_>, executes: bool) -> Result<()> {
     let set = CapabilitySet::from_bits_retain(privileges.capabilities.0);
     // A user other than root has none in effect until it executes something that gives it some.
     let kept = if privileges.user.uid == 0 { set } else { CapabilitySet::empty() };
+    let believing = match privileges.believed {
+        true => CapabilitySet::SETUID | CapabilitySet::SETGID,
+        false => CapabilitySet::empty(),
+    };
     if privileges.no_new_privileges {
-        set_capabilities(kept, kept)?;
+        set_capabilities(kept | believing, kept | believing)?;
         rustix::thread::set_no_new_privs(true).step(|| "cannot set no_new_privs")?;
-        return install(privileges);
+        install_emulation(privileges, kept)?;
+        return install(privileges.seccomp);
     }
     if privileges.seccomp.is_some() || privileges.emulation.is_some() {
         let with_admin = kept | CapabilitySet::SYS_ADMIN;
-        set_capabilities(with_admin, with_admin)?;
-        install(privileges)?;
+        set_capabilities(with_admin | believing, with_admin | believing)?;
+        install_emulation(privileges, with_admin)?;
+        install(privileges.seccomp)?;
         if executes {
             return Ok(());
         }
@@ -97,12 +111,30 @@ pub fn check_mapped(user: &ResolvedUser, identity: &Identity) -> Result<()> {
     Ok(())
 }
 
-/// The filter of emulated root comes first: the other one need not allow what hands the listener over.
-fn install(privileges: &Privileges<'_>) -> Result<()> {
-    if let Some((program, hand_over)) = privileges.emulation {
-        hand_over(crate::sys::notify::install(program))?;
+/// The filter of emulated root comes first: the other one need not allow what hands the listener over, nor the
+/// change to a user who is not mapped. That takes two capabilities of root; `left` are those without them.
+fn install_emulation(privileges: &Privileges<'_>, left: CapabilitySet) -> Result<()> {
+    let Some((program, hand_over)) = privileges.emulation else { return Ok(()) };
+    if !privileges.believed {
+        return hand_over(crate::sys::notify::install(program), None);
     }
-    let Some(program) = privileges.seccomp else { return Ok(()) };
+    let failed = || "cannot take a user that is not mapped";
+    let before = emulation::believe_first().step(failed)?;
+    let listener = crate::sys::notify::install(program);
+    let user = privileges.user;
+    if listener.is_ok() {
+        hand_over(listener, Some(Credentials::of(user.uid, user.gid, &user.groups)))?;
+        return set_capabilities(left, left);
+    }
+    hand_over(listener, None)?;
+    // Whoever answers outside may know how to make it another user.
+    crate::sys::remote::set_limit(0, libc::RLIMIT_RSS, before).step(failed)?;
+    switch_ids(privileges.user, !privileges.keep_groups, &|_| false)?;
+    set_capabilities(left, left)
+}
+
+fn install(program: Option<&[Instruction]>) -> Result<()> {
+    let Some(program) = program else { return Ok(()) };
     crate::sys::seccomp::install(program).map_err(|error| {
         Error::new("cannot install the seccomp filter").because(error).hint(
             "the kernel may lack CONFIG_SECCOMP_FILTER; `--security-opt seccomp=unconfined` goes without",
@@ -132,12 +164,21 @@ fn setgroups_denied() -> bool {
 }
 
 fn switch_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
-    let user = privileges.user;
+    let ruled_out = |error| error == rustix::io::Errno::PERM && identity.join.is_some() && setgroups_denied();
+    switch_ids(privileges.user, !privileges.keep_groups && !identity.deny_setgroups, &ruled_out)
+}
+
+/// Takes the IDs of a user. A failure to set the groups that is `fine` does not matter.
+fn switch_ids(
+    user: &ResolvedUser,
+    with_groups: bool,
+    fine: &dyn Fn(rustix::io::Errno) -> bool,
+) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    if !privileges.keep_groups && !identity.deny_setgroups {
+    if with_groups {
         let groups: Vec<Gid> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
         match rustix::thread::set_thread_groups(&groups) {
-            Err(rustix::io::Errno::PERM) if identity.join.is_some() && setgroups_denied() => {}
+            Err(error) if fine(error) => {}
             outcome => outcome.map_err(|error| {
                 Error::new("cannot set the supplementary groups")
                     .because(error)

@@ -17,6 +17,8 @@ pub enum When {
     MakesDevice(u8),
     /// An argument, a 32-bit integer, has this value.
     Argument(u8, u32),
+    /// An argument has all of these bits.
+    Bits(u8, u32),
 }
 
 /// The program for the calls with these names on every architecture of the family.
@@ -30,19 +32,16 @@ pub fn program(native: Arch, calls: &[(&str, When)]) -> Result<Vec<Instruction>>
         policy.verdicts[usize::from(row)] = Some(match when {
             When::Always => Verdict::always(Action::Notify),
             When::MakesDevice(mode) => makes_device(*mode),
-            When::Argument(argument, value) => {
-                let is = Condition {
-                    argument: *argument,
-                    mask: u64::from(u32::MAX),
-                    op: Op::Eq,
-                    value: u64::from(*value),
-                };
-                let case = Case { conditions: vec![is], action: Action::Notify };
-                Verdict { cases: vec![case], otherwise: Action::Allow }
-            }
+            When::Argument(argument, value) => masked(*argument, u32::MAX, *value),
+            When::Bits(argument, bits) => masked(*argument, *bits, *bits),
         });
     }
     emit(&policy)
+}
+
+fn masked(argument: u8, mask: u32, value: u32) -> Verdict {
+    let is = Condition { argument, mask: u64::from(mask), op: Op::Eq, value: u64::from(value) };
+    Verdict { cases: vec![Case { conditions: vec![is], action: Action::Notify }], otherwise: Action::Allow }
 }
 
 fn makes_device(mode: u8) -> Verdict {
@@ -80,8 +79,12 @@ mod tests {
     use super::*;
     use crate::seccomp::interpreter::{Data, run};
 
-    const CALLS: &[(&str, When)] =
-        &[("chown", When::Always), ("mknodat", When::MakesDevice(2)), ("prctl", When::Argument(0, 8))];
+    const CALLS: &[(&str, When)] = &[
+        ("chown", When::Always),
+        ("mknodat", When::MakesDevice(2)),
+        ("prctl", When::Argument(0, 8)),
+        ("open", When::Bits(1, 0o100)),
+    ];
 
     fn outcome(arch: Arch, number: i64, arguments: [u64; 6]) -> u32 {
         let program: Vec<_> =
@@ -104,6 +107,8 @@ mod tests {
         assert_eq!(mknodat(libc::S_IFIFO | 0o600, 0x103), allow);
         assert_eq!(mknodat(0o600, 0), allow);
         assert_eq!(amd64(157, [8, 1, 0, 0, 0, 0]), notify, "prctl of one kind");
+        assert_eq!(amd64(2, [7, 0o2101, 0, 0, 0, 0]), notify, "open that makes a file");
+        assert_eq!(amd64(2, [7, 0o2001, 0, 0, 0, 0]), allow, "open");
         assert_eq!(amd64(157, [9, 1, 0, 0, 0, 0]), allow, "prctl of another");
     }
 

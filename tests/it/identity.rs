@@ -111,7 +111,8 @@ fn the_single_tier_maps_the_caller_alone() {
     assert_eq!(keep, "7\n8");
     let said = refused(&world, &["--id-tier", "single", "--userns", "nomap"], "no ID but the caller's own");
     assert!(said.contains("single tier"), "{said}");
-    refused(&world, &["--id-tier", "single", "--user", "user"], "cannot run as uid 1000");
+    let real = ["--id-tier", "single", "--emulate-root", "never", "--user", "user"];
+    refused(&world, &real, "cannot run as uid 1000");
 }
 
 #[test]

@@ -54,6 +54,19 @@ const CASES: &[&[&str]] = &[
     &["-p", "127.0.0.1::80", "--user", "1000", "--rootfs", "ROOT", "sleep", "0.05"],
     &["--rm", "--net", "pasta", "--rootfs", "ROOT", "sleep", "0.05"],
     &["--rm", "--net", "none", "host", "touch", "/etc/x"],
+    &[
+        "--rm",
+        "--net",
+        "none",
+        "--id-tier",
+        "single",
+        "--rootfs",
+        "ROOT",
+        "sh",
+        "-c",
+        "ln -s a /b; chown -h 5 /b /etc; su user -c 'sleep 0.05'",
+    ],
+    &["--net", "none", "--id-tier", "single", "--rootfs", "ROOT", "sh", "-c", "ln -s a /b; chown -h 5 /b"],
 ];
 
 /// xorshift64*: the same numbers for the same seed.

@@ -2,11 +2,14 @@
 //!
 //! The archives are GNU tar's; a second start of this very program unpacks them, below `sbx unshare`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sbx::layers::compression::decompress_detected;
+use sbx::layers::owners::Owners;
+use sbx::layers::pack::{Kind, Source, pack};
 use sbx::layers::store::{LayerStore, MapKey, unpack_unknown};
 use sbx::layers::unpack::Limits;
 
@@ -15,6 +18,7 @@ use crate::harness::{Finished, Sbx, require, rootfs, sbx};
 const ARCHIVE: &str = "UNPACK_ARCHIVE";
 const STORE: &str = "UNPACK_STORE";
 const KEY: &str = "UNPACK_KEY";
+const PACK: &str = "UNPACK_AND_PACK";
 
 /// The second start: unpacks what the environment names.
 #[test]
@@ -26,7 +30,17 @@ fn unpacks_what_the_environment_names() {
     let archive = fs::File::open(variable(ARCHIVE)).expect("the archive");
     let (_, mut archive) = decompress_detected(archive).expect("a known compression");
     match unpack_unknown(&store, &mut *archive, &Limits::default()) {
-        Ok((diff_id, _)) => println!("\nLAYER {}", store.path(&diff_id).display()),
+        Ok((diff_id, _)) => {
+            println!("\nLAYER {}", store.path(&diff_id).display());
+            if let Some(target) = std::env::var_os(PACK) {
+                let owners = Owners::load(&store.directory(&diff_id)).expect("the layer's index");
+                let (root, leave_out) = (store.path(&diff_id), BTreeSet::new());
+                let source =
+                    Source { root: &root, kind: Kind::Layer, owners: &owners, leave_out: &leave_out };
+                let mut target = fs::File::create(target).expect("a file");
+                pack(&source, &mut target).expect("it is packed");
+            }
+        }
         Err(error) => {
             eprint!("{}", error.report());
             std::process::exit(3);
@@ -48,6 +62,7 @@ fn try_unpack(world: &Sbx, archive: &Path, tier: &str) -> Finished {
         .env(ARCHIVE, archive)
         .env(STORE, world.directory().join("layers-of-the-test"))
         .env(KEY, key)
+        .env(PACK, world.work().join("packed.tar"))
         .finish()
 }
 
@@ -131,9 +146,20 @@ fn layers_are_what_was_packed_in_every_format() {
                 .collect()
         };
         assert_eq!(keep(&found), keep(&wanted), "{format}");
+        // Packed again, other programs read the same.
+        let again = "mkdir again; tar -C again --warning=no-timestamp --xattrs --xattrs-include='*' --numeric-owner -xpf packed.tar";
+        inside(&world, &world.work(), again);
+        let found = inside(&world, &world.work().join("again"), PICTURE);
+        assert_eq!(keep_but_root(&keep(&found)), keep_but_root(&keep(&wanted)), "{format}, packed again");
+        inside(&world, &world.work(), "rm -r again");
         inside(&world, world.directory(), "rm -r layers-of-the-test");
     }
     inside(&world, &world.work(), "rm -r tree");
+}
+
+/// An archive of a layer says nothing of the root itself.
+fn keep_but_root(lines: &[String]) -> &[String] {
+    &lines[1..]
 }
 
 /// `1000000000.2500000000` without what follows the point.
@@ -204,6 +230,25 @@ fn recorded_owners_are_in_the_format_of_other_engines() {
     );
     let script = format!("exec unshare -m --propagation private sh -euc \"{script}\"");
     assert_eq!(inside(&world, &world.work(), &script), "merged/d 8 12 2770\nmerged/d/f 33 34 4751");
+}
+
+#[test]
+fn a_single_id_keeps_every_owner_for_other_programs_to_read() {
+    let world = sbx();
+    let tree = world.work().join("tree");
+    fs::create_dir(&tree).expect("a directory");
+    let script = "mkdir -p d; echo 1 > d/f; chown 33:34 d/f; chmod 4751 d/f; chown 8:12 d; chmod 2770 d; \
+        ln -s f d/l; chown -h 100:101 d/l; ln d/f d/h; mkfifo d/p; chown 1:2 d/p; ln -s x plain; \
+        tar --format=pax --sort=name --numeric-owner -cf ../t.tar *; rm -r *";
+    inside(&world, &tree, script);
+    let list = "tar --numeric-owner -tvf";
+    unpack_as(&world, &world.work().join("t.tar"), "single");
+    let wanted =
+        world.program("sh").args(["-euc", &format!("{list} t.tar")]).directory(world.work()).succeed();
+    let found =
+        world.program("sh").args(["-euc", &format!("{list} packed.tar")]).directory(world.work()).succeed();
+    assert_eq!(found, wanted);
+    assert!(wanted.contains("-rwsr-x--x 33/34") && wanted.contains("lrwxrwxrwx 100/101"), "{wanted}");
 }
 
 #[test]

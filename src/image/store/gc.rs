@@ -14,6 +14,7 @@ use crate::container::store::no_room;
 use crate::error::{Result, Step};
 use crate::identity::{self, Caller, Host};
 use crate::image::digest::Digest;
+use crate::image::documents::Index;
 use crate::layers::remove;
 use crate::layers::store::{LayerStore, MapKey};
 
@@ -118,6 +119,13 @@ impl ImageStore {
         let identity = identity::plan_on(&host, &identity::Request::default(), &Caller::current(&host)?)?;
         full.iter().try_for_each(|tree| remove::tree(tree, &identity, None))?;
         Ok(collected)
+    }
+
+    /// Removes the blobs that an index to be written does not name, before there is room to write it. Under the
+    /// exclusive lock. False: there are none.
+    pub(super) fn give_up_blobs(&self, index: &Index) -> Result<bool> {
+        let orphans = self.find_orphans(&reach::all(self, index)?);
+        Ok(orphans.blobs.iter().filter(|blob| fs::remove_file(&blob.path).is_ok()).count() > 0)
     }
 
     pub(super) fn layers(&self) -> PathBuf {

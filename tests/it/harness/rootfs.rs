@@ -65,6 +65,35 @@ pub fn rootfs() -> &'static Path {
     })
 }
 
+/// Debian's minimal system, from the image `debian` of `scripts/test-images`, as if the user that runs the tests owned
+/// all of it. No test changes it.
+pub fn debian_rootfs() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let layout = super::images().debian().layout;
+        let document = |digest: &str| -> serde_json::Value {
+            let path = layout.join("blobs").join(digest.replace(':', "/"));
+            serde_json::from_slice(&fs::read(path).expect("a document of the image")).expect("JSON")
+        };
+        let index = fs::read(layout.join("index.json")).expect("the index of the image");
+        let index: serde_json::Value = serde_json::from_slice(&index).expect("JSON");
+        let manifest = document(index["manifests"][0]["digest"].as_str().expect("a digest"));
+        let layer = manifest["layers"][0]["digest"].as_str().expect("a layer");
+        let name = format!("debian-1-{}", &layer["sha256:".len()..][..12]);
+        let unpack = |target: &Path| {
+            let done = Command::new("tar")
+                .args(["--no-same-owner", "--exclude=./dev/*", "-xzf"])
+                .arg(layout.join("blobs").join(layer.replace(':', "/")))
+                .arg("-C")
+                .arg(target)
+                .status()?;
+            if done.success() { Ok(()) } else { Err(std::io::Error::other("tar failed")) }
+        };
+        make_once(scratch(), &name, unpack)
+            .unwrap_or_else(|error| panic!("cannot unpack Debian for the tests: {error}"))
+    })
+}
+
 /// Visible by one rename, made under a lock: a test run that is killed halfway leaves no half directory.
 fn make_once(
     parent: &Path,
