@@ -62,6 +62,10 @@ pub struct ContainerOptions {
     /// With `--read-only`: whether /run, /tmp and /var/tmp become tmpfs.
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, action = clap::ArgAction::Set, help_heading = "Root file system")]
     pub read_only_tmpfs: bool,
+    /// Keep what the container changes in this local directory; default: in the store, or, where that is on a network
+    /// file system, in $SLURM_TMPDIR, $TMPDIR or /var/tmp (environment: SBX_SCRATCH).
+    #[arg(long, value_name = "DIR", help_heading = "Root file system")]
+    pub scratch: Option<std::path::PathBuf>,
     /// How the layers are stacked.
     #[arg(long, value_name = "DRIVER", value_enum, default_value_t, help_heading = "Root file system")]
     pub storage_driver: layers::Choice,

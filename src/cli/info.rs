@@ -1,5 +1,6 @@
 //! `sbx info`.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use super::Global;
 use super::report::{Wanted, go_view};
 use crate::Result;
+use crate::container::scratch;
 use crate::container::store::Store;
 use crate::doctor::ids::Ids;
 use crate::doctor::layers::Drivers;
@@ -16,6 +18,8 @@ use crate::host::cgroup::{self, Version};
 use crate::host::helpers::Helper;
 use crate::host::{filesystem, helpers, paths, proc_mask, security, system};
 use crate::identity::IdMap;
+use crate::image::store::ImageStore;
+use crate::layers::storage::Abilities;
 use crate::output::print;
 
 /// Show the host, the store, and what was chosen for them
@@ -140,11 +144,29 @@ fn store(situation: &Situation) -> Result<Value> {
     let store = paths::store(situation.root.as_deref(), &situation.surroundings)?;
     let containers = Store::new(store.clone());
     let ids = containers.ids();
+    let image_store = ImageStore::new(&store);
+    // A list that is damaged is no reason to tell nothing of the rest.
+    let images = match image_store.list() {
+        Ok(entries) => entries.iter().map(|entry| &entry.id).collect::<BTreeSet<_>>().len(),
+        Err(error) => {
+            log::warn!("{error}");
+            0
+        }
+    };
     let running = ids.iter().filter(|id| containers.running_record(id).is_ok()).count();
     let runtime = paths::runtime(&situation.surroundings).map(|runtime| runtime.path);
-    let (driver, reason) = Drivers::read(&store).chosen();
     let lies_on = filesystem::of(paths::nearest_existing(&store)).ok();
     let backing = lies_on.as_ref().map(|found| found.name.as_str());
+    let ids_found = Ids::read()?;
+    let foreseen = ids_found.identity.as_ref().ok().map(|identity| scratch::foresee(&store, identity));
+    let (abilities, uppers) = foreseen.unzip();
+    let abilities = abilities.flatten();
+    let keeps = |found: fn(&Abilities) -> bool| abilities.as_ref().map(found);
+    let beside_scratch = uppers.as_ref().and_then(|uppers| uppers.scratch.as_deref()?.parent());
+    let (driver, reason) = match abilities.as_ref().and_then(Abilities::unfit_for_overlay) {
+        Some(reason) => ("fuse-overlayfs", reason),
+        None => Drivers::read(beside_scratch.unwrap_or(&store)).chosen(),
+    };
     Ok(json!({
         "graphRoot": display(&store),
         "runRoot": runtime.as_deref().map_or(Value::Null, display),
@@ -154,10 +176,21 @@ fn store(situation: &Situation) -> Result<Value> {
             "running": running,
             "stopped": ids.len() - running,
         },
+        "imageStore": { "number": images },
+        "imagePath": display(&image_store.layout()),
+        "layerPath": display(&store.join("layers")),
         "volumePath": display(&store.join("volumes")),
         "graphDriverName": driver,
         "graphDriverReason": reason,
-        "graphStatus": { "Backing Filesystem": backing },
+        "graphStatus": {
+            "Backing Filesystem": backing,
+            "Keeps Owners": keeps(|found| found.owners),
+            "Keeps Attributes": keeps(|found| found.attributes),
+            "Keeps Whiteouts": keeps(|found| found.whiteouts),
+            "Has Locks": keeps(|found| found.locks),
+        },
+        "scratchRoot": uppers.as_ref().and_then(|uppers| uppers.scratch.as_deref()).map_or(Value::Null, display),
+        "scratchReason": uppers.and_then(|uppers| uppers.reason),
         "graphRootAllocated": lies_on.as_ref().map(|found| found.size),
         "graphRootUsed": lies_on.as_ref().map(|found| found.size.saturating_sub(found.free)),
     }))
@@ -178,6 +211,7 @@ fn template_view(report: &Value) -> Value {
         "ContainersPaused": store["containerStore"]["paused"],
         "ContainersRunning": store["containerStore"]["running"],
         "ContainersStopped": store["containerStore"]["stopped"],
+        "Images": store["imageStore"]["number"],
         "OSType": host["os"],
         "OperatingSystem": host["distribution"]["name"],
         "OSVersion": host["distribution"]["version"],

@@ -11,6 +11,7 @@ pub mod info;
 pub mod inspect;
 pub mod man;
 pub mod ps;
+pub mod registry;
 mod report;
 pub mod rm;
 pub mod run;
@@ -91,6 +92,9 @@ enum Verb {
     Save(transfer::save::SaveArgs),
     Load(transfer::load::LoadArgs),
     Import(transfer::import::ImportArgs),
+    Login(registry::login::LoginArgs),
+    Logout(registry::logout::LogoutArgs),
+    Search(registry::search::SearchArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
     Info(info::InfoArgs),
@@ -136,6 +140,9 @@ pub fn main() -> Result<u8> {
         Verb::Save(args) => transfer::save::execute(&args, &cli.global),
         Verb::Load(args) => transfer::load::execute(&args, &cli.global),
         Verb::Import(args) => transfer::import::execute(args, &cli.global),
+        Verb::Login(args) => registry::login::execute(&args, &cli.global),
+        Verb::Logout(args) => registry::logout::execute(args, &cli.global),
+        Verb::Search(args) => registry::search::execute(&args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),
         Verb::Info(args) => info::execute(args, &cli.global),

@@ -15,6 +15,7 @@ pub mod namespace;
 pub mod plan;
 pub mod process;
 pub mod rlimit;
+pub mod scratch;
 pub mod security;
 pub mod signal;
 pub mod size;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::container_options::{ContainerOptions, ImageVolume, LogDriver as LogDriverWord};
 use crate::container::capabilities::CapSet;
+use crate::container::scratch::{self, Uppers};
 use crate::container::spec::{
     LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
 };
@@ -17,6 +18,7 @@ use crate::emulation;
 use crate::error::{Error, Result, Step};
 use crate::host::paths::Runtime;
 use crate::host::proc_mask;
+use crate::identity::{Identity, Tier};
 use crate::image::{Config, Source};
 use crate::layers;
 use crate::network;
@@ -78,6 +80,8 @@ pub fn container(
     let directories = image_volumes(options, config, &mut mounts);
     users::check_overlays(&identity, &mounts)?;
     let cwd = working_directory(options, config)?;
+    let uppers = uppers(options, &source, place.store, &identity, &mut degraded)?;
+    let squashed = identity.tier != Tier::Single && keeps_no_owners(&source, &uppers);
     let root = {
         let fixed = ["/proc", "/sys", "/dev"].map(Path::new);
         let points: Vec<&Path> = fixed
@@ -90,7 +94,8 @@ pub fn container(
             generated.push("/etc/hosts");
         }
         let host = layers::Host {
-            uppers: place.store.root(),
+            uppers: uppers.scratch.as_deref().unwrap_or(place.store.root()),
+            squashed,
             identity: &identity,
             read_only: options.read_only,
             mount_points: &points,
@@ -120,6 +125,8 @@ pub fn container(
         image,
         root,
         read_only: options.read_only,
+        scratch: uppers.scratch,
+        squashed,
         process: Process {
             args,
             env: environment,
@@ -170,6 +177,38 @@ pub fn container(
         id,
         name,
     })
+}
+
+/// Where the layer goes that the container changes.
+fn uppers(
+    options: &ContainerOptions,
+    source: &Source,
+    store: &Store,
+    identity: &Identity,
+    degraded: &mut Vec<String>,
+) -> Result<Uppers> {
+    let only_the_directory = options.volume.is_empty() && options.mount.is_empty();
+    if matches!(source, Source::WritableDirectory(_)) && only_the_directory {
+        return Ok(Uppers { scratch: None, owners: true, reason: None });
+    }
+    let uppers = scratch::choose(options.scratch.as_deref(), store.root(), identity)?;
+    match (&uppers.scratch, &uppers.reason) {
+        (Some(scratch), Some(reason)) => {
+            log::info!("what the container changes is kept in `{}`: {reason}", scratch.display());
+        }
+        (None, Some(reason)) => degraded.push(format!(
+            "what the container changes is kept in the store, though {reason}: name a local directory with `--scratch \
+             DIR` or SBX_SCRATCH"
+        )),
+        _ => {}
+    }
+    Ok(uppers)
+}
+
+fn keeps_no_owners(source: &Source, uppers: &Uppers) -> bool {
+    let squashed_layers = matches!(source, Source::Image(image) if image.key.is_squashed());
+    let stacked = !matches!(source, Source::WritableDirectory(_) | Source::Host);
+    stacked && (squashed_layers || !uppers.owners)
 }
 
 /// Looks containers up for `container:NAME`.

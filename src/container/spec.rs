@@ -25,6 +25,11 @@ pub struct Spec {
     pub image: String,
     pub root: Root,
     pub read_only: bool,
+    /// The directory on local scratch, outside the store, where the layers lie that the container changes; none: in
+    /// the container's own directory.
+    pub scratch: Option<PathBuf>,
+    /// File systems keep no owners here: all files seem to be the root's of the container.
+    pub squashed: bool,
     pub process: Process,
     pub identity: crate::identity::Identity,
     /// Owners and users are emulated, where one ID alone is mapped.
@@ -63,6 +68,11 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// Whose all files of layers seem to be; none: they keep their owners.
+    pub fn sole_owner(&self) -> Option<(u32, u32)> {
+        if self.squashed { self.identity.lowest() } else { self.identity.sole_owner() }
+    }
+
     /// The spec with a root that can be mounted: see [`Root::located`].
     ///
     /// # Errors

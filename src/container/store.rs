@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::container::directory::ContainerDirectory;
 use crate::container::name;
 use crate::container::process::ProcessRef;
+use crate::container::scratch;
 use crate::container::spec::{Root, Spec};
 use crate::container::state::State;
 use crate::error::{Error, Result, Step};
@@ -67,6 +68,15 @@ impl Store {
         })
     }
 
+    /// The same with the place of the layers that the container changes.
+    pub fn directory_of(&self, spec: &Spec) -> ContainerDirectory {
+        let directory = self.directory(&spec.id);
+        match &spec.scratch {
+            Some(scratch) => directory.with_uppers(scratch.join(&spec.id)),
+            None => directory,
+        }
+    }
+
     fn running(&self, id: &str) -> PathBuf {
         self.root.join("running").join(id)
     }
@@ -78,12 +88,15 @@ impl Store {
     /// Makes the container's lock and directory with its spec. Whoever reads the spec sees all of it.
     pub fn create(&self, spec: &Spec) -> Result<(Claim, ContainerDirectory)> {
         let claim = self.claim(&spec.id)?;
-        let directory = self.directory(&spec.id);
+        let directory = self.directory_of(spec);
         match self.fill(spec, &directory) {
             Ok(()) => Ok((claim, directory)),
             Err(error) => {
                 self.release_name(&spec.name, &spec.id);
                 let _ = fs::remove_dir_all(directory.path());
+                if spec.scratch.is_some() {
+                    let _ = fs::remove_dir_all(directory.uppers());
+                }
                 claim.release();
                 Err(error)
             }
@@ -96,6 +109,10 @@ impl Store {
         // A container whose root is not the caller passes through; the directories above stay closed.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711))
             .map_err(|error| no_room(error, failed()))?;
+        if spec.scratch.is_some() {
+            scratch::make(directory.uppers(), &self.root)
+                .map_err(|error| no_room(error, scratch_failed(directory.uppers())))?;
+        }
         let mut parts = Vec::new();
         if spec.bound_root().is_none() {
             parts.extend([directory.upper(), directory.work()]);
@@ -143,6 +160,13 @@ impl Store {
     /// Every container that is being made or runs, or was when its monitor was killed.
     pub fn running_ids(&self) -> Vec<String> {
         ids_in(&self.root.join("running"))
+    }
+
+    /// Whether anything is left of a container.
+    pub fn has_traces(&self, id: &str) -> bool {
+        let places =
+            [self.running(id), self.directory(id).path().to_owned(), self.retired(id).path().to_owned()];
+        places.iter().any(|path| path.symlink_metadata().is_ok())
     }
 
     /// Every container that has a directory, whole or not.
@@ -332,12 +356,17 @@ impl Store {
     }
 }
 
+fn scratch_failed(path: &Path) -> String {
+    format!("cannot make the directory `{}` on scratch", path.display())
+}
+
 /// As people see it.
 pub fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
 
-fn is_id(text: &str) -> bool {
+/// 64 lower-case hexadecimal digits.
+pub fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::process::{ProcessRef, boot_id, kill_user_namespace};
+use crate::container::scratch;
 use crate::container::spec::{Namespace, Spec};
 use crate::container::state::State;
 use crate::container::store::{Claim, Running, Store, short};
@@ -17,6 +18,8 @@ use crate::identity::{self, Caller, Host};
 use crate::layers::remove;
 use crate::network;
 
+/// Attempts to remove a directory in which files are that were just closed, every 10 ms.
+const LATE_CLOSES: u32 = 100;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Looks at every container that is marked as running and puts those in order that nobody looks after; says
@@ -33,6 +36,7 @@ pub fn sweep(store: &Store, runtime: &Path) -> usize {
         }
     }
     overlay::remove_abandoned_trials(store.root());
+    scratch::remove_orphans(store.root(), canonical_identity, |id| store.has_traces(id));
     for prefix in ["overlay.json.", "storage.json."] {
         remove_unfinished(&store.root().join("cache"), prefix, "");
     }
@@ -123,8 +127,9 @@ pub fn remove_runtime(directory: &Path) {
 /// # Errors
 /// What could not be removed; the same call again goes on.
 pub fn erase(store: &Store, spec: &Spec, userns: Option<&fs::File>) -> Result<()> {
-    let directory = store.directory(&spec.id);
+    let directory = store.directory_of(spec);
     erase_as(&directory, &spec.identity, userns)?;
+    erase_scratch(spec, userns)?;
     store.release_name(&spec.name, &spec.id);
     erase_rest(&directory)
 }
@@ -147,7 +152,21 @@ pub fn erase_retired(store: &Store, spec: &Spec, userns: Option<&fs::File>) -> R
     let directory = store.retired(&spec.id);
     store.release_name(&spec.name, &spec.id);
     erase_as(&directory, &spec.identity, userns)?;
+    erase_scratch(spec, userns)?;
     erase_rest(&directory)
+}
+
+/// That of a container about which nothing is known.
+fn canonical_identity() -> Result<identity::Identity> {
+    let host = Host::system();
+    identity::plan_on(&host, &identity::Request::default(), &Caller::current(&host)?)
+}
+
+fn erase_scratch(spec: &Spec, userns: Option<&fs::File>) -> Result<()> {
+    match &spec.scratch {
+        Some(scratch) => scratch::remove(&scratch.join(&spec.id), &spec.identity, userns),
+        None => Ok(()),
+    }
 }
 
 /// The same without a spec: whose the files are is decided as for a new container.
@@ -158,9 +177,7 @@ pub fn erase_unknown(store: &Store, id: &str) -> Result<()> {
     store.release_names_of(id);
     for directory in [store.directory(id), store.retired(id)] {
         if erase_rest(&directory).is_err() {
-            let host = Host::system();
-            let identity = identity::plan_on(&host, &identity::Request::default(), &Caller::current(&host)?)?;
-            erase_as(&directory, &identity, None)?;
+            erase_as(&directory, &canonical_identity()?, None)?;
             erase_rest(&directory)?;
         }
     }
@@ -183,11 +200,20 @@ fn erase_as(
 }
 
 fn erase_rest(directory: &ContainerDirectory) -> Result<()> {
-    let removed = match directory.path().symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+    let remove = || match directory.path().symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(directory.path()),
         _ => fs::remove_file(directory.path()),
     };
+    let mut removed = remove();
+    // File systems with a server hide files that somebody still has open, and learn only later that they are closed.
+    for _ in 0..LATE_CLOSES {
+        if !removed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::DirectoryNotEmpty) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+        removed = remove();
+    }
     removed
         .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
         .step(|| format!("cannot remove `{}`", directory.path().display()))

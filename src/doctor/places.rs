@@ -3,7 +3,9 @@
 use std::io;
 use std::path::Path;
 
+use super::ids::Ids;
 use super::{Check, Situation};
+use crate::container::scratch::{self, Uppers};
 use crate::error::Result;
 use crate::host::filesystem::{self, FileSystem};
 use crate::host::paths::{self, Runtime};
@@ -24,6 +26,9 @@ pub(super) fn checks(situation: &Situation) -> Vec<Check> {
             let xattrs = filesystem::user_xattrs(directory).ok();
             if let Ok(file_system) = filesystem::of(directory) {
                 checks.push(store_file_system(&file_system, xattrs));
+            }
+            if let Ok(identity) = Ids::read().and_then(|ids| ids.identity) {
+                checks.extend(changed_layers(scratch::foresee(&store, &identity).1));
             }
         }
     }
@@ -110,6 +115,20 @@ fn store_file_system(file_system: &FileSystem, xattrs: Option<bool>) -> Check {
         );
     }
     check
+}
+
+/// Silent where all is kept in the store.
+fn changed_layers(uppers: Uppers) -> Option<Check> {
+    let Uppers { scratch, reason, .. } = uppers;
+    let reason = reason?;
+    let check = |found: String| Check::ok("scratch", "scratch for what containers change", found);
+    Some(match scratch {
+        Some(scratch) => check(format!("{}: {reason}", scratch.display())),
+        None => check(format!("none, though {reason}")).warn(
+            "owners of files that containers make, and speed",
+            "name a directory on a local disk: `export SBX_SCRATCH=DIR`",
+        ),
+    })
 }
 
 #[cfg(test)]

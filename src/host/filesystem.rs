@@ -63,6 +63,11 @@ impl FileSystem {
     pub fn is_network(&self) -> bool {
         NETWORK.contains(&self.name.as_str())
     }
+
+    /// A server decides about permissions, on this machine or another.
+    pub fn is_served(&self) -> bool {
+        self.is_network() || self.name == "fuse"
+    }
 }
 
 /// The file system of an existing path.

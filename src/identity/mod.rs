@@ -106,7 +106,12 @@ impl Identity {
         if self.join.is_some() || has_root && self.tier != Tier::Single {
             return None;
         }
-        Some((users.lowest_inside()?, groups.lowest_inside()?))
+        self.lowest()
+    }
+
+    /// The container's root, or the user and group with the lowest IDs where the map has no root.
+    pub fn lowest(&self) -> Option<(u32, u32)> {
+        Some((self.inner_uid_map().lowest_inside()?, self.inner_gid_map().lowest_inside()?))
     }
 
     /// Why a process with container IDs `uid` and `gid` may not do what it tried on a file of the host.

@@ -4,7 +4,12 @@ use crate::image::reference::Reference;
 
 /// Whether the pattern fits the name as docker shows it or the whole of it, with the tag or without.
 pub fn fits(pattern: &str, name: &Reference) -> bool {
-    let shown = [name.familiar(), name.familiar_repository(), name.to_string(), name.repository()];
+    let mut shown = vec![name.familiar(), name.familiar_repository(), name.to_string(), name.repository()];
+    if let Some(path) = name.domain.eq("localhost").then_some(&name.path) {
+        // What is found by its bare name is listed by it, too.
+        shown.push(path.clone());
+        shown.extend(name.tag.as_ref().map(|tag| format!("{path}:{tag}")));
+    }
     shown.iter().any(|text| matches(pattern, text))
 }
 
@@ -105,5 +110,7 @@ mod tests {
         for pattern in ["ubuntu:23*", "debian", "*/ubuntu"] {
             assert!(!fits(pattern, &name), "{pattern}");
         }
+        let local = Reference::parse("localhost/tool:1").unwrap();
+        assert!(fits("tool", &local) && fits("tool:1", &local) && fits("localhost/*", &local));
     }
 }

@@ -88,7 +88,7 @@ impl Registries {
     }
 
     /// What a later file says counts.
-    fn override_with(&mut self, later: file::Parsed) {
+    pub fn override_with(&mut self, later: file::Parsed) {
         if let Some(search) = later.search {
             self.search = search;
         }
@@ -207,7 +207,7 @@ impl Registries {
     /// It is blocked.
     pub fn is_insecure(&self, domain: &str) -> Result<bool> {
         // Any repository of the registry will do.
-        let any = Reference { domain: domain.to_owned(), path: "_".to_owned(), tag: None, digest: None };
+        let any = Reference { domain: domain.to_owned(), path: "x".to_owned(), tag: None, digest: None };
         Ok(self.origin(&any)?.insecure)
     }
 

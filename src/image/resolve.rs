@@ -35,7 +35,7 @@ pub struct Request<'a> {
 pub fn resolve(store: &Path, request: &Request<'_>) -> Result<Resolved> {
     let place = Place::of(store, request.tier)?;
     let images = ImageStore::new(store);
-    let layers = LayerStore::new(store, &place.key());
+    let layers = LayerStore::new(store, place.key());
     let platform = Wanted::from_options(request.platform, None, None, None)?;
     let unpacked = |image: &Image| image.config.rootfs.diff_ids.iter().all(|layer| layers.has(layer));
     let resolved = |image: Image, lock: SharedLock| -> Result<Resolved> {
@@ -49,7 +49,7 @@ pub fn resolve(store: &Path, request: &Request<'_>) -> Result<Resolved> {
         let stacked = layers.stack(&image.config.rootfs.diff_ids)?;
         let config = Config::from(&image.config.config);
         let name = shown(request.name, &image);
-        let source = Source::Image(Unpacked { name, id: image.id, key: place.key(), stacked });
+        let source = Source::Image(Unpacked { name, id: image.id, key: place.key().clone(), stacked });
         Ok(Resolved { source, config, lock: Some(lock) })
     };
     let mut quiet = request.quiet;

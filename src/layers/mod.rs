@@ -11,6 +11,7 @@ pub mod copy;
 pub mod fuse_overlayfs;
 pub mod overlay;
 pub mod owners;
+pub mod pack;
 pub mod remove;
 pub mod stack;
 pub mod storage;
@@ -39,6 +40,8 @@ pub struct Upper {
 pub struct Host<'a> {
     /// The directory in which uppers lie: the store, or local scratch.
     pub uppers: &'a Path,
+    /// Files have no owners on disk: fuse-overlayfs shows all as root's.
+    pub squashed: bool,
     pub identity: &'a Identity,
     pub read_only: bool,
     /// Every directory and file that will be mounted on, to see whether a bare root has them all.
@@ -71,7 +74,11 @@ pub fn choose(source: Source, choice: Choice, host: &Host<'_>, notes: &mut Vec<S
         }
         Source::Image(Unpacked { id, key, stacked, .. }) => {
             let driver = if stacked.whiteout_files {
-                for_whiteout_files(choice, host)?
+                fuse_overlayfs_alone(
+                    "what its layers remove is marked by files, since the file system of the store takes no other marks",
+                    choice,
+                    host,
+                )?
             } else {
                 for_layers(choice, host, notes)?
             };
@@ -86,11 +93,11 @@ pub fn unpacked(store: &Path, key: &MapKey, layers: &[Digest]) -> Vec<PathBuf> {
     layers.iter().map(|layer| store.path(layer)).collect()
 }
 
-/// The file system of the store takes no whiteouts as the kernel has them.
-fn for_whiteout_files(choice: Choice, host: &Host<'_>) -> Result<Driver> {
+/// What the kernel's overlay does not understand.
+fn fuse_overlayfs_alone(why: &str, choice: Choice, host: &Host<'_>) -> Result<Driver> {
     if choice == Choice::Overlay {
-        return Err(Error::new("cannot use the driver `overlay` for this image")
-            .because("what its layers remove is marked by files, since the file system of the store takes no other marks")
+        return Err(Error::new("cannot use the driver `overlay`")
+            .because(why)
             .hint("leave out `--storage-driver`, or keep the store on a local file system (`--root`)"));
     }
     fuse_overlayfs::usable(host.uppers).map(|_| Driver::FuseOverlayfs)
@@ -148,6 +155,10 @@ fn for_directories(
 /// The driver for layers whose owners are those of the canonical map.
 fn for_layers(choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Result<Driver> {
     let remapped = host.identity.nested.is_some();
+    if host.squashed {
+        let why = "the file system keeps no owners, and the kernel's overlay would show all files as what they are not";
+        return fuse_overlayfs_alone(why, choice, host);
+    }
     match choice {
         Choice::FuseOverlayfs => fuse_overlayfs::usable(host.uppers).map(|_| Driver::FuseOverlayfs),
         Choice::Overlay if remapped => Err(Error::new("cannot use the driver `overlay` with this ID map")

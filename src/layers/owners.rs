@@ -175,7 +175,7 @@ impl Owners {
 
     /// The file's content: a line that names the format, then per path `STAT XATTRS PATH` and NUL, where
     /// XATTRS is `-` or `NAME=BASE64` separated by commas.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = FIRST_LINE.to_vec();
         for (path, line) in &self.lines {
             bytes.extend_from_slice(line.recorded.text().as_bytes());
@@ -199,7 +199,7 @@ impl Owners {
     }
 
     /// The reverse of [`Self::to_bytes`].
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(FIRST_LINE)?;
         let mut lines = BTreeMap::new();
         while !rest.is_empty() {

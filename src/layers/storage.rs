@@ -9,12 +9,16 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, StatxFlags, Uid, XattrFlags}
 use serde::{Deserialize, Serialize};
 
 use crate::container::process::boot_id;
-use crate::error::{Error, Result};
-use crate::host::{filesystem, overlay};
+use crate::error::{Error, Result, Step};
+use crate::host::filesystem::{self, FileSystem};
+use crate::host::overlay;
 use crate::identity::{Identity, Tier};
 
 /// Those that keep everything, wherever they are mounted.
 const LOCAL: [&str; 5] = ["ext4", "xfs", "btrfs", "f2fs", "bcachefs"];
+
+/// STATX_MNT_ID_UNIQUE of linux/stat.h.
+const MNT_ID_UNIQUE: u32 = 0x4000;
 
 /// Each a bit of the trial's exit code.
 const OWNERS: i32 = 1;
@@ -59,6 +63,17 @@ impl Abilities {
     }
 }
 
+impl Abilities {
+    /// Why the kernel's overlay cannot have layers that are kept here.
+    pub fn unfit_for_overlay(&self) -> Option<String> {
+        let of_layers = self.owners && self.attributes && self.whiteouts;
+        let name = &self.file_system;
+        (!of_layers).then(|| {
+            format!("layers on this file system ({name}) keep their owners and marks beside the files")
+        })
+    }
+}
+
 /// Beside what was found: when it does not hold any more.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -82,36 +97,53 @@ struct Remembered {
 /// # Errors
 /// It cannot be tried: nothing can be made there, or there is no user namespace.
 pub fn abilities(directory: &Path, identity: &Identity) -> Result<Abilities> {
-    let failed = |cause: &dyn std::fmt::Display| {
-        Error::new(format!("cannot find out what can be kept in `{}`", directory.display())).because(cause)
-    };
-    let found = filesystem::of(directory).map_err(|error| failed(&error))?;
+    let found = filesystem::of(directory).step(|| failed(directory))?;
     if LOCAL.contains(&found.name.as_str()) {
         return Ok(all(found.name));
     }
-    let seen = seen(directory, identity).map_err(|error| failed(&error))?;
+    let seen = seen(directory, identity).step(|| failed(directory))?;
     let cache = cache(directory);
     if let Some(known) = remembered(&cache).filter(|known| known.seen == seen) {
         return Ok(known.abilities);
     }
-    let ground = overlay::Ground::make(directory).map_err(|error| failed(&error))?;
+    let known = Remembered { seen, abilities: attempt(directory, identity, found)? };
+    if let Err(error) = remember(&cache, &known) {
+        log::debug!("cannot write `{}`: {error}", cache.display());
+    }
+    Ok(known.abilities)
+}
+
+/// As [`abilities`], but nothing is remembered.
+///
+/// # Errors
+/// As [`abilities`].
+pub fn look(directory: &Path, identity: &Identity) -> Result<Abilities> {
+    let found = filesystem::of(directory).step(|| failed(directory))?;
+    if LOCAL.contains(&found.name.as_str()) {
+        Ok(all(found.name))
+    } else {
+        attempt(directory, identity, found)
+    }
+}
+
+fn failed(directory: &Path) -> String {
+    format!("cannot find out what can be kept in `{}`", directory.display())
+}
+
+fn attempt(directory: &Path, identity: &Identity, found: FileSystem) -> Result<Abilities> {
+    let ground = overlay::Ground::make(directory).step(|| failed(directory))?;
     let code = crate::sandbox::userns::run_in(identity, || try_all(ground.path(), identity))?;
     if code & TRIED == 0 || code >= 2 * TRIED {
-        return Err(failed(&"the trial failed"));
+        return Err(Error::new(failed(directory)).because("the trial failed"));
     }
-    let abilities = Abilities {
+    Ok(Abilities {
         network: found.is_network(),
         file_system: found.name,
         owners: identity.tier == Tier::Single || code & OWNERS != 0,
         attributes: code & ATTRIBUTES != 0,
         whiteouts: code & WHITEOUTS != 0,
         locks: code & LOCKS != 0,
-    };
-    let known = Remembered { seen, abilities };
-    if let Err(error) = remember(&cache, &known) {
-        log::debug!("cannot write `{}`: {error}", cache.display());
-    }
-    Ok(known.abilities)
+    })
 }
 
 fn all(file_system: String) -> Abilities {
@@ -152,7 +184,9 @@ fn foreign(map: &crate::identity::IdMap) -> Option<u32> {
 }
 
 fn seen(directory: &Path, identity: &Identity) -> std::io::Result<Seen> {
-    let stat = rustix::fs::statx(CWD, directory, AtFlags::empty(), StatxFlags::MNT_ID)?;
+    // Linux before 6.8 knows only the ID that the next mount may have again.
+    let unique = StatxFlags::from_bits_retain(MNT_ID_UNIQUE);
+    let stat = rustix::fs::statx(CWD, directory, AtFlags::empty(), StatxFlags::MNT_ID | unique)?;
     Ok(Seen {
         boot: boot_id(),
         device: filesystem::device(directory)?,

@@ -22,6 +22,7 @@ use crate::error::{Error, Result, Step};
 use crate::identity::{Identity, MapLine, Tier};
 use crate::image::digest::Digest;
 use crate::layers::owners;
+use crate::layers::storage::{self, Abilities};
 use crate::layers::unpack::{self, Keep, Limits, Unpacked};
 
 pub use crate::layers::unpack::LayerFacts;
@@ -42,11 +43,12 @@ const SINGLE: &str = "single";
 const SINGLE_INDEX: &str = "single-sidecar";
 
 impl MapKey {
-    /// The key of the canonical maps. In the single tier it is asked once whether the store takes `user.`
-    /// attributes; afterwards the directory says so.
+    /// The key of the canonical maps. Where owners are recorded, in the single tier or on a file system that keeps
+    /// none, `user.` attributes take them if there are such; afterwards the directory says so.
     pub fn of(identity: &Identity, store: &Path) -> Self {
-        if identity.tier == Tier::Single {
-            return Self::single(&store.join("layers"));
+        let found = kept_in(store, identity);
+        if identity.tier == Tier::Single || found.as_ref().is_some_and(|found| !found.owners) {
+            return Self::single(&store.join("layers"), found.is_none_or(|found| found.attributes));
         }
         let (users, groups) = (&identity.uid_map.0, &identity.gid_map.0);
         let same = |lines: &[MapLine]| lines.iter().all(|line| line.inside == line.outside);
@@ -63,15 +65,13 @@ impl MapKey {
         Self(format!("range-{}-{}", part(users), part(groups)))
     }
 
-    fn single(layers: &Path) -> Self {
+    fn single(layers: &Path, attributes: bool) -> Self {
         for key in [SINGLE, SINGLE_INDEX] {
             if layers.join(key).is_dir() {
                 return Self(key.to_owned());
             }
         }
-        let nearest = layers.ancestors().find(|path| path.is_dir()).unwrap_or(layers);
-        let takes = crate::host::filesystem::user_xattrs(nearest).unwrap_or(false);
-        Self(if takes { SINGLE } else { SINGLE_INDEX }.to_owned())
+        Self(if attributes { SINGLE } else { SINGLE_INDEX }.to_owned())
     }
 
     /// A key that a container's record names; none for what cannot be one.
@@ -84,6 +84,11 @@ impl MapKey {
         &self.0
     }
 
+    /// All files belong to the caller on disk, whatever the maps.
+    pub fn is_squashed(&self) -> bool {
+        [SINGLE, SINGLE_INDEX].contains(&self.as_str())
+    }
+
     fn keep(&self) -> Keep {
         match self.as_str() {
             SINGLE => Keep::Attributes,
@@ -91,6 +96,14 @@ impl MapKey {
             _ => Keep::Inodes,
         }
     }
+}
+
+/// Some file systems refuse to give files away: then owners are recorded, as in the single tier.
+fn kept_in(store: &Path, identity: &Identity) -> Option<Abilities> {
+    let nearest = crate::host::paths::nearest_existing(store);
+    let found =
+        if nearest == store { storage::abilities(store, identity) } else { storage::look(nearest, identity) };
+    found.inspect_err(|error| log::debug!("{error}")).ok()
 }
 
 /// The layers below one key.

@@ -383,6 +383,8 @@ impl Watch<'_> {
             stream.drain(&mut self.log);
         }
         self.streams.clear();
+        // Network file systems keep a removed file for as long as it is open, and its directory with it.
+        self.log = None;
     }
 }
 

@@ -156,7 +156,7 @@ fn of_tls(what: &str, host: &str, error: &rustls::Error) -> Failure {
     let error = match error {
         rustls::Error::InvalidCertificate(wrong) => {
             let (why, hint) = match wrong {
-                Wrong::UnknownIssuer => (
+                Wrong::UnknownIssuer | Wrong::BadSignature => (
                     "nobody whom this machine trusts has signed it".to_owned(),
                     format!("put the certificate of its authority into `~/.config/containers/certs.d/{host}/ca.crt`, or use `--tls-verify=false`"),
                 ),

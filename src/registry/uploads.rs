@@ -82,13 +82,16 @@ impl Client {
         let transfer = Transfer { client: self, endpoint: &endpoint, what: &what, scopes: &scopes, blob };
         let mut session = transfer.begin()?;
         let mut sent = 0;
-        let mut attempts = 0;
+        let (mut attempts, mut furthest) = (0, 0);
         loop {
             let piece = transfer.send(&mut session, how, &mut sent, &mut open);
             let failure = match piece {
                 Ok(true) => return Ok(()),
                 Ok(false) => {
-                    attempts = 0;
+                    // What was sent before and lost is no progress.
+                    if sent > furthest {
+                        (attempts, furthest) = (0, sent);
+                    }
                     continue;
                 }
                 Err(failure) => failure,
@@ -183,10 +186,11 @@ impl Transfer<'_> {
     fn taken(&self, session: &mut Session) -> Outcome<Option<u64>> {
         let target = session.location.clone();
         let mut request = Request::new(self.what, Method::GET, &target, self.scopes);
-        let gone = [StatusCode::NOT_FOUND];
+        // docker's registry keeps in the location how far an upload was, and gives it up where that is not so.
+        let gone = [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST, StatusCode::RANGE_NOT_SATISFIABLE];
         request.accepted = &gone;
         let answer = self.client.0.exchange.send(self.endpoint, &mut request)?;
-        if answer.status == StatusCode::NOT_FOUND {
+        if gone.contains(&answer.status) {
             return Ok(None);
         }
         let taken = answer.header("range").and_then(end_of_range).unwrap_or(0);

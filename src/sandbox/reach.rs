@@ -36,7 +36,9 @@ impl Reach {
             opened.push(descriptor);
             Ok(name)
         };
-        let directory = ContainerDirectory::new(name(directory.path(), "the container's directory")?);
+        let uppers = name(directory.uppers(), "the container's directory")?;
+        let directory =
+            ContainerDirectory::new(name(directory.path(), "the container's directory")?).with_uppers(uppers);
         let mut spec = spec.clone();
         match &mut spec.root {
             Root::Host { .. } | Root::Layers { .. } => {}

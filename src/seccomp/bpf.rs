@@ -174,11 +174,15 @@ impl Program<'_> {
         self.search(&ranges)
     }
 
+    /// Halves the numbers rather than the ranges: when a filter is installed the kernel runs it once for each
+    /// number (seccomp_cache_prepare() of kernel/seccomp.c), so that wide ranges are to be found soon.
     fn search(&mut self, ranges: &[(u32, &Verdict)]) -> Label {
         if let [(_, verdict)] = ranges {
             return self.verdict(verdict);
         }
-        let (lower, upper) = ranges.split_at(ranges.len() / 2);
+        let middle = ranges[0].0.midpoint(ranges[ranges.len() - 1].0);
+        let half = ranges.partition_point(|(start, _)| *start <= middle).clamp(1, ranges.len() - 1);
+        let (lower, upper) = ranges.split_at(half);
         let yes = self.search(upper);
         let no = self.search(lower);
         self.branch(JUMP_GE, upper[0].0, yes, no)

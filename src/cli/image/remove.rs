@@ -22,7 +22,8 @@ pub struct RemoveArgs {
     /// Remove all images
     #[arg(short, long, conflicts_with = "images")]
     all: bool,
-    /// Remove an image with all its names, also one that ended containers were made from; those keep its layers
+    /// Remove an image with all its names, also one that ended containers were made from, which keep its layers;
+    /// pass over images that do not exist
     #[arg(short, long)]
     force: bool,
     /// Pass over images that do not exist
@@ -51,13 +52,13 @@ pub fn execute(args: RemoveArgs, global: &Global) -> Result<u8> {
             match removal::remove(&mut change, word, &usage, allow) {
                 Ok(Some(what)) => done.extend(what),
                 // All that there are may be fewer by now.
-                Ok(None) if ignore || all => {}
+                Ok(None) if ignore || force || all => {}
                 Ok(None) => failures.add(missing(word).exit_code(MISSING)),
                 Err(error) => failures.add(error),
             }
         }
         change.commit()?;
-    } else if !ignore {
+    } else if !(ignore || force) {
         words.iter().for_each(|word| failures.add(missing(word).exit_code(MISSING)));
     }
     tell(&done)?;

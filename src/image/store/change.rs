@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::index::{self, annotation};
 use super::lock::ExclusiveLock;
 use super::{Entry, ImageStore, Meant, entry, lock};
+use crate::container::store::no_room;
 use crate::error::Result;
 use crate::image::digest::Digest;
 use crate::image::documents::{Descriptor, Index};
@@ -177,7 +178,15 @@ impl Change {
             let theirs = self.store.read_index()?.manifests;
             self.index.manifests = index::merge(&self.base, self.index.manifests, theirs);
         }
-        self.store.write_index(&self.index)
+        let written = match self.store.write_index(&self.index) {
+            // A full disk is no reason to keep what fills it.
+            Err(error) if is_full(&error) && self.store.give_up_blobs(&self.index)? => {
+                self.store.write_index(&self.index)
+            }
+            written => written,
+        };
+        let failed = || format!("cannot write the list of images `{}`", self.store.index_path().display());
+        written.map_err(|error| no_room(error, failed()))
     }
 
     fn position(&self, name: &Reference) -> Option<usize> {
@@ -222,6 +231,10 @@ impl Change {
         descriptor.annotations.remove(annotation::CONTAINERD_NAME);
         self.index.manifests.push(descriptor);
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
 fn stamp(store: &ImageStore) -> Option<Stamp> {

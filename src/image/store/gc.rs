@@ -14,6 +14,7 @@ use crate::container::store::no_room;
 use crate::error::{Result, Step};
 use crate::identity::{self, Caller, Host};
 use crate::image::digest::Digest;
+use crate::image::documents::Index;
 use crate::layers::remove;
 use crate::layers::store::{LayerStore, MapKey};
 
@@ -108,8 +109,8 @@ impl ImageStore {
                 let partial = self.partial();
                 orphans.unfinished.retain(|orphan| !orphan.path.starts_with(&partial));
             }
-            self.discard(&orphans, &mut collected)?;
-            entries(&self.trash()).collect()
+            let hidden = self.discard(&orphans, &mut collected)?;
+            entries(&self.trash()).chain(hidden).collect()
         };
         if full.is_empty() {
             return Ok(collected);
@@ -120,6 +121,13 @@ impl ImageStore {
         Ok(collected)
     }
 
+    /// Removes the blobs that an index to be written does not name, before there is room to write it. Under the
+    /// exclusive lock. False: there are none.
+    pub(super) fn give_up_blobs(&self, index: &Index) -> Result<bool> {
+        let orphans = self.find_orphans(&reach::all(self, index)?);
+        Ok(orphans.blobs.iter().filter(|blob| fs::remove_file(&blob.path).is_ok()).count() > 0)
+    }
+
     pub(super) fn layers(&self) -> PathBuf {
         self.root().join("layers")
     }
@@ -128,22 +136,33 @@ impl ImageStore {
         self.root().join("trash")
     }
 
-    fn discard(&self, orphans: &Orphans, collected: &mut Collected) -> Result<()> {
+    /// Takes the orphans out of sight: into the trash, or what cannot be moved there for want of room away at once.
+    /// Gives what else there is to be removed.
+    fn discard(&self, orphans: &Orphans, collected: &mut Collected) -> Result<Vec<PathBuf>> {
         if orphans.count() == 0 {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let target = self.trash().join(random_name()?);
-        lock::make_directory(&target)
-            .map_err(|error| no_room(error, format!("cannot make `{}`", target.display())))?;
+        let target = match lock::make_directory(&target) {
+            Ok(()) => Some(target),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)) => None,
+            Err(error) => return Err(no_room(error, format!("cannot make `{}`", target.display()))),
+        };
+        let mut hidden = Vec::new();
         for (number, orphan) in orphans.all().enumerate() {
-            match fs::rename(&orphan.path, target.join(number.to_string())) {
+            let gone = match &target {
+                Some(target) => fs::rename(&orphan.path, target.join(number.to_string())),
+                None if orphan.path.is_dir() => hide(&orphan.path).map(|path| hidden.push(path)),
+                None => fs::remove_file(&orphan.path),
+            };
+            match gone {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 result => result.step(|| format!("cannot remove `{}`", orphan.path.display()))?,
             }
             collected.reclaimed += orphan.size;
         }
         collected.layers.extend(orphans.layers.iter().filter_map(|layer| layer.digest.clone()));
-        Ok(())
+        Ok(hidden)
     }
 
     fn find_orphans(&self, reachable: &Reachable) -> Orphans {
@@ -188,6 +207,17 @@ impl ImageStore {
     pub(super) fn leased(&self) -> Result<BTreeSet<Digest>> {
         lease::live(&self.leases())
     }
+}
+
+/// Renames a layer to what a killed maker leaves, which takes no room and is no layer.
+fn hide(layer: &Path) -> io::Result<PathBuf> {
+    let name = layer.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with('.') {
+        return Ok(layer.to_owned());
+    }
+    let hidden = layer.with_file_name(format!(".old-{name}"));
+    fs::rename(layer, &hidden)?;
+    Ok(hidden)
 }
 
 /// Blobs of sbx are leased; of those of others nobody knows.

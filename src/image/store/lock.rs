@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::container::store::no_room;
-use crate::error::{Result, Step};
+use crate::error::{Error, Result};
 
 /// Nothing that was there when it was taken is collected while it lives. For milliseconds: what takes longer
 /// holds a [`super::Lease`].
@@ -25,15 +25,27 @@ pub(super) struct ExclusiveLock {
 pub(super) fn share(path: &Path) -> Result<SharedLock> {
     let failed = || format!("cannot lock `{}`", path.display());
     let file = open(path).map_err(|error| no_room(error, failed()))?;
-    file.lock_shared().step(failed)?;
+    file.lock_shared().map_err(|error| no_locks(error, failed()))?;
     Ok(SharedLock { _file: file })
 }
 
 pub(super) fn exclude(path: &Path) -> Result<ExclusiveLock> {
     let failed = || format!("cannot lock `{}`", path.display());
     let file = open(path).map_err(|error| no_room(error, failed()))?;
-    file.lock().step(failed)?;
+    file.lock().map_err(|error| no_locks(error, failed()))?;
     Ok(ExclusiveLock { _file: file })
+}
+
+/// Some network file systems know no flock(2), or not without an option of their mount.
+fn no_locks(error: io::Error, message: String) -> Error {
+    let unknown = matches!(error.raw_os_error(), Some(libc::ENOLCK | libc::ENOSYS | libc::EOPNOTSUPP));
+    let failed = Error::new(message).because(error);
+    if unknown {
+        return failed.hint(
+            "keep the store on a file system with locks: name a directory with `--root DIR` or SBX_ROOT",
+        );
+    }
+    failed
 }
 
 /// For writing, too: NFS gives an exclusive lock for nothing less.

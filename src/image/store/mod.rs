@@ -196,43 +196,33 @@ impl ImageStore {
 
     /// Makes what a valid layout has. Cheap when it is there.
     fn prepare(&self) -> Result<()> {
-        if self.index_path().exists() && self.partial().exists() && self.blobs().exists() {
+        let directories = [self.blobs(), self.partial(), self.leases()];
+        if self.index_path().exists() && directories.iter().all(|directory| directory.exists()) {
             return Ok(());
         }
-        let make = || -> io::Result<()> {
-            for directory in [self.blobs(), self.partial(), self.leases()] {
-                lock::make_directory(&directory)?;
-            }
-            let layout = self.layout().join("oci-layout");
-            if files::open(&layout)?.is_none() {
-                // Two that write it write the same.
-                files::replace(&layout, OCI_LAYOUT)?;
-            }
-            Ok(())
-        };
-        make().map_err(|error| {
-            no_room(error, format!("cannot make the image store `{}`", self.layout().display()))
-        })?;
+        let failed =
+            |error| no_room(error, format!("cannot make the image store `{}`", self.layout().display()));
+        directories.iter().try_for_each(|directory| lock::make_directory(directory)).map_err(failed)?;
+        let _lock = lock::exclude(&self.lock_path())?;
+        let layout = self.layout().join("oci-layout");
+        if !layout.exists() {
+            files::replace(&layout, OCI_LAYOUT).map_err(failed)?;
+        }
         if !self.index_path().exists() {
-            let _lock = lock::exclude(&self.lock_path())?;
-            if !self.index_path().exists() {
-                self.write_index(&index::empty())?;
-            }
+            self.write_index(&index::empty()).map_err(failed)?;
         }
         Ok(())
     }
 
     /// Under the exclusive lock.
-    fn write_index(&self, index: &Index) -> Result<()> {
-        let path = self.index_path();
-        let failed = || format!("cannot write the list of images `{}`", path.display());
-        let text = serde_json::to_vec(index).step(failed)?;
+    fn write_index(&self, index: &Index) -> io::Result<()> {
+        let text = serde_json::to_vec(index)?;
         if text.len() as u64 > LARGEST_INDEX {
-            return Err(Error::new(failed())
-                .because("there are too many images")
-                .hint("remove some: `sbx image prune`, `sbx rmi`"));
+            return Err(io::Error::other(
+                "there are too many images: remove some with `sbx image prune -a` or `sbx rmi`",
+            ));
         }
-        files::replace(&path, &text).map_err(|error| no_room(error, failed()))
+        files::replace(&self.index_path(), &text)
     }
 }
 

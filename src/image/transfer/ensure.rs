@@ -50,6 +50,7 @@ pub fn ensure(place: &Place, text: &str, policy: Policy, options: &Options) -> R
     let known = store.find(text)?;
     // Two images for two platforms may have one name, after each other.
     let known = known.filter(|image| !options.platform.named || options.platform.accepts(&image.config));
+    let mut not_unpacked = None;
     match (known.as_ref(), policy) {
         (Some(image), Policy::Never) => {
             unpack(place, image, options.quiet)?;
@@ -57,7 +58,10 @@ pub fn ensure(place: &Place, text: &str, policy: Policy, options: &Options) -> R
         }
         (Some(image), Policy::Missing) => match unpack(place, image, options.quiet) {
             Ok(()) => return Ok(image.clone()),
-            Err(error) => log::warn!("the image is pulled again: {error}"),
+            Err(error) => {
+                log::warn!("the image is pulled again: {error}");
+                not_unpacked = Some(error);
+            }
         },
         (None, Policy::Never) => {
             return Err(Error::new(format!("cannot find the image `{text}`"))
@@ -79,7 +83,11 @@ pub fn ensure(place: &Place, text: &str, policy: Policy, options: &Options) -> R
             unpack(place, &image, options.quiet)?;
             Ok(image)
         }
-        (Err(error), _) => Err(error),
+        // That is why it was pulled.
+        (Err(error), _) => Err(match not_unpacked {
+            Some(reason) => reason.hint(format!("pulling it again failed, too: {error}")),
+            None => error,
+        }),
     }
 }
 
@@ -101,14 +109,14 @@ fn pull_one(place: &Place, text: &str, options: &Options) -> Result<Pulled> {
 /// # Errors
 /// A blob is missing or damaged, or there is no room.
 fn unpack(place: &Place, image: &Image, quiet: bool) -> Result<()> {
-    let layers = LayerStore::new(&place.store, &place.key());
+    let layers = LayerStore::new(&place.store, place.key());
     if image.config.rootfs.diff_ids.iter().all(|diff_id| layers.has(diff_id)) {
         return Ok(());
     }
     unpacker::run(
         &place.identity,
         |_| {
-            let session = Session::begin(&place.store, &place.key(), Progress::new(quiet))?;
+            let session = Session::begin(&place.store, place.key(), Progress::new(quiet))?;
             pull::unpack(&session, image).map(|_| ())
         },
         |()| Ok(()),

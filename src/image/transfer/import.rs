@@ -54,7 +54,7 @@ pub fn import(place: &Place, options: &Options, open: impl FnOnce() -> Result<In
     unpacker::run(
         &place.identity,
         |results| {
-            let session = Session::begin(&place.store, &place.key(), Progress::new(options.quiet))?;
+            let session = Session::begin(&place.store, place.key(), Progress::new(options.quiet))?;
             let input: Box<dyn Read + Send> = match open()? {
                 Input::File(file) => Box::new(file),
                 Input::Stream(stream) => stream,

@@ -66,7 +66,7 @@ pub fn load(
     unpacker::run(
         &place.identity,
         |results| {
-            let session = Session::begin(&place.store, &place.key(), Progress::new(quiet))?;
+            let session = Session::begin(&place.store, place.key(), Progress::new(quiet))?;
             let members = match input.take() {
                 Some(Input::Archive(file)) => Members::of_archive(file, &session)?,
                 Some(Input::Directory(path)) => Members::of_directory(&path)?,

@@ -29,6 +29,8 @@ pub use ensure::{Policy, ensure};
 pub struct Place {
     pub store: PathBuf,
     pub identity: Identity,
+    /// Decided before any namespace is entered: there some file systems would answer otherwise.
+    key: MapKey,
 }
 
 impl Place {
@@ -40,10 +42,11 @@ impl Place {
         let request = identity::Request { tier, ..identity::Request::default() };
         let identity = identity::plan(&request, &Caller::current(&Host::system())?)?;
         crate::host::paths::create_store(store)?;
-        Ok(Self { store: store.to_owned(), identity })
+        let key = MapKey::of(&identity, store);
+        Ok(Self { store: store.to_owned(), identity, key })
     }
 
-    pub fn key(&self) -> MapKey {
-        MapKey::of(&self.identity, &self.store)
+    pub fn key(&self) -> &MapKey {
+        &self.key
     }
 }

@@ -60,7 +60,7 @@ pub fn all(
                 log::error!("{earlier}");
             }
         };
-        let session = || Session::begin(&place.store, &place.key(), progress.clone());
+        let session = || Session::begin(&place.store, place.key(), progress.clone());
         for text in texts {
             let pull_names = |names: &[Reference]| -> Result<()> {
                 let pulled = pull(&session()?, &client, names, &options.platform)?;

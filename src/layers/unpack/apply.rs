@@ -16,6 +16,7 @@ use crate::layers::unpack::whiteouts::{
     self, AUFS, OPAQUE, WHITEOUT, is_whiteout, mark_opaque, open_directory, take_whiteout_file,
 };
 use crate::layers::unpack::{Keep, LayerFacts, Limits};
+use crate::sandbox::inroot::descriptor_path;
 
 pub struct Apply<'l> {
     tree: Tree,
@@ -29,6 +30,8 @@ pub struct Apply<'l> {
     /// Whose files this process makes.
     own: (u32, u32),
     umask: u32,
+    /// Bits that files, and that directories have on disk whatever the archive says.
+    floor: (u32, u32),
     /// Something was removed, so that a directory may not be where it was.
     replaced: bool,
 }
@@ -45,7 +48,16 @@ impl<'l> Apply<'l> {
         for acl in ["system.posix_acl_default", "system.posix_acl_access"] {
             let _ = rustix::fs::removexattr(format!("/proc/self/fd/{}", root.as_raw_fd()), acl);
         }
+        // Root of a user namespace is nobody special to a server: it cannot read its own files of mode 000, nor
+        // record the owners of those that it may not write. fuse-overlayfs wants a record of all or none.
+        let place = descriptor_path(&root);
+        let served = crate::host::filesystem::of(place.as_ref()).is_ok_and(|found| found.is_served());
         Self {
+            floor: match keep {
+                Keep::Attributes if served => (0o600, 0o700),
+                Keep::Index if served => (0o400, 0o700),
+                _ => (0, 0),
+            },
             tree: Tree::new(root),
             keep,
             limits,
@@ -134,7 +146,7 @@ impl<'l> Apply<'l> {
         let root = open_directory(self.tree.root(), b".")?;
         self.attributes(entry, root.as_fd(), Vec::new(), libc::S_IFDIR)?;
         self.own_directory(entry, root.as_fd())?;
-        self.later(Vec::new(), Some(entry.mode), entry.modified)
+        self.later(Vec::new(), Some(self.on_disk(entry)), entry.modified)
     }
 
     fn file(&mut self, entry: &Entry, name: &[u8], stream: &mut Stream, left: &mut u64) -> Result<()> {
@@ -169,7 +181,7 @@ impl<'l> Apply<'l> {
     /// Creates a regular file, over whatever has its name.
     fn new_file(&mut self, entry: &Entry, name: &[u8]) -> Result<OwnedFd> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(entry.mode & 0o777);
+        let mode = Mode::from_raw_mode(self.on_disk(entry) & 0o777);
         self.over(name, "make it", |directory| rustix::fs::openat(directory, name, flags, mode))
     }
 
@@ -184,8 +196,9 @@ impl<'l> Apply<'l> {
     ) -> Result<()> {
         let chowned = self.own(entry, |uid, gid| rustix::fs::fchown(file, uid, gid))?;
         // A change of owner takes setuid away, and so does writing.
-        if chmod && (chowned && entry.mode & 0o7000 != 0 || entry.mode & (self.umask | 0o7000) != 0) {
-            check(rustix::fs::fchmod(file, Mode::from_raw_mode(entry.mode)), "set its mode")?;
+        let mode = self.on_disk(entry);
+        if chmod && (chowned && mode & 0o7000 != 0 || mode & (self.umask | 0o7000) != 0) {
+            check(rustix::fs::fchmod(file, Mode::from_raw_mode(mode)), "set its mode")?;
         }
         let path = self.tree.path_of(name);
         self.attributes(entry, file.as_fd(), path, kind)?;
@@ -316,7 +329,8 @@ impl<'l> Apply<'l> {
         };
         let path = self.tree.path_of(name);
         let plain = fresh && entry.xattrs.is_empty() && self.keep == Keep::Inodes && !hides;
-        if plain && (entry.uid, entry.gid) == self.own {
+        let on_disk = self.on_disk(entry);
+        if plain && on_disk == entry.mode && (entry.uid, entry.gid) == self.own {
             // Nothing to be done through a descriptor.
         } else {
             let directory = open_directory(self.tree.here(), name)?;
@@ -326,8 +340,8 @@ impl<'l> Apply<'l> {
                 mark_opaque(directory.as_fd(), &mut self.facts)?;
             }
         }
-        let asis = fresh && entry.mode & (self.umask | 0o7000) == 0 && entry.mode & 0o700 == 0o700;
-        self.later(path, (!asis).then_some(entry.mode), entry.modified)
+        let asis = fresh && on_disk & (self.umask | 0o7000) == 0 && on_disk & 0o700 == 0o700;
+        self.later(path, (!asis).then_some(on_disk), entry.modified)
     }
 
     /// A directory that was there may belong to somebody else than who makes files here.
@@ -368,13 +382,19 @@ impl<'l> Apply<'l> {
         let in_index = match self.keep {
             Keep::Attributes => !record(file, recorded)?,
             Keep::Inodes if is_device => !record(file, recorded)?,
-            Keep::Index => is_device || (entry.uid, entry.gid) != (0, 0),
+            Keep::Index => is_device || (entry.uid, entry.gid) != (0, 0) || self.on_disk(entry) != entry.mode,
             Keep::Inodes => false,
         };
         if in_index || !refused.is_empty() {
             self.put(path, Line { recorded, xattrs: refused })?;
         }
         Ok(())
+    }
+
+    /// The mode of a file or directory as it is stored; that of the archive is recorded where it is another.
+    fn on_disk(&self, entry: &Entry) -> u32 {
+        let (file, directory) = self.floor;
+        entry.mode | if entry.kind == Kind::Directory { directory } else { file }
     }
 
     fn put(&mut self, path: Vec<u8>, line: Line) -> Result<()> {

@@ -74,13 +74,7 @@ impl Forged {
 
     /// A PAX record.
     pub fn record(mut self, key: &str, value: impl AsRef<[u8]>) -> Self {
-        let rest = [b" ", key.as_bytes(), b"=", value.as_ref(), b"\n"].concat();
-        let mut length = rest.len() + 1;
-        while length.to_string().len() + rest.len() != length {
-            length = length.to_string().len() + rest.len();
-        }
-        self.records.extend_from_slice(length.to_string().as_bytes());
-        self.records.extend_from_slice(&rest);
+        self.records.extend(crate::layers::pack::header::record(key.as_bytes(), value.as_ref()));
         self
     }
 }
@@ -125,4 +119,17 @@ impl Forge {
         self.0.resize(self.0.len() + 1024, 0);
         self.0
     }
+}
+
+/// The entries of an archive, as they are read here.
+pub fn entries(mut archive: &[u8]) -> Vec<super::archive::Entry> {
+    let read = super::stream::read_ahead(&mut archive, &super::Limits::default(), |stream| {
+        let mut entries = Vec::new();
+        while let Some(entry) = super::archive::next(stream).unwrap() {
+            super::archive::finish(stream, &entry, entry.stored).unwrap();
+            entries.push(entry);
+        }
+        Ok(entries)
+    });
+    read.unwrap().0
 }

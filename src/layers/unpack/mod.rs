@@ -12,7 +12,7 @@ pub mod stream;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod whiteouts;
+pub(in crate::layers) mod whiteouts;
 
 use std::io::Read;
 use std::os::fd::OwnedFd;

@@ -39,7 +39,8 @@ pub fn hide(here: BorrowedFd<'_>, name: &[u8], facts: &mut LayerFacts) -> Result
     match made {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => hide_below(here, name, facts),
-        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::ACCESS) => {
+        // fuse-overlayfs, as the file system below, says ENOENT.
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::ACCESS | Errno::NOENT) => {
             facts.whiteout_files = true;
             match rustix::fs::statat(here, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(_) => hide_below(here, name, facts),

@@ -24,6 +24,8 @@ pub enum Fault {
     Corrupt,
     /// The connection is reset before the request is passed on.
     Refuse,
+    /// The request is passed on, and the connection reset instead of an answer.
+    Lose,
 }
 
 impl Fault {
@@ -89,6 +91,9 @@ fn pass(backend: &str, request: &Message, fault: Fault, stream: &mut TcpStream) 
         return;
     }
     let Ok(mut answer) = exchange(backend, request) else { return };
+    if let Fault::Lose = fault {
+        return reset(stream);
+    }
     // Whoever asked may be gone: that is for the test to notice.
     let _ = match fault {
         Fault::Truncate(upto) => answer.write(stream, upto),

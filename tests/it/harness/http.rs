@@ -46,6 +46,10 @@ impl Message {
     }
 
     fn read(stream: &mut impl BufRead, has_body: impl Fn(&Self) -> bool) -> io::Result<Option<Self>> {
+        // A handshake of TLS has no line that would end.
+        if stream.fill_buf()?.first() == Some(&0x16) {
+            return Ok(None);
+        }
         let mut start = String::new();
         if stream.read_line(&mut start)? == 0 {
             return Ok(None);

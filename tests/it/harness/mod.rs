@@ -9,6 +9,7 @@
 mod command;
 mod faults;
 mod http;
+mod image;
 mod images;
 mod leftovers;
 mod prerequisites;
@@ -21,6 +22,7 @@ mod world;
 pub use command::{Finished, Run, Running};
 pub use faults::{Fault, Faulty};
 pub use http::{Message, Server};
+pub use image::{LayerTar, MadeImage, image};
 pub use images::{Images, TestImage, images};
 pub use leftovers::Leftovers;
 pub use prerequisites::{repository, require, require_root, sbx_binary, shim_binary};

@@ -13,6 +13,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("fusermount3", "fuse3"),
+    ("getcap", "libcap2-bin"),
     ("getsubids", "uidmap"),
     ("ip", "iproute2"),
     ("newgidmap", "uidmap"),

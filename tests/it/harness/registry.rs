@@ -21,6 +21,7 @@ use super::world::next_mark;
 #[derive(Default)]
 pub struct Builder {
     tls: bool,
+    self_signed: bool,
     client_certificates: bool,
     auth: Option<(String, String)>,
     tokens: bool,
@@ -40,6 +41,14 @@ impl Builder {
     #[must_use]
     pub fn tls(mut self) -> Self {
         self.tls = true;
+        self
+    }
+
+    /// https, with a certificate that signed itself as an authority does: [`Registry::certificate`].
+    #[must_use]
+    pub fn self_signed(mut self) -> Self {
+        self.tls = true;
+        self.self_signed = true;
         self
     }
 
@@ -81,7 +90,7 @@ impl Builder {
             "http": { "addr": "127.0.0.1:0" },
         });
         if self.tls {
-            make_certificates(place);
+            make_certificates(place, self.self_signed);
             config["http"]["tls"] =
                 json!({ "certificate": place.join("server.crt"), "key": place.join("server.key") });
             if self.client_certificates {
@@ -147,6 +156,11 @@ impl Registry {
     /// The certificate of the authority that signed the registry's.
     pub fn ca(&self) -> PathBuf {
         self.directory.path().join("ca.crt")
+    }
+
+    /// The registry's own certificate.
+    pub fn certificate(&self) -> PathBuf {
+        self.directory.path().join("server.crt")
     }
 
     /// A certificate for clients, and its key.
@@ -265,8 +279,14 @@ fn bcrypt(password: &str) -> String {
     hash
 }
 
-/// ca.crt, and server.crt and client.crt signed by it, each with its key.
-fn make_certificates(directory: &Path) {
+/// ca.crt, and server.crt and client.crt signed by it, each with its key; or server.crt alone, signed by itself.
+fn make_certificates(directory: &Path, self_signed: bool) {
+    if self_signed {
+        let names = "subjectAltName=IP:127.0.0.1,DNS:localhost";
+        let subject = "/CN=itself";
+        openssl(directory, &["req", "-x509", "-subj", subject, "-days", "2", "-addext", names], "server");
+        return;
+    }
     openssl(directory, &["req", "-x509", "-subj", "/CN=authority of a test", "-days", "2"], "ca");
     for (name, usage) in [("server", "serverAuth"), ("client", "clientAuth")] {
         let subject = format!("/CN={name} of a test");

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -118,9 +119,12 @@ impl Signer {
                 Some(json!({ "type": kind, "name": name, "actions": actions }))
             })
             .collect();
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
         let token = self.sign(&json!({
-            "iss": TokenServer::ISSUER, "aud": TokenServer::SERVICE, "sub": "", "jti": "1",
+            "iss": TokenServer::ISSUER, "aud": TokenServer::SERVICE, "sub": "",
+            // No two are alike.
+            "jti": NEXT.fetch_add(1, Ordering::Relaxed).to_string(),
             "nbf": now - 10, "iat": now, "exp": now + lifetime, "access": access,
         }));
         let answer = match request.method() {

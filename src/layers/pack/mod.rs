@@ -1,0 +1,425 @@
+//! A directory tree becomes a tar archive: the reverse of [`super::unpack`], for export, commit and build.
+//!
+//! The same tree gives the same bytes: names in the order of their bytes, numbers for owners, no names of them.
+
+pub(in crate::layers) mod header;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::io::Errno;
+use tar::EntryType;
+
+use crate::error::{Error, Result, Step};
+use crate::layers::owners::{self, Owners, Recorded};
+use crate::layers::unpack::archive::{Time, shown};
+use crate::layers::unpack::whiteouts::{OPAQUE, OPAQUE_MARKS, WHITEOUT};
+
+use header::{BLOCK, Description};
+
+/// Below this many bytes of holes a file is packed whole.
+const WORTHWHILE_HOLES: u64 = 64 << 10;
+
+/// What the tree is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A layer, or the upper of a container: whiteouts and opaque directories become files of the archive.
+    Layer,
+    /// A whole root: what looks like a whiteout is a device.
+    Root,
+}
+
+/// What is packed.
+pub struct Source<'a> {
+    /// The directory; as root of the user namespace that its owners are those of.
+    pub root: &'a Path,
+    pub kind: Kind,
+    /// The index of the layer, or an empty one.
+    pub owners: &'a Owners,
+    /// Paths relative to the root that are not packed, nor what is below them.
+    pub leave_out: &'a BTreeSet<Vec<u8>>,
+}
+
+/// Writes the archive of `source` with its end marks and gives its length in bytes.
+///
+/// # Errors
+/// A file that cannot be read, or the archive not be written.
+pub fn pack(source: &Source<'_>, archive: &mut dyn Write) -> Result<u64> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(source.root, flags, Mode::empty())
+        .step(|| format!("cannot open `{}`", source.root.display()))?;
+    let mut packer =
+        Packer { source, archive, written: 0, links: HashMap::new(), buffer: vec![0; 256 << 10] };
+    packer.directory(&root, b"")?;
+    packer.write(&[0; 2 * BLOCK])?;
+    Ok(packer.written)
+}
+
+struct Packer<'a> {
+    source: &'a Source<'a>,
+    archive: &'a mut dyn Write,
+    written: u64,
+    /// Names of files with several, by device and inode.
+    links: HashMap<(u64, u64), Vec<u8>>,
+    buffer: Vec<u8>,
+}
+
+impl Packer<'_> {
+    fn directory(&mut self, directory: &OwnedFd, path: &[u8]) -> Result<()> {
+        let failed = || format!("cannot read the directory `{}`", shown(path));
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        for entry in Dir::read_from(directory).step(failed)? {
+            let entry = entry.step(failed)?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(name.to_vec());
+            }
+        }
+        names.sort_unstable();
+        for name in names {
+            let below = if path.is_empty() { name.clone() } else { [path, b"/", &name].concat() };
+            if self.source.leave_out.contains(&below) {
+                continue;
+            }
+            self.entry(directory.as_fd(), &name, &below)
+                .map_err(|error| error.while_doing(format!("cannot pack `{}`", shown(&below))))?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<()> {
+        let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // A running container removes files.
+            Err(Errno::NOENT) => return Ok(()),
+            result => result.step(|| "cannot look at it")?,
+        };
+        let found = FileType::from_raw_mode(stat.st_mode);
+        if self.source.kind == Kind::Layer && found == FileType::CharacterDevice && stat.st_rdev == 0 {
+            return self.whiteout(path);
+        }
+        if found == FileType::Socket {
+            log::debug!("the socket `{}` is left out: archives have none", shown(path));
+            return Ok(());
+        }
+        let attributes = Attributes::read(parent, name, found, self.source.owners.get(path))?;
+        let link_name = (stat.st_ino, stat.st_dev);
+        if found != FileType::Directory
+            && stat.st_nlink > 1
+            && let Some(first) = self.links.get(&(link_name.1, link_name.0))
+        {
+            let mut entry = describe(EntryType::Link, path, &stat, &attributes);
+            entry.link = first.clone();
+            entry.records.clear();
+            return self.write(&entry.to_bytes());
+        }
+        match found {
+            FileType::Directory => {
+                let directory = open(parent, name, OFlags::DIRECTORY)?;
+                let entry = describe(EntryType::Directory, &[path, b"/"].concat(), &stat, &attributes);
+                self.write(&entry.to_bytes())?;
+                if attributes.opaque && self.source.kind == Kind::Layer {
+                    self.marker(&[path, b"/", OPAQUE].concat())?;
+                }
+                return self.directory(&directory, path);
+            }
+            FileType::RegularFile => self.file(parent, name, path, &attributes)?,
+            FileType::Symlink => {
+                let target =
+                    rustix::fs::readlinkat(parent, name, Vec::new()).step(|| "cannot read the symlink")?;
+                let mut entry = describe(EntryType::Symlink, path, &stat, &attributes);
+                entry.link = target.into_bytes();
+                self.write(&entry.to_bytes())?;
+            }
+            FileType::Fifo => self.write(&describe(EntryType::Fifo, path, &stat, &attributes).to_bytes())?,
+            FileType::CharacterDevice | FileType::BlockDevice => {
+                let kind = if found == FileType::BlockDevice { EntryType::Block } else { EntryType::Char };
+                let mut entry = describe(kind, path, &stat, &attributes);
+                entry.device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+                self.write(&entry.to_bytes())?;
+            }
+            _ => return Err(Error::new("it is a file of an unknown kind")),
+        }
+        if stat.st_nlink > 1 {
+            self.links.insert((link_name.1, link_name.0), path.to_vec());
+        }
+        Ok(())
+    }
+
+    /// `.wh.NAME` in the directory of what is hidden.
+    fn whiteout(&mut self, path: &[u8]) -> Result<()> {
+        let at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        self.marker(&[&path[..at], WHITEOUT, &path[at..]].concat())
+    }
+
+    fn marker(&mut self, path: &[u8]) -> Result<()> {
+        let entry = Description {
+            kind: EntryType::Regular,
+            name: path.to_vec(),
+            link: Vec::new(),
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            modified: Time::default(),
+            device: (0, 0),
+            size: 0,
+            records: Vec::new(),
+        };
+        self.write(&entry.to_bytes())
+    }
+
+    fn file(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        path: &[u8],
+        attributes: &Attributes,
+    ) -> Result<()> {
+        let file = open(parent, name, OFlags::NONBLOCK)?;
+        // What was looked at by name may be something else by now.
+        let stat = rustix::fs::fstat(&file).step(|| "cannot look at it")?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::new("it changed while it was being packed"));
+        }
+        if let Some(device) = attributes.device() {
+            return self
+                .write(&Description { size: 0, ..device.description(path, &stat, attributes) }.to_bytes());
+        }
+        let mut entry = describe(EntryType::Regular, path, &stat, attributes);
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        match holes(&file, &stat)? {
+            None => {
+                entry.size = size;
+                self.write(&entry.to_bytes())?;
+                self.content(&file, 0, size)?;
+                self.pad(size)
+            }
+            Some(parts) => self.sparse(&file, entry, size, &parts),
+        }
+    }
+
+    /// PAX sparse format 1.0 (GNU tar manual, Appendix E.3): the map precedes the data.
+    fn sparse(
+        &mut self,
+        file: &OwnedFd,
+        mut entry: Description,
+        size: u64,
+        parts: &[(u64, u64)],
+    ) -> Result<()> {
+        let mut map = format!("{}\n", parts.len());
+        for (offset, length) in parts {
+            map.push_str(&format!("{offset}\n{length}\n"));
+        }
+        let mut map = map.into_bytes();
+        map.resize(map.len().next_multiple_of(BLOCK), 0);
+        let data: u64 = parts.iter().map(|(_, length)| length).sum();
+        let real_name = std::mem::take(&mut entry.name);
+        let mut short = b"GNUSparseFile.0/".to_vec();
+        let base = real_name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        short.extend_from_slice(&base[..base.len().min(60)]);
+        let records = [
+            (b"GNU.sparse.major".to_vec(), b"1".to_vec()),
+            (b"GNU.sparse.minor".to_vec(), b"0".to_vec()),
+            (b"GNU.sparse.name".to_vec(), real_name),
+            (b"GNU.sparse.realsize".to_vec(), size.to_string().into_bytes()),
+        ];
+        entry.records.extend(records);
+        entry.name = short;
+        entry.size = map.len() as u64 + data;
+        self.write(&entry.to_bytes())?;
+        self.write(&map)?;
+        for (offset, length) in parts {
+            self.content(file, *offset, *length)?;
+        }
+        self.pad(data)
+    }
+
+    /// Exactly `length` bytes: a file that became shorter meanwhile ends with zeros.
+    fn content(&mut self, file: &OwnedFd, mut offset: u64, length: u64) -> Result<()> {
+        let end = offset + length;
+        while offset < end {
+            let most = usize::try_from(end - offset).unwrap_or(usize::MAX).min(self.buffer.len());
+            let count = match rustix::io::pread(file, &mut self.buffer[..most], offset) {
+                Err(Errno::INTR) => continue,
+                result => result.step(|| "cannot read it")?,
+            };
+            if count == 0 {
+                self.buffer[..most].fill(0);
+            }
+            let count = if count == 0 { most } else { count };
+            offset += count as u64;
+            let buffer = std::mem::take(&mut self.buffer);
+            let written = self.write(&buffer[..count]);
+            self.buffer = buffer;
+            written?;
+        }
+        Ok(())
+    }
+
+    fn pad(&mut self, size: u64) -> Result<()> {
+        let padding = size.next_multiple_of(BLOCK as u64) - size;
+        self.write(&[0; BLOCK][..padding as usize])
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.written += bytes.len() as u64;
+        self.archive.write_all(bytes).step(|| "cannot write the archive")
+    }
+}
+
+/// What a file carries beside its inode.
+struct Attributes {
+    recorded: Option<Recorded>,
+    opaque: bool,
+    records: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Attributes {
+    fn read(
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        kind: FileType,
+        line: Option<&owners::Line>,
+    ) -> Result<Self> {
+        let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
+        path.extend_from_slice(name);
+        let mut this = Self { recorded: line.map(|line| line.recorded), opaque: false, records: Vec::new() };
+        for attribute in list(&path)? {
+            let value = || value(&path, &attribute);
+            if attribute == owners::XATTR.as_bytes() {
+                if this.recorded.is_none() {
+                    let text = String::from_utf8(value()?).unwrap_or_default();
+                    this.recorded = Recorded::parse(&text);
+                }
+            } else if OPAQUE_MARKS.iter().any(|mark| attribute == mark.as_bytes()) {
+                this.opaque |= kind == FileType::Directory && value()? == b"y";
+            } else if is_content(&attribute) {
+                this.records.push(([b"SCHILY.xattr.", attribute.as_slice()].concat(), value()?));
+            }
+        }
+        for (attribute, value) in line.iter().flat_map(|line| &line.xattrs) {
+            this.records.push(([b"SCHILY.xattr.", attribute.as_slice()].concat(), value.clone()));
+        }
+        this.records.sort();
+        Ok(this)
+    }
+
+    fn device(&self) -> Option<Device> {
+        let recorded = self.recorded?;
+        let kind = match recorded.kind() {
+            libc::S_IFCHR => EntryType::Char,
+            libc::S_IFBLK => EntryType::Block,
+            _ => return None,
+        };
+        Some(Device { kind, number: recorded.device })
+    }
+}
+
+struct Device {
+    kind: EntryType,
+    number: (u32, u32),
+}
+
+impl Device {
+    fn description(&self, path: &[u8], stat: &Stat, attributes: &Attributes) -> Description {
+        Description { device: self.number, ..describe(self.kind, path, stat, attributes) }
+    }
+}
+
+fn describe(kind: EntryType, path: &[u8], stat: &Stat, attributes: &Attributes) -> Description {
+    let (uid, gid, mode) = match attributes.recorded {
+        Some(recorded) => (recorded.uid, recorded.gid, recorded.mode),
+        None => (stat.st_uid, stat.st_gid, stat.st_mode),
+    };
+    Description {
+        kind,
+        name: path.to_vec(),
+        link: Vec::new(),
+        mode: mode & 0o7777,
+        uid,
+        gid,
+        modified: Time {
+            seconds: stat.st_mtime,
+            nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        },
+        device: (0, 0),
+        size: 0,
+        records: attributes.records.clone(),
+    }
+}
+
+/// Attributes that belong to the image, not to the host or to the drivers.
+fn is_content(name: &[u8]) -> bool {
+    let of_drivers = [&b"user.overlay."[..], b"user.fuseoverlayfs.", b"user.containers."];
+    name == b"security.capability"
+        || name.starts_with(b"system.posix_acl_")
+        || name.starts_with(b"user.") && !of_drivers.iter().any(|prefix| name.starts_with(prefix))
+}
+
+fn list(path: &[u8]) -> Result<Vec<Vec<u8>>> {
+    // The second is the kernel's limit (xattr(7)).
+    for size in [1024, 64 << 10] {
+        let mut names = vec![0; size];
+        match rustix::fs::llistxattr(path, &mut names[..]) {
+            Ok(length) => {
+                let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+                return Ok(names.map(<[u8]>::to_vec).collect());
+            }
+            Err(Errno::RANGE) => {}
+            Err(Errno::OPNOTSUPP | Errno::PERM) => return Ok(Vec::new()),
+            Err(error) => return Err(error).step(|| "cannot list its attributes"),
+        }
+    }
+    Err(Error::new("cannot list its attributes").because("there are more than any file can have"))
+}
+
+fn value(path: &[u8], name: &[u8]) -> Result<Vec<u8>> {
+    let mut value = vec![0; 64 << 10];
+    let length = rustix::fs::lgetxattr(path, name, &mut value[..])
+        .step(|| format!("cannot read its attribute `{}`", shown(name)))?;
+    value.truncate(length);
+    Ok(value)
+}
+
+fn open(parent: BorrowedFd<'_>, name: &[u8], more: OFlags) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC | more;
+    rustix::fs::openat(parent, name, flags, Mode::empty()).step(|| "cannot open it")
+}
+
+/// The parts with data, where what lies between them is worth a map. Offsets are those of lseek(2), SEEK_DATA.
+fn holes(file: &OwnedFd, stat: &Stat) -> Result<Option<Vec<(u64, u64)>>> {
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    let on_disk = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+    if size < on_disk + WORTHWHILE_HOLES {
+        return Ok(None);
+    }
+    let mut parts = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Err(Errno::NXIO) => break,
+            // The file system does not tell.
+            Err(Errno::INVAL) => return Ok(None),
+            result => result.step(|| "cannot find its holes")?.min(size),
+        };
+        let end = rustix::fs::seek(file, SeekFrom::Hole(start)).step(|| "cannot find its holes")?.min(size);
+        if end <= start {
+            break;
+        }
+        parts.push((start, end - start));
+        at = end;
+    }
+    let data: u64 = parts.iter().map(|(_, length)| length).sum();
+    if size - data < WORTHWHILE_HOLES {
+        return Ok(None);
+    }
+    // An end without data is told by a part of no length, as GNU tar does.
+    if parts.last().is_none_or(|(start, length)| start + length < size) {
+        parts.push((size, 0));
+    }
+    Ok(Some(parts))
+}
