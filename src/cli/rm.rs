@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::Global;
 use crate::container::list::{self, Status};
+use crate::container::process::boot_id;
 use crate::container::store::Store;
 use crate::container::sweep::{self, RUNNING};
 use crate::error::{EXIT_SBX, Error, Result};
@@ -92,6 +93,12 @@ fn remove(store: &Store, runtime: &Path, word: &str, force: bool, may_be_gone: b
         // A lock without a monitor is that of another command that removes it, or has just made it.
         if !force && record.monitor.is_some() {
             return Err(error.while_doing(failed()).hint(format!("remove it by force: `sbx rm -f {word}`")));
+        }
+        if force && !record.boot_id.is_empty() && record.boot_id != boot_id() {
+            return Err(error
+                .while_doing(failed())
+                .because("on another machine that has this store, too")
+                .hint(format!("remove it there: `sbx rm -f {word}`")));
         }
         if Instant::now() > until {
             return Err(error.while_doing(failed()).because("it does not end").exit_code(EXIT_SBX));

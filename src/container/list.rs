@@ -44,7 +44,12 @@ pub fn one(store: &Store, id: &str) -> Option<Listed> {
 }
 
 fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
-    let record = store.record_of(&id).filter(|record| record.boot_id == boot);
+    let (record, other) = match store.record_of(&id) {
+        Some(record) if record.boot_id != boot => (None, Some(record)),
+        record => (record, None),
+    };
+    // Of another boot, or of another machine that has the store, too: there alone its processes can be seen.
+    let elsewhere = other.and_then(|record| record.started_at).filter(|_| store.is_looked_after(&id));
     let served = record.as_ref().is_some_and(|record| record.monitor.is_some_and(ProcessRef::is_alive));
     let Ok(spec) = store.read_spec(&id) else {
         // One that is being made, or was just removed, has no spec either.
@@ -56,6 +61,7 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
     let status = match (record.started_at, record.init) {
         (Some(since), Some(init)) if served && init.is_alive() => Status::Running { since, pid: init.pid },
         (None, _) if served => Status::Created,
+        _ if elsewhere.is_some() => Status::Running { since: elsewhere.unwrap_or_default(), pid: 0 },
         _ => match store.read_state(&id) {
             Some(state) => Status::Exited { code: state.exit_code, at: state.finished_at },
             None => Status::Exited { code: LOST, at: None },

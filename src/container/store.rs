@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::name;
-use crate::container::process::ProcessRef;
+use crate::container::process::{ProcessRef, boot_id};
 use crate::container::scratch;
 use crate::container::spec::{Root, Spec};
 use crate::container::state::State;
@@ -188,14 +188,25 @@ impl Store {
         let claim = Claim::new(options.open(&path).ok()?, path);
         let mut until = None;
         while let Err(error) = claim.try_lock() {
-            let dying = matches!(error, TryLockError::WouldBlock)
-                && claim.recorded().monitor.is_some_and(|monitor| !monitor.may_be_alive());
+            let dying = || {
+                let record = claim.recorded();
+                // The processes of another machine that has the store, too, are not to be seen here.
+                record.monitor.is_some_and(|monitor| !monitor.may_be_alive()) && record.boot_id == boot_id()
+            };
+            let dying = matches!(error, TryLockError::WouldBlock) && dying();
             if !dying || *until.get_or_insert_with(|| Instant::now() + DYING) <= Instant::now() {
                 return None;
             }
             std::thread::sleep(Duration::from_millis(1));
         }
         claim.is_current().ok()?.then_some(claim)
+    }
+
+    /// Whether somebody looks after the container, on this machine or another.
+    pub fn is_looked_after(&self, id: &str) -> bool {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let file = File::options().read(true).write(true).custom_flags(flags).open(self.running(id));
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
     /// The lock of a container that does not run, to remove it.

@@ -37,7 +37,7 @@ impl Images {
         self.image("busybox", "latest")
     }
 
-    /// A tag of the layout `busybox`: configured, odd, foreign, multi, empty (`scripts/test-images --help`).
+    /// A tag of the layout `busybox`: configured, odd, changed, foreign, multi, empty (`scripts/test-images --help`).
     pub fn busybox_of(&self, tag: &'static str) -> TestImage {
         self.image("busybox", tag)
     }
@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn every_image_has_its_tag() {
-        let (busybox, all) = (["latest", "configured", "odd", "foreign", "multi", "empty"], images());
+        let (busybox, all) =
+            (["latest", "configured", "odd", "changed", "foreign", "multi", "empty"], images());
         let named = busybox.map(|tag| all.busybox_of(tag)).into_iter().chain([all.debian(), all.python()]);
         for image in named {
             let index = std::fs::read_to_string(image.layout.join("index.json")).expect("an index");
