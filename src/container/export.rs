@@ -35,7 +35,7 @@ pub fn export(store: &Store, id: &str, target: &mut (dyn Write + Send)) -> Resul
         return Err(Error::new(format!("cannot export the container `{}`", spec.name))
             .because("its root is this machine's own system (the image `host`)"));
     }
-    unpacker::run(&spec.identity, |_| write(&spec, &directory, target), |()| Ok(()))
+    unpacker::read(&spec.identity, |_| write(&spec, &directory, target), |()| Ok(()))
 }
 
 fn write(spec: &Spec, directory: &ContainerDirectory, target: &mut dyn Write) -> Result<()> {
