@@ -271,6 +271,8 @@ fn keys_tell_ways_of_keeping_owners_apart() {
 #[test]
 fn the_single_tier_asks_once_what_files_take() {
     let directory = tempfile::tempdir().unwrap();
+    let key = |attributes| MapKey::single(&directory.path().join("layers"), attributes).as_str().to_owned();
+    assert_eq!((key(true).as_str(), key(false).as_str()), ("single", "single-sidecar"));
     fs::create_dir_all(directory.path().join("layers/single-sidecar")).unwrap();
-    assert_eq!(MapKey::single(&directory.path().join("layers")).as_str(), "single-sidecar");
+    assert_eq!(key(true), "single-sidecar");
 }
