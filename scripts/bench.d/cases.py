@@ -35,10 +35,11 @@ class World:
         self.directory = directory
         self.sbx = sbx
         self.notes = []
-        self.podman_image = "localhost/sbx-bench"
+        self.image = "localhost/sbx-bench"
         self.rootfs = make_rootfs(os.path.join(directory, "rootfs"))
         self.bundle = make_bundle(os.path.join(directory, "bundle"), self.rootfs)
         self.sbx_environment = self._sbx_environment()
+        self._import([sbx, "import", "--quiet", "-", self.image], self.sbx_environment)
         self.podman_environment = self._podman_environment()
         self.shim = os.path.join(helpers, "newuidmap-shim")
         if not os.path.isfile(self.shim):
@@ -67,19 +68,22 @@ class World:
         if shutil.which("podman"):
             # A pause process of an earlier store would hold this one's namespaces.
             subprocess.run(["podman", "system", "migrate"], env=environment, capture_output=True, check=False)
-            tar = subprocess.Popen(["tar", "-C", self.rootfs, "-c", "."], stdout=subprocess.PIPE)
-            subprocess.run(["podman", "import", "-", self.podman_image], env=environment, stdin=tar.stdout,
-                           capture_output=True, check=False)
-            tar.wait()
+            self._import(["podman", "import", "-", self.image], environment)
         return environment
+
+    def _import(self, argv, environment):
+        """Makes an image of the root file system; where that fails, the lines of the image say so."""
+        tar = subprocess.Popen(["tar", "-C", self.rootfs, "-c", "."], stdout=subprocess.PIPE)
+        subprocess.run(argv, env=environment, stdin=tar.stdout, capture_output=True, check=False)
+        tar.wait()
 
 
 def timed(world):
     root, sbx = world.rootfs, world.sbx
     single_peer, range_peer = "bwrap, one ID", "bwrap, ID range"
 
-    def run_sbx(label, group, options, peer, environment=None):
-        argv = [sbx, "run", "--rm", *options, "--rootfs", root, "true"]
+    def run_sbx(label, group, options, peer, environment=None, root=("--rootfs", root)):
+        argv = [sbx, "run", "--rm", *options, *root, "true"]
         return Case(label, group, argv, environment or world.sbx_environment, peer)
 
     no_network = ["--net", "none"]
@@ -112,12 +116,15 @@ def timed(world):
         overlay.environment = world.shim_environment()
         lines.append(overlay)
         fastest_overlay = overlay.label
+    image = run_sbx("sbx, image of the same root" + (", own helper" if world.shim else ""), OVERLAY, [*no_network, "--storage-driver", "overlay"], range_peer,
+                    world.shim_environment() if world.shim else None, (world.image,))
     lines += [
+        image,
         run_sbx("sbx, fuse-overlayfs", OVERLAY, [*no_network, "--storage-driver", "fuse-overlayfs"], range_peer),
         Case("podman, overlay", OVERLAY, [*podman, "--network", "none", "--rootfs", root + ":O", "true"],
              world.podman_environment, fastest_overlay),
-        Case("podman, image of the same root", OVERLAY, [*podman, "--network", "none", world.podman_image, "true"],
-             world.podman_environment, fastest_overlay),
+        Case("podman, image of the same root", OVERLAY, [*podman, "--network", "none", world.image, "true"],
+             world.podman_environment, image.label),
         run_sbx("sbx, default network", NETWORK, [], None),
         run_sbx("sbx, slirp4netns", NETWORK, ["--net", "slirp4netns"], None),
         Case("podman, slirp4netns", NETWORK, [*podman, "--network", "slirp4netns", "--rootfs", root + ":O", "true"],

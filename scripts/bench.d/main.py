@@ -2,11 +2,11 @@
 
 import argparse
 import os
-import shutil
 import sys
 import tempfile
 
 import cases
+import images
 import measure
 import report
 
@@ -24,12 +24,32 @@ def main():
         memory, no_memory = measure.memory([case for case in cases.sleeping(world) if options.only in case.label])
         result = report.Result(options.runs, timed, times, left_out, memory, no_memory, world.notes)
         print(report.text(result), end="")
-        for name, content in [("table.md", report.markdown(result)), ("start.svg", report.svg(result))]:
-            with open(os.path.join(options.output, name), "w", encoding="utf-8") as file:
-                file.write(content)
+        write(options, "table.md", report.markdown(result))
+        write(options, "start.svg", report.svg(result))
+        if os.environ.get("SBX_BENCH_IMAGES"):
+            left_out.update(measure_images(home, options, world.podman_environment))
     finally:
-        remove(home)
+        images.remove(home)
     return 1 if any(case.label.startswith("sbx") for case in left_out) else 0
+
+
+def measure_images(home, options, podman_environment):
+    """What could not be measured."""
+    print("images", file=sys.stderr)
+    world = images.World(home, options.sbx, os.environ["SBX_BENCH_IMAGES"], podman_environment)
+    try:
+        timed, times, left_out, notes = images.measured(world, max(options.runs // 6, 1))
+    finally:
+        world.registry.end()
+    result = report.Result(max(options.runs // 6, 1), timed, times, left_out, {}, {}, notes)
+    print("\n" + report.images_text(result), end="")
+    write(options, "images.md", report.images_markdown(result))
+    return left_out
+
+
+def write(options, name, content):
+    with open(os.path.join(options.output, name), "w", encoding="utf-8") as file:
+        file.write(content)
 
 
 def arguments():
@@ -43,13 +63,6 @@ def arguments():
         parser.error("--runs takes a number from 1")
     options.sbx = os.path.abspath(options.sbx)
     return options
-
-
-def remove(directory):
-    """Stores hold files of subordinate IDs, which only root of a user namespace may remove."""
-    shutil.rmtree(directory, ignore_errors=True)
-    if os.path.exists(directory):
-        os.system(f"unshare --user --map-root-user --map-auto rm -rf '{directory}'")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import time
 RLIMIT_LOCKS = 10  # getrlimit(2); no kernel looks at it, every descendant inherits it: a mark on processes.
 NETWORK_HELPERS = {"slirp4netns", "pasta", "pasta.avx2", "passt", "passt.avx2"}
 TIMEOUT = 30.0
+SETTLE = 0.02  # Seconds: what a command leaves to others when it ends (sbx an empty directory, podman more) is not the next one's.
 
 
 class Failure(Exception):
@@ -89,6 +90,7 @@ def interleaved(cases, runs):
     times = {case: [] for case in cases}
     for number in range(runs):
         for case in cases:
+            time.sleep(SETTLE)
             with deadline(case):
                 try:
                     times[case].append(run_once(case))

@@ -69,6 +69,22 @@ def text(result):
     return "\n".join(out) + "\n"
 
 
+def images_text(result):
+    out = [f"images, {result.runs} runs each, interleaved", "", *aligned(rows(result))]
+    if refusals(result):
+        out += ["", "not measured:", *(f"  {line}" for line in refusals(result))]
+    return "\n".join([*out, "", *result.notes]) + "\n"
+
+
+def images_markdown(result):
+    out = [f"Measured by `scripts/bench` on {machine()}, {result.runs} runs of each line, interleaved: images from a registry on",
+           "the same machine into an empty store, the floor being what `gzip` and `tar` take for the same layers, as many at",
+           "once as there are processors.", "", *pipes(rows(result))]
+    if refusals(result):
+        out += ["", "Not measured:", "", *(f"- {line}" for line in refusals(result))]
+    return "\n".join([*out, "", *result.notes]) + "\n"
+
+
 def aligned(table):
     widths = [max(len(row[at]) for row in table) for at in range(len(table[0]))]
     lines = []

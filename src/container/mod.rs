@@ -9,6 +9,7 @@ pub mod disk;
 pub mod document;
 pub mod duration;
 pub mod env;
+pub mod export;
 pub mod list;
 pub mod name;
 pub mod namespace;

@@ -20,6 +20,7 @@ use super::target::Target;
 use crate::container::process::ProcessRef;
 use crate::error::{Error, Result, Step};
 use crate::sys::channel::Channel;
+use crate::sys::memory::poll_idly;
 use crate::sys::notify::{self, Answer};
 use crate::sys::process::{Fork, close_all_but, die_with_parent, exit_now, fork, wait_for};
 
@@ -152,7 +153,7 @@ fn serve(channel: &Channel, places: Places, init: File) -> i32 {
             .map(|crew| PollFd::from_borrowed_fd(crew.listener.as_fd(), PollFlags::empty()))
             .collect();
         polled.push(PollFd::new(channel, PollFlags::IN));
-        if poll(&mut polled, None).is_err() {
+        if poll_idly(&mut polled, None).is_err() {
             continue;
         }
         let left: Vec<bool> = polled.iter().map(|fd| fd.revents().contains(PollFlags::HUP)).collect();

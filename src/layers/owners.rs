@@ -133,6 +133,11 @@ impl Owners {
         })
     }
 
+    /// Adds what the index of a higher layer says.
+    pub fn cover(&mut self, higher: Self) {
+        self.lines.extend(higher.lines);
+    }
+
     /// What the index says of `path`; files with an attribute are not in it ([`Self::of`]).
     pub fn get(&self, path: &[u8]) -> Option<&Line> {
         self.lines.get(path)

@@ -9,7 +9,7 @@
 //! the layer is not taken for whole; it is unpacked again from its blob.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -204,13 +204,10 @@ impl LayerStore {
             return Ok(Begin::Present);
         }
         self.make_root()?;
-        let lock = self.lock(diff_id.hex(), Wait::Yes)?;
+        let lock = self.lock(diff_id.hex())?;
         if self.has(diff_id) {
             return Ok(Begin::Present);
         }
-        let Some(lock) = lock else {
-            return Err(Error::new(format!("cannot claim the layer `{diff_id}`")));
-        };
         let mut unfinished = Unfinished::new(self.clone(), lock, diff_id.hex())?;
         // It survived a power cut, but perhaps not whole.
         self.discard(diff_id.hex())?;
@@ -223,50 +220,14 @@ impl LayerStore {
         let mut random = [0_u8; 16];
         getrandom::fill(&mut random).step(|| "cannot get random bytes")?;
         let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        let lock = self.lock(&name, Wait::Yes)?;
-        Unfinished::new(self.clone(), lock.ok_or_else(|| Error::new("cannot claim a new layer"))?, &name)
+        let lock = self.lock(&name)?;
+        Unfinished::new(self.clone(), lock, &name)
     }
 
     /// The diff IDs of all layers, whole or not.
     pub fn ids(&self) -> Vec<Digest> {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
         entries.filter_map(|entry| Digest::from_hex(entry.file_name().to_str()?)).collect()
-    }
-
-    /// Removes what makers left that were killed. Needs the canonical user namespace where layers do.
-    ///
-    /// # Errors
-    /// Something cannot be removed.
-    pub fn remove_abandoned(&self) -> Result<()> {
-        let mut names: Vec<String> = Vec::new();
-        for entry in fs::read_dir(&self.root).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            let rest = [LOCK, NEW, OLD].iter().find_map(|prefix| name.strip_prefix(prefix));
-            if let Some(rest) = rest
-                && !names.iter().any(|known| known == rest)
-            {
-                names.push(rest.to_owned());
-            }
-        }
-        for name in names {
-            if let Some(lock) = self.lock(&name, Wait::No)? {
-                remove(&self.root.join(format!("{NEW}{name}")))?;
-                remove(&self.root.join(format!("{OLD}{name}")))?;
-                lock.release();
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a maker was killed and left something.
-    pub fn has_abandoned(&self) -> bool {
-        let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
-        let mut names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        names.any(|name| {
-            let locked = |rest: &str| matches!(self.lock(rest, Wait::No), Ok(None));
-            [NEW, OLD].iter().any(|prefix| name.strip_prefix(prefix).is_some_and(|rest| !locked(rest)))
-        })
     }
 
     /// What is in the making, or was when its maker was killed: who gets the lock without waiting may remove it.
@@ -326,8 +287,8 @@ impl LayerStore {
         }
     }
 
-    /// The flock of one name; none where another has it and there is no waiting.
-    fn lock(&self, name: &str, wait: Wait) -> Result<Option<Lock>> {
+    /// The flock of one name, waited for.
+    fn lock(&self, name: &str) -> Result<Lock> {
         let path = self.root.join(format!("{LOCK}{name}"));
         let failed = || format!("cannot lock `{}`", path.display());
         loop {
@@ -341,34 +302,24 @@ impl LayerStore {
                 .custom_flags(libc::O_NOFOLLOW)
                 .open(&path)
                 .step(failed)?;
-            let locked = match wait {
-                Wait::Yes => file.lock(),
-                Wait::No => match file.try_lock() {
-                    Err(TryLockError::WouldBlock) => return Ok(None),
-                    Err(TryLockError::Error(error)) => Err(error),
-                    Ok(()) => Ok(()),
-                },
-            };
-            locked.map_err(|error| {
-                Error::new(failed())
-                    .because(error)
-                    .hint("keep the store on a file system with locks (`--root DIR` or SBX_ROOT)")
-            })?;
+            match file.lock() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    return Err(Error::new(failed())
+                        .because(error)
+                        .hint("keep the store on a file system with locks (`--root DIR` or SBX_ROOT)"));
+                }
+                Ok(()) => {}
+            }
             // Its holder removes it before it lets go: then it is a lock of nothing.
             let current = fs::symlink_metadata(&path).is_ok_and(|there| {
                 file.metadata().is_ok_and(|ours| (ours.dev(), ours.ino()) == (there.dev(), there.ino()))
             });
             if current {
-                return Ok(Some(Lock { _file: file, path }));
+                return Ok(Lock { _file: file, path });
             }
         }
     }
-}
-
-#[derive(Clone, Copy)]
-enum Wait {
-    Yes,
-    No,
 }
 
 #[derive(Debug)]
@@ -377,13 +328,7 @@ struct Lock {
     path: PathBuf,
 }
 
-impl Lock {
-    /// Takes the name away while the lock is still held.
-    fn release(self) {
-        drop(self);
-    }
-}
-
+/// The name goes while the lock is still held.
 impl Drop for Lock {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
@@ -411,6 +356,8 @@ impl Unfinished {
         let files = directory.join(FILES);
         fs::create_dir(&files).map_err(|error| no_room(&error, failed()))?;
         fs::set_permissions(&files, fs::Permissions::from_mode(0o755)).step(failed)?;
+        // A store below a directory with setgid has its group.
+        let _ = std::os::unix::fs::chown(&files, None, Some(rustix::process::getegid().as_raw()));
         Ok(unfinished)
     }
 
@@ -496,7 +443,7 @@ pub fn unpack_unknown(
     let unpacked = unfinished.unpack_files(tar, limits)?;
     if !store.has(&unpacked.digest) {
         // Whoever makes the same layer under its name is waited for, and its remains are cleared.
-        let lock = store.lock(unpacked.digest.hex(), Wait::Yes)?;
+        let lock = store.lock(unpacked.digest.hex())?;
         if !store.has(&unpacked.digest) {
             store.discard(unpacked.digest.hex())?;
         }

@@ -2,6 +2,7 @@
 
 mod archives;
 mod crashes;
+mod exports;
 mod imports;
 mod pulls;
 mod pushes;

@@ -438,7 +438,7 @@ fn wait_until(mut holds: impl FnMut() -> bool) {
 
 /// Layers of an image, as other engines pack them: `base`, and `change` above it.
 fn image(world: &Sbx) -> (PathBuf, PathBuf) {
-    for program in ["setcap", "setfattr"] {
+    for program in ["busybox", "setcap", "setfattr"] {
         require(program);
     }
     let tree = |name: &str, script: &str| {
@@ -456,7 +456,7 @@ fn image(world: &Sbx) -> (PathBuf, PathBuf) {
         "mkdir -p opt/gone opt/opaque/deep opt/again opt/merged; cd opt; \
          echo 1 > file; echo 1 > gone/f; echo 1 > opaque/old; echo 1 > opaque/deep/old; echo 1 > again/old; \
          echo 1 > merged/old; echo 1 > merged/both; echo 1 > removed; echo linked > one; ln one two; \
-         echo cap > cap; setcap cap_net_raw=ep cap; chown 33:34 file; chmod 4711 file; mkfifo fifo; \
+         mkdir priv; cp $(command -v busybox) priv/busybox; setcap cap_net_raw=ep priv/busybox; chown 33:34 file; chmod 4711 file; mkfifo fifo; \
          setfattr -n user.mine -v kept file",
     );
     let change = tree(
@@ -472,7 +472,7 @@ const LOOK: &str = "cd /opt; ls -A; ls -A opaque again merged; cat merged/both; 
         if [ -e $gone ]; then echo $gone is there; fi; done; \
     stat -c '%u %g %a' file; stat -c '%h %i' one two | uniq | wc -l; test -p fifo && cat one two";
 
-const SEEN: &str = "again\ncap\nfifo\nfile\nmerged\none\nopaque\ntwo\n\
+const SEEN: &str = "again\nfifo\nfile\nmerged\none\nopaque\npriv\ntwo\n\
     again:\nnew\n\nmerged:\nboth\nnew\nold\n\nopaque:\ndeep\nnew\n2\n33 34 4711\n1\nlinked\nlinked\n";
 
 fn both_drivers_agree(driver: &str) {
@@ -481,9 +481,23 @@ fn both_drivers_agree(driver: &str) {
     }
     let world = sbx();
     let (base, change) = image(&world);
-    let run = world.run(["--rm", "--net", "none", "--storage-driver", driver, "--rootfs"]);
-    let run = run.arg(rootfs()).arg("--rootfs").arg(&base).arg("--rootfs").arg(&change);
-    run.args(["sh", "-c", LOOK]).expect_code(0).stderr_is("").stdout_is(SEEN);
+    let run = || {
+        let run = world.run([
+            "--rm",
+            "--net",
+            "none",
+            "--storage-driver",
+            driver,
+            "--user",
+            "1000:1000",
+            "--rootfs",
+        ]);
+        run.arg(rootfs()).arg("--rootfs").arg(&base).arg("--rootfs").arg(&change)
+    };
+    let _ = run().args(["sh", "-c", LOOK]).expect_code(0).stderr_is("").stdout_is(SEEN);
+    // CAP_NET_RAW is the bit 13 (capability.h).
+    let capabilities = ["/opt/priv/busybox", "grep", "CapEff", "/proc/self/status"];
+    let _ = run().args(capabilities).expect_code(0).stderr_is("").stdout_is("CapEff:\t0000000000002000\n");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The verbs that move images.
 
+pub mod export;
 pub mod import;
 pub mod load;
 pub mod options;
+mod output;
 pub mod pull;
 pub mod push;
 pub mod save;

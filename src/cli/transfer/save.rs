@@ -1,14 +1,14 @@
 //! `sbx save`
 
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::cli::Global;
-use crate::container::store::no_room;
+use crate::cli::transfer::output;
 use crate::error::{Error, Result};
 use crate::host::paths;
 use crate::image::store::ImageStore;
-use crate::image::transfer::save::{self, Format, Saved};
+use crate::image::transfer::save::{self, Format};
 use crate::output::progress::Progress;
 
 /// Save images to an archive
@@ -53,50 +53,18 @@ pub fn execute(args: &SaveArgs, global: &Global) -> Result<u8> {
         Some(path) if args.format.is_directory() => {
             save::directory(&store, &images, args.format, path, &progress)?;
         }
-        Some(path) => to_file(&store, &images, args.format, path, &progress)?,
+        Some(path) => {
+            output::file(path, |file| save::archive(&store, &images, args.format, file, &progress))?;
+        }
         None if args.format.is_directory() => {
             return Err(
                 Error::new("cannot save a directory to standard output").hint("name it with `-o DIRECTORY`")
             );
         }
         None => {
-            let mut stdout = std::io::stdout().lock();
-            if stdout.is_terminal() {
-                return Err(Error::new("cowardly refusing to save to a terminal")
-                    .hint("name a file with `-o FILE`, or redirect the output"));
-            }
+            let mut stdout = output::stdout("save")?;
             save::archive(&store, &images, args.format, &mut stdout, &progress)?;
         }
     }
     Ok(0)
-}
-
-/// The file appears when it is whole. What is there and no file (a pipe, /dev/null) is written to.
-fn to_file(
-    store: &ImageStore,
-    images: &[Saved],
-    format: Format,
-    path: &Path,
-    progress: &Progress,
-) -> Result<()> {
-    let failed = || format!("cannot write `{}`", path.display());
-    let exists = path.symlink_metadata();
-    if exists.is_ok_and(|metadata| !metadata.is_file()) {
-        let file = std::fs::File::options().write(true).open(path);
-        let mut file = file.map_err(|error| Error::new(failed()).because(error))?;
-        return save::archive(store, images, format, &mut file, progress);
-    }
-    let name = path.file_name().ok_or_else(|| Error::new(failed()).because("it has no name"))?;
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}", std::process::id()));
-    let temporary = path.with_file_name(temporary);
-    let file = std::fs::File::create_new(&temporary);
-    let mut file = file.map_err(|error| no_room(error, failed()))?;
-    let written = save::archive(store, images, format, &mut file, progress)
-        .and_then(|()| std::fs::rename(&temporary, path).map_err(|error| no_room(error, failed())));
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
 }

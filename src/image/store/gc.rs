@@ -161,7 +161,10 @@ impl ImageStore {
             }
             collected.reclaimed += orphan.size;
         }
-        collected.layers.extend(orphans.layers.iter().filter_map(|layer| layer.digest.clone()));
+        // One that is unpacked for several ways of keeping owners is told once.
+        let layers: BTreeSet<Digest> =
+            orphans.layers.iter().filter_map(|layer| layer.digest.clone()).collect();
+        collected.layers.extend(layers);
         Ok(hidden)
     }
 

@@ -21,12 +21,15 @@ fn what_an_image_names_stays_and_the_rest_goes() {
     let one = with_image(&store, "a", &["a"]);
     with_image(&store, "b", &["b"]);
     let layers = ["a", "b", "c"].map(|seed| unpacked(&store, &Digest::of(seed.as_bytes())));
+    let other_owners = store.root().join("layers/single").join(Digest::of(b"a").hex());
+    std::fs::create_dir_all(&other_owners).unwrap();
     let mut change = store.change().unwrap();
     change.remove(&one.id);
     change.commit().unwrap();
-    assert_eq!(store.orphans().unwrap().count(), 5);
+    assert_eq!(store.orphans().unwrap().count(), 6);
     let collected = store.collect(Extent::Unnamed).unwrap();
-    assert_eq!(collected.layers.len(), 2);
+    assert_eq!(collected.layers.len(), 2, "one of them unpacked twice");
+    assert!(!other_owners.exists());
     assert!(collected.reclaimed > 2000);
     assert_eq!(layers.map(|layer| layer.exists()), [false, true, false]);
     assert_eq!(blobs(&store), 3);

@@ -64,7 +64,7 @@ pub fn load(
 ) -> Result<()> {
     let mut input = Some(input);
     unpacker::run(
-        &place.identity,
+        place,
         |results| {
             let session = Session::begin(&place.store, place.key(), Progress::new(quiet))?;
             let members = match input.take() {

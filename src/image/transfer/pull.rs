@@ -81,7 +81,7 @@ pub fn all(
         }
         failure.map_or(Ok(()), Err)
     };
-    unpacker::run(&place.identity, work, each)
+    unpacker::run(place, work, each)
 }
 
 /// Every tag of the first of the repositories that there is.

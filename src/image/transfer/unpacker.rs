@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, Step};
-use crate::identity::Identity;
+use crate::image::transfer::Place;
+use crate::layers::store::LayerStore;
 use crate::sandbox::userns;
 use crate::sys::channel::Channel;
 use crate::sys::process::{die_with_parent, exit_now, send_signal, wait_for};
@@ -44,7 +45,7 @@ impl Results {
 /// # Errors
 /// What `work` or `each` failed with, that there can be no user namespace, or that the child was killed.
 pub fn run<T: Serialize + DeserializeOwned>(
-    identity: &Identity,
+    place: &Place,
     work: impl FnOnce(&Results) -> Result<()>,
     mut each: impl FnMut(T) -> Result<()>,
 ) -> Result<()> {
@@ -54,7 +55,7 @@ pub fn run<T: Serialize + DeserializeOwned>(
     let descriptor = signal_descriptor(&caught).step(failed)?;
     let (ours, theirs) = Channel::pair().step(failed)?;
     let parent = std::process::id();
-    let started = userns::start_in(identity, || {
+    let started = userns::start_in(&place.identity, || {
         let results = Results(theirs);
         // Only after the change of IDs, which would clear it.
         if die_with_parent(parent).is_err() || end_on_signals(&caught).is_err() {
@@ -64,7 +65,12 @@ pub fn run<T: Serialize + DeserializeOwned>(
             Ok(()) => Message::<()>::Done,
             Err(error) => Message::Failed(error),
         };
-        i32::from(results.0.send(&message).is_err())
+        let sent = results.0.send(&message);
+        // Once for all layers. Killed here, they are there until the next boot, and then unpacked again.
+        if let Err(error) = LayerStore::new(&place.store, &place.key()).settle() {
+            log::warn!("{error}: what was unpacked is unpacked again after the next boot");
+        }
+        i32::from(sent.is_err())
     });
     let outcome = started.and_then(|pid| {
         let (outcome, signal) = supervise(pid, &ours, descriptor.as_fd(), &mut each);

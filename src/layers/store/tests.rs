@@ -48,7 +48,7 @@ fn a_layer_is_there_after_it_was_unpacked_and_nothing_else() {
     assert!(matches!(store.begin(&diff_id).unwrap(), Begin::Present));
     assert_eq!(names(&store), [diff_id.hex()]);
     assert_eq!(store.ids(), [diff_id]);
-    assert!(!store.has_abandoned());
+    assert!(store.in_the_making().is_empty());
 }
 
 #[test]
@@ -89,8 +89,9 @@ fn who_comes_second_waits_and_takes_what_was_made() {
         });
         std::thread::sleep(Duration::from_millis(50));
         assert!(!came.load(Ordering::SeqCst), "it did not wait");
-        store.remove_abandoned().unwrap();
-        assert!(!store.has_abandoned());
+        let [made] = &store.in_the_making()[..] else { panic!("nothing is being made") };
+        assert_eq!(made.trees.len(), 1);
+        assert!(File::open(&made.lock).unwrap().try_lock().is_err(), "it is not locked");
         first.unpack(&mut archive.as_slice(), &Limits::default()).unwrap();
         assert!(second.join().unwrap(), "it was made twice");
     });
@@ -125,7 +126,7 @@ fn who_waited_takes_over_from_who_gave_up() {
 }
 
 #[test]
-fn what_a_killed_maker_left_is_removed_by_the_next_one_or_by_anybody() {
+fn what_a_killed_maker_left_is_removed_by_the_next_one_and_locked_by_nobody() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path());
     let archive = archive("1");
@@ -137,13 +138,12 @@ fn what_a_killed_maker_left_is_removed_by_the_next_one_or_by_anybody() {
         fs::write(store.root.join(format!(".lock-{}", diff_id.hex())), "").unwrap();
     };
     leave();
-    assert!(store.has_abandoned() && !store.has(&diff_id));
+    assert!(!store.has(&diff_id));
     make(&store, &archive).unwrap();
     assert!(!store.path(&diff_id).join("stale").exists());
     leave();
-    fs::create_dir(store.root.join(".old-0123")).unwrap();
-    store.remove_abandoned().unwrap();
-    assert_eq!(names(&store), [diff_id.hex()]);
+    let [left] = &store.in_the_making()[..] else { panic!("nothing is left") };
+    assert!(File::open(&left.lock).unwrap().try_lock().is_ok(), "it is locked");
 }
 
 #[test]

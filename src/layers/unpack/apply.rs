@@ -372,7 +372,15 @@ impl<'l> Apply<'l> {
         let mut refused = Vec::new();
         for (name, value) in &entry.xattrs {
             match attributes::set(file, name, value) {
-                Ok(Outcome::Refused) => refused.push((name.clone(), value.clone())),
+                Ok(Outcome::Refused) => {
+                    if name == b"security.capability" {
+                        log::warn!(
+                            "`{}` has no file capabilities here: the file system takes none",
+                            shown(&entry.name)
+                        );
+                    }
+                    refused.push((name.clone(), value.clone()));
+                }
                 Ok(_) => {}
                 Err(error) => return Err(attribute_error(name, error)),
             }

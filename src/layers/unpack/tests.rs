@@ -717,7 +717,7 @@ fn no_mixture_of_entries_leaves_the_layer() {
         (random % most as u64) as usize
     };
     let mut taken = 0;
-    for _ in 0..1500 {
+    for _ in 0..800 {
         let place = Place::new();
         let count = 1 + below(9);
         let entries: Vec<Forged> = (0..count)
@@ -736,5 +736,5 @@ fn no_mixture_of_entries_leaves_the_layer() {
             .collect();
         taken += usize::from(place.unpack(entries).is_ok());
     }
-    assert!(taken > 100, "only {taken} archives were sound");
+    assert!(taken > 50, "only {taken} archives were sound");
 }

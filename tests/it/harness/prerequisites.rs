@@ -22,6 +22,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("passt", "passt"),
     ("pasta", "passt"),
+    ("podman", "podman"),
     ("perl", "perl-base"),
     ("ping", "iputils-ping"),
     ("python3", "python3"),

@@ -7,8 +7,6 @@ use nix::sys::signal::Signal;
 use super::{files, layers, partial, registry_of};
 use crate::harness::{Sbx, images, require, sbx};
 
-const ROUNDS: u64 = 4;
-
 fn seed() -> u64 {
     let given = std::env::var("SBX_TEST_SEED").ok().and_then(|text| text.parse().ok());
     let now = || {
@@ -20,7 +18,7 @@ fn seed() -> u64 {
 }
 
 /// Kills the command at moments spread over the time that it takes, and then lets it run to its end.
-fn killed_anywhere(arguments: &[&str]) {
+fn killed_anywhere(arguments: &[&str], rounds: u64) {
     let mut random = seed() | 1;
     let whole = {
         let world = sbx();
@@ -28,10 +26,10 @@ fn killed_anywhere(arguments: &[&str]) {
         world.sbx(arguments).expect_code(0);
         started.elapsed()
     };
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let mut world = sbx();
         world.allow_leftovers();
-        for _ in 0..3 {
+        for _ in 0..2 {
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
@@ -61,18 +59,20 @@ fn nothing_is_orphaned(world: &Sbx, round: u64) {
 fn a_killed_pull_can_be_repeated() {
     let world = sbx();
     let registry = registry_of(&world, &[(images().debian(), "test/debian:1")]);
-    killed_anywhere(&["pull", "-q", &format!("{}/test/debian:1", registry.address())]);
+    killed_anywhere(&["pull", "-q", &format!("{}/test/debian:1", registry.address())], 3);
 }
 
 #[test]
 fn a_killed_load_can_be_repeated() {
     let world = sbx();
-    for kind in ["docker-archive", "oci-archive"] {
+    for (kind, image, rounds) in
+        [("docker-archive", images().debian(), 2), ("oci-archive", images().busybox_of("odd"), 5)]
+    {
         let path = world.work().join(kind);
         let to = format!("{kind}:{}:test:1", path.display());
-        let copy = ["--insecure-policy", "copy", "-q", &images().debian().skopeo(), &to];
+        let copy = ["--insecure-policy", "copy", "-q", &image.skopeo(), &to];
         world.program(require("skopeo")).args(copy).expect_code(0);
-        killed_anywhere(&["load", "-q", "-i", &path.display().to_string()]);
+        killed_anywhere(&["load", "-q", "-i", &path.display().to_string()], rounds);
     }
 }
 

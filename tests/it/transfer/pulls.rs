@@ -1,7 +1,6 @@
 //! `sbx pull`
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -281,15 +280,4 @@ fn a_digest_is_a_name() {
     world.sbx(["image", "exists", &name]).expect_code(0);
     let other = name.replace(&digest[digest.len() - 4..], "0000");
     world.sbx(["pull", "-q", &other]).expect_code(125);
-}
-
-#[test]
-fn a_store_in_which_nothing_can_be_written_is_told_of() {
-    let world = sbx();
-    let store = world.directory().join("closed");
-    fs::create_dir(&store).unwrap();
-    fs::set_permissions(&store, fs::Permissions::from_mode(0o500)).unwrap();
-    let root = store.display().to_string();
-    let pull = world.sbx(["--root", &root, "pull", "127.0.0.1:1/x"]).expect_code(125);
-    assert!(pull.stderr().contains("--root"), "{}", pull.stderr());
 }

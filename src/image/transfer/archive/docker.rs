@@ -29,7 +29,11 @@ pub fn items(bytes: &[u8]) -> Result<Vec<Item>> {
 }
 
 impl Item {
-    fn names(&self) -> Result<Vec<Reference>> {
+    /// The whole names of the image.
+    ///
+    /// # Errors
+    /// One of them is no name.
+    pub fn names(&self) -> Result<Vec<Reference>> {
         let tags = self.repo_tags.as_deref().unwrap_or_default();
         tags.iter().map(|tag| Reference::parse(tag).map(Reference::or_latest)).collect()
     }
