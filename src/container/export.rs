@@ -14,7 +14,7 @@ use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, Root, Spec};
 use crate::container::store::{Store, no_room};
 use crate::error::{Error, Result, Step};
-use crate::image::transfer::unpacker;
+use crate::image::transfer::{Place, unpacker};
 use crate::layers::copy;
 use crate::layers::owners::Owners;
 use crate::layers::pack::{Kind, Source, pack};
@@ -29,13 +29,14 @@ const LONGEST_OPTIONS: usize = 4000;
 /// There is no such container, it has no root of its own, or the tar cannot be written.
 pub fn export(store: &Store, id: &str, target: &mut (dyn Write + Send)) -> Result<()> {
     let spec = store.read_spec(id)?;
-    let directory = store.directory(id);
+    let directory = store.directory_of(&spec);
     let spec = spec.located(store.root(), &directory)?.into_owned();
     if matches!(spec.root, Root::Host { .. }) {
         return Err(Error::new(format!("cannot export the container `{}`", spec.name))
             .because("its root is this machine's own system (the image `host`)"));
     }
-    unpacker::run(&spec.identity, |_| write(&spec, &directory, target), |()| Ok(()))
+    let place = Place::with(store.root(), spec.identity.clone());
+    unpacker::run(&place, |_| write(&spec, &directory, target), |()| Ok(()))
 }
 
 fn write(spec: &Spec, directory: &ContainerDirectory, target: &mut dyn Write) -> Result<()> {
