@@ -67,7 +67,7 @@ pub fn run<T: Serialize + DeserializeOwned>(
         };
         let sent = results.0.send(&message);
         // Once for all layers. Killed here, they are there until the next boot, and then unpacked again.
-        if let Err(error) = LayerStore::new(&place.store, &place.key()).settle() {
+        if let Err(error) = LayerStore::new(&place.store, place.key()).settle() {
             log::warn!("{error}: what was unpacked is unpacked again after the next boot");
         }
         i32::from(sent.is_err())
