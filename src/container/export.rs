@@ -14,7 +14,7 @@ use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, Root, Spec};
 use crate::container::store::{Store, no_room};
 use crate::error::{Error, Result, Step};
-use crate::image::transfer::{Place, unpacker};
+use crate::image::transfer::unpacker;
 use crate::layers::copy;
 use crate::layers::owners::Owners;
 use crate::layers::pack::{Kind, Source, pack};
@@ -35,8 +35,7 @@ pub fn export(store: &Store, id: &str, target: &mut (dyn Write + Send)) -> Resul
         return Err(Error::new(format!("cannot export the container `{}`", spec.name))
             .because("its root is this machine's own system (the image `host`)"));
     }
-    let place = Place::with(store.root(), spec.identity.clone());
-    unpacker::run(&place, |_| write(&spec, &directory, target), |()| Ok(()))
+    unpacker::read(&spec.identity, |_| write(&spec, &directory, target), |()| Ok(()))
 }
 
 fn write(spec: &Spec, directory: &ContainerDirectory, target: &mut dyn Write) -> Result<()> {

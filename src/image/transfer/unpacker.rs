@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, Step};
+use crate::identity::Identity;
 use crate::image::transfer::Place;
 use crate::layers::store::LayerStore;
 use crate::sandbox::userns;
@@ -47,7 +48,34 @@ impl Results {
 pub fn run<T: Serialize + DeserializeOwned>(
     place: &Place,
     work: impl FnOnce(&Results) -> Result<()>,
+    each: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    run_and(&place.identity, work, each, || {
+        // Once for all layers. Killed here, they are there until the next boot, and then unpacked again.
+        if let Err(error) = LayerStore::new(&place.store, place.key()).settle() {
+            log::warn!("{error}: what was unpacked is unpacked again after the next boot");
+        }
+    })
+}
+
+/// As [`run`], for work that changes nothing in the store.
+///
+/// # Errors
+/// As [`run`].
+pub fn read<T: Serialize + DeserializeOwned>(
+    identity: &Identity,
+    work: impl FnOnce(&Results) -> Result<()>,
+    each: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
+    run_and(identity, work, each, || {})
+}
+
+/// `afterwards` is done in the child once the outcome is known.
+fn run_and<T: Serialize + DeserializeOwned>(
+    identity: &Identity,
+    work: impl FnOnce(&Results) -> Result<()>,
     mut each: impl FnMut(T) -> Result<()>,
+    afterwards: impl FnOnce(),
 ) -> Result<()> {
     let failed = || "cannot watch over the process that moves the image";
     let mask = SigSet::thread_get_mask().step(failed)?;
@@ -55,7 +83,7 @@ pub fn run<T: Serialize + DeserializeOwned>(
     let descriptor = signal_descriptor(&caught).step(failed)?;
     let (ours, theirs) = Channel::pair().step(failed)?;
     let parent = std::process::id();
-    let started = userns::start_in(&place.identity, || {
+    let started = userns::start_in(identity, || {
         let results = Results(theirs);
         // Only after the change of IDs, which would clear it.
         if die_with_parent(parent).is_err() || end_on_signals(&caught).is_err() {
@@ -66,10 +94,7 @@ pub fn run<T: Serialize + DeserializeOwned>(
             Err(error) => Message::Failed(error),
         };
         let sent = results.0.send(&message);
-        // Once for all layers. Killed here, they are there until the next boot, and then unpacked again.
-        if let Err(error) = LayerStore::new(&place.store, place.key()).settle() {
-            log::warn!("{error}: what was unpacked is unpacked again after the next boot");
-        }
+        afterwards();
         i32::from(sent.is_err())
     });
     let outcome = started.and_then(|pid| {
