@@ -29,7 +29,7 @@ const LONGEST_OPTIONS: usize = 4000;
 /// There is no such container, it has no root of its own, or the tar cannot be written.
 pub fn export(store: &Store, id: &str, target: &mut (dyn Write + Send)) -> Result<()> {
     let spec = store.read_spec(id)?;
-    let directory = store.directory(id);
+    let directory = store.directory_of(&spec);
     let spec = spec.located(store.root(), &directory)?.into_owned();
     if matches!(spec.root, Root::Host { .. }) {
         return Err(Error::new(format!("cannot export the container `{}`", spec.name))
