@@ -272,5 +272,5 @@ fn keys_tell_ways_of_keeping_owners_apart() {
 fn the_single_tier_asks_once_what_files_take() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir_all(directory.path().join("layers/single-sidecar")).unwrap();
-    assert_eq!(MapKey::single(&directory.path().join("layers")).as_str(), "single-sidecar");
+    assert_eq!(MapKey::single(&directory.path().join("layers"), true).as_str(), "single-sidecar");
 }
