@@ -14,7 +14,7 @@ use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, Root, Spec};
 use crate::container::store::{Store, no_room};
 use crate::error::{Error, Result, Step};
-use crate::image::transfer::unpacker;
+use crate::image::transfer::{Place, unpacker};
 use crate::layers::copy;
 use crate::layers::owners::Owners;
 use crate::layers::pack::{Kind, Source, pack};
@@ -35,7 +35,8 @@ pub fn export(store: &Store, id: &str, target: &mut (dyn Write + Send)) -> Resul
         return Err(Error::new(format!("cannot export the container `{}`", spec.name))
             .because("its root is this machine's own system (the image `host`)"));
     }
-    unpacker::run(&spec.identity, |_| write(&spec, &directory, target), |()| Ok(()))
+    let place = Place::of(store.root(), Some(spec.identity.tier))?;
+    unpacker::run(&place, |_| write(&spec, &directory, target), |()| Ok(()))
 }
 
 fn write(spec: &Spec, directory: &ContainerDirectory, target: &mut dyn Write) -> Result<()> {
@@ -43,7 +44,9 @@ fn write(spec: &Spec, directory: &ContainerDirectory, target: &mut dyn Write) ->
     let packed = match &spec.root {
         Root::WritableDirectory { path } => pack_root(path, &Owners::default(), &mut target),
         Root::Directories { lowers, driver } => {
-            let owners = owners(lowers)?;
+            let mut owners = owners(lowers)?;
+            // What emulated root recorded in this container.
+            owners.cover(Owners::load(directory.path())?);
             let mut layers = lowers.clone();
             if directory.upper().is_dir() {
                 layers.push(directory.upper());
