@@ -43,8 +43,11 @@ fn write(spec: &Spec, directory: &ContainerDirectory, target: &mut dyn Write) ->
     let packed = match &spec.root {
         Root::WritableDirectory { path } => pack_root(path, &Owners::default(), &mut target),
         Root::Directories { lowers, driver } => {
-            let owners = owners(lowers)?;
-            let mut layers = lowers.clone();
+            let mut owners = owners(lowers)?;
+            // What emulated root recorded in this container.
+            owners.cover(Owners::load(directory.path())?);
+            // A copy has all of them in the upper.
+            let mut layers = if *driver == Driver::Copy { Vec::new() } else { lowers.clone() };
             if directory.upper().is_dir() {
                 layers.push(directory.upper());
             }
