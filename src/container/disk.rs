@@ -10,7 +10,7 @@ use crate::container::store::Store;
 
 /// Bytes of what the container has written: its upper layer, where it has one.
 pub fn written(store: &Store, spec: &Spec) -> u64 {
-    let upper = store.directory(&spec.id).upper();
+    let upper = store.directory_of(spec).upper();
     bytes_below(&upper).unwrap_or_else(|_| within_namespace(&upper, spec).unwrap_or(0))
 }
 

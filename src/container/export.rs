@@ -29,13 +29,13 @@ const LONGEST_OPTIONS: usize = 4000;
 /// There is no such container, it has no root of its own, or the tar cannot be written.
 pub fn export(store: &Store, id: &str, target: &mut (dyn Write + Send)) -> Result<()> {
     let spec = store.read_spec(id)?;
-    let directory = store.directory(id);
+    let directory = store.directory_of(&spec);
     let spec = spec.located(store.root(), &directory)?.into_owned();
     if matches!(spec.root, Root::Host { .. }) {
         return Err(Error::new(format!("cannot export the container `{}`", spec.name))
             .because("its root is this machine's own system (the image `host`)"));
     }
-    unpacker::read(&spec.identity, |_| write(&spec, &directory, target), |()| Ok(()))
+    unpacker::run(&spec.identity, |_| write(&spec, &directory, target), |()| Ok(()))
 }
 
 fn write(spec: &Spec, directory: &ContainerDirectory, target: &mut dyn Write) -> Result<()> {
@@ -43,8 +43,11 @@ fn write(spec: &Spec, directory: &ContainerDirectory, target: &mut dyn Write) ->
     let packed = match &spec.root {
         Root::WritableDirectory { path } => pack_root(path, &Owners::default(), &mut target),
         Root::Directories { lowers, driver } => {
-            let owners = owners(lowers)?;
-            let mut layers = lowers.clone();
+            let mut owners = owners(lowers)?;
+            // What emulated root recorded in this container.
+            owners.cover(Owners::load(directory.path())?);
+            // A copy has all of them in the upper.
+            let mut layers = if *driver == Driver::Copy { Vec::new() } else { lowers.clone() };
             if directory.upper().is_dir() {
                 layers.push(directory.upper());
             }

@@ -10,10 +10,7 @@ use rustix::io::Errno;
 
 use super::credentials::Credentials;
 use super::sidecar::Sidecar;
-use crate::layers::owners::{Recorded, XATTR};
-
-/// The attribute where fuse-overlayfs serves the file: it keeps those of `user.containers.` to itself.
-const OWN_XATTR: &str = "user.sbx.override_stat";
+use crate::layers::owners::{OWN_XATTR, Recorded, XATTR};
 
 /// FUSE_SUPER_MAGIC of linux/magic.h.
 const FUSE: i64 = 0x6573_5546;

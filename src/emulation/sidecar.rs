@@ -24,8 +24,10 @@ use crate::layers::store::MapKey;
 /// Where recorded owners lie on the host.
 #[derive(Debug, Clone, Default)]
 pub struct Places {
-    /// The container's directory, which holds `upper` and `owners`; none where changes go elsewhere.
+    /// The container's directory, which holds `owners`; none where changes go elsewhere.
     pub container: Option<PathBuf>,
+    /// What the container changed, perhaps on scratch.
+    pub upper: PathBuf,
     /// The directories of the layers, each with `fs` and perhaps `owners`, the lowest first.
     pub layers: Vec<PathBuf>,
     /// The layers were copied into `upper`.
@@ -41,10 +43,12 @@ impl Places {
                 let Some(key) = MapKey::from_record(key) else { return Self::default() };
                 let files = crate::layers::unpacked(store, &key, layers);
                 let layers = files.iter().filter_map(|files| files.parent().map(Path::to_owned)).collect();
-                Self { container: Some(directory.path().to_owned()), layers, copied }
+                let container = Some(directory.path().to_owned());
+                Self { container, upper: directory.upper(), layers, copied }
             }
             Root::Directories { .. } => {
-                Self { container: Some(directory.path().to_owned()), layers: Vec::new(), copied }
+                let container = Some(directory.path().to_owned());
+                Self { container, upper: directory.upper(), layers: Vec::new(), copied }
             }
             Root::Host { .. } | Root::WritableDirectory { .. } => Self::default(),
         }
@@ -173,8 +177,7 @@ impl Sidecar {
             return None;
         }
         let path = path_of(file)?;
-        let own = self.places.container.as_ref().map(|directory| directory.join("upper").join(&path));
-        if own.is_some_and(|own| own.symlink_metadata().is_ok()) {
+        if self.places.upper.join(&path).symlink_metadata().is_ok() {
             return None;
         }
         let layer = self.layers().all.iter().find(|layer| layer.has(&path))?;

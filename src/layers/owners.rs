@@ -19,6 +19,10 @@ use crate::error::{Error, Result, Step};
 /// The extended attribute; its value is [`Recorded::text`].
 pub const XATTR: &str = "user.containers.override_stat";
 
+/// The same where a container with emulated root recorded it on a fuse-overlayfs, which keeps attributes of
+/// `user.containers.` to itself. It is the later word.
+pub const OWN_XATTR: &str = "user.sbx.override_stat";
+
 /// The index beside the directory `fs` of a layer.
 pub const INDEX: &str = "owners";
 const FIRST_LINE: &[u8] = b"sbx owners 1\n";
@@ -89,7 +93,9 @@ impl Recorded {
         let mut value = [0; 128];
         // fgetxattr(2) takes no O_PATH descriptor.
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let length = rustix::fs::getxattr(path, XATTR, &mut value[..]).ok()?;
+        let length = rustix::fs::getxattr(&path, OWN_XATTR, &mut value[..])
+            .or_else(|_| rustix::fs::getxattr(&path, XATTR, &mut value[..]))
+            .ok()?;
         let mut recorded = Self::parse(std::str::from_utf8(&value[..length]).ok()?)?;
         if recorded.kind() == 0 {
             recorded.mode |= rustix::fs::fstat(fd).ok()?.st_mode & libc::S_IFMT;

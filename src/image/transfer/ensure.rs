@@ -114,7 +114,7 @@ fn unpack(place: &Place, image: &Image, quiet: bool) -> Result<()> {
         return Ok(());
     }
     unpacker::run(
-        place,
+        &place.identity,
         |_| {
             let session = Session::begin(&place.store, place.key(), Progress::new(quiet))?;
             pull::unpack(&session, image).map(|_| ())

@@ -52,7 +52,7 @@ pub fn import(place: &Place, options: &Options, open: impl FnOnce() -> Result<In
     changes::apply(&options.changes, &mut ImageConfig::default().config)?;
     let mut imported = None;
     unpacker::run(
-        place,
+        &place.identity,
         |results| {
             let session = Session::begin(&place.store, place.key(), Progress::new(options.quiet))?;
             let input: Box<dyn Read + Send> = match open()? {

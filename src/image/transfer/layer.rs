@@ -41,7 +41,7 @@ pub struct Origin<'o> {
 ///
 /// # Errors
 /// It cannot be read, is not what its digests say, holds what no layer may hold, or there is no room.
-pub fn bring(session: &Session, layer: Layer<'_>, bar: Bar, origin: &Origin<'_>) -> Result<u64> {
+pub fn bring(session: &Session, layer: Layer<'_>, bar: &Bar, origin: &Origin<'_>) -> Result<u64> {
     session.lease.add(layer.diff_id)?;
     match session.store.begin_blob(&layer.blob.digest, layer.blob.size, &session.lease)? {
         BlobBegin::Present => match session.layers.begin(layer.diff_id)? {
@@ -58,9 +58,9 @@ pub fn bring(session: &Session, layer: Layer<'_>, bar: Bar, origin: &Origin<'_>)
             match session.layers.begin(layer.diff_id)? {
                 Begin::Present => {
                     let failed = AtomicBool::new(false);
-                    Writer { session, layer, bar: &bar, origin, failed: &failed }.write(blob, None)?;
+                    Writer { session, layer, bar, origin, failed: &failed }.write(blob, None)?;
                 }
-                Begin::Make(unfinished) => both(session, layer, &bar, origin, blob, unfinished)?,
+                Begin::Make(unfinished) => both(session, layer, bar, origin, blob, unfinished)?,
             }
             bar.done(done);
         }

@@ -64,7 +64,7 @@ pub fn load(
 ) -> Result<()> {
     let mut input = Some(input);
     unpacker::run(
-        place,
+        &place.identity,
         |results| {
             let session = Session::begin(&place.store, place.key(), Progress::new(quiet))?;
             let members = match input.take() {

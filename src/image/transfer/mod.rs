@@ -42,8 +42,13 @@ impl Place {
         let request = identity::Request { tier, ..identity::Request::default() };
         let identity = identity::plan(&request, &Caller::current(&Host::system())?)?;
         crate::host::paths::create_store(store)?;
+        Ok(Self::with(store, identity))
+    }
+
+    /// The store, which exists, with the maps of a container.
+    pub fn with(store: &Path, identity: Identity) -> Self {
         let key = MapKey::of(&identity, store);
-        Ok(Self { store: store.to_owned(), identity, key })
+        Self { store: store.to_owned(), identity, key }
     }
 
     pub fn key(&self) -> &MapKey {

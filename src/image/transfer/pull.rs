@@ -81,7 +81,7 @@ pub fn all(
         }
         failure.map_or(Ok(()), Err)
     };
-    unpacker::run(place, work, each)
+    unpacker::run(&place.identity, work, each)
 }
 
 /// Every tag of the first of the repositories that there is.
@@ -278,7 +278,7 @@ pub(super) fn bring_all(
         .into_iter()
         .map(|layer| (layer, session.progress.bar(layer.blob.digest.short(), layer.blob.size)))
         .collect();
-    let sizes = session.share_out(tasks, |(layer, bar)| layer::bring(session, layer, bar, origin))?;
+    let sizes = session.share_out(tasks, |(layer, bar)| layer::bring(session, layer, &bar, origin))?;
     Ok(sizes.into_iter().fold(0, u64::saturating_add))
 }
 

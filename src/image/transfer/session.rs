@@ -58,6 +58,15 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    /// Once for all layers. Killed here, they are there until the next boot, and then unpacked again.
+    fn drop(&mut self) {
+        if let Err(error) = self.layers.settle() {
+            log::warn!("{error}: what was unpacked is unpacked again after the next boot");
+        }
+    }
+}
+
 /// [`Session::watched`].
 pub struct Watched<'s, R> {
     inner: R,

@@ -11,8 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, Step};
 use crate::identity::Identity;
-use crate::image::transfer::Place;
-use crate::layers::store::LayerStore;
 use crate::sandbox::userns;
 use crate::sys::channel::Channel;
 use crate::sys::process::{die_with_parent, exit_now, send_signal, wait_for};
@@ -46,36 +44,9 @@ impl Results {
 /// # Errors
 /// What `work` or `each` failed with, that there can be no user namespace, or that the child was killed.
 pub fn run<T: Serialize + DeserializeOwned>(
-    place: &Place,
-    work: impl FnOnce(&Results) -> Result<()>,
-    each: impl FnMut(T) -> Result<()>,
-) -> Result<()> {
-    run_and(&place.identity, work, each, || {
-        // Once for all layers. Killed here, they are there until the next boot, and then unpacked again.
-        if let Err(error) = LayerStore::new(&place.store, place.key()).settle() {
-            log::warn!("{error}: what was unpacked is unpacked again after the next boot");
-        }
-    })
-}
-
-/// As [`run`], for work that changes nothing in the store.
-///
-/// # Errors
-/// As [`run`].
-pub fn read<T: Serialize + DeserializeOwned>(
-    identity: &Identity,
-    work: impl FnOnce(&Results) -> Result<()>,
-    each: impl FnMut(T) -> Result<()>,
-) -> Result<()> {
-    run_and(identity, work, each, || {})
-}
-
-/// `afterwards` is done in the child once the outcome is known.
-fn run_and<T: Serialize + DeserializeOwned>(
     identity: &Identity,
     work: impl FnOnce(&Results) -> Result<()>,
     mut each: impl FnMut(T) -> Result<()>,
-    afterwards: impl FnOnce(),
 ) -> Result<()> {
     let failed = || "cannot watch over the process that moves the image";
     let mask = SigSet::thread_get_mask().step(failed)?;
@@ -93,9 +64,7 @@ fn run_and<T: Serialize + DeserializeOwned>(
             Ok(()) => Message::<()>::Done,
             Err(error) => Message::Failed(error),
         };
-        let sent = results.0.send(&message);
-        afterwards();
-        i32::from(sent.is_err())
+        i32::from(results.0.send(&message).is_err())
     });
     let outcome = started.and_then(|pid| {
         let (outcome, signal) = supervise(pid, &ours, descriptor.as_fd(), &mut each);

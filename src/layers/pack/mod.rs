@@ -290,8 +290,9 @@ impl Attributes {
         let mut this = Self { recorded: line.map(|line| line.recorded), opaque: false, records: Vec::new() };
         for attribute in list(&path)? {
             let value = || value(&path, &attribute);
-            if attribute == owners::XATTR.as_bytes() {
-                if this.recorded.is_none() {
+            let later = attribute == owners::OWN_XATTR.as_bytes();
+            if later || attribute == owners::XATTR.as_bytes() {
+                if this.recorded.is_none() || later && line.is_none() {
                     let text = String::from_utf8(value()?).unwrap_or_default();
                     this.recorded = Recorded::parse(&text);
                 }

@@ -269,9 +269,11 @@ fn keys_tell_ways_of_keeping_owners_apart() {
 }
 
 #[test]
-fn the_single_tier_asks_once_what_files_take() {
+fn a_store_that_has_layers_keeps_its_way_of_recording_owners() {
     let directory = tempfile::tempdir().unwrap();
-    fs::create_dir_all(directory.path().join("layers/single-sidecar")).unwrap();
     let layers = directory.path().join("layers");
+    assert_eq!(MapKey::single(&layers, true).as_str(), "single");
+    assert_eq!(MapKey::single(&layers, false).as_str(), "single-sidecar");
+    fs::create_dir_all(layers.join("single-sidecar")).unwrap();
     assert_eq!(MapKey::single(&layers, true).as_str(), "single-sidecar");
 }

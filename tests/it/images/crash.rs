@@ -125,7 +125,7 @@ fn prunes_beside_runs_and_loads_take_nothing_that_is_in_use() {
         for _ in 0..2 {
             let world = &world;
             scope.spawn(move || {
-                (0..10).for_each(|_| drop(world.sbx(["system", "prune", "-af"]).expect_code(0)))
+                (0..10).for_each(|_| drop(world.sbx(["system", "prune", "-af"]).expect_code(0)));
             });
         }
     });

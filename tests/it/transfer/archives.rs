@@ -183,8 +183,11 @@ fn docker_of_old_links_layers_that_it_has_written_already() {
     assert_eq!(load(&world, &again), "Loaded image: test:1");
 }
 
-/// A docker-archive with these members, in this order.
-fn forged(world: &Sbx, members: &[(&str, &[u8])]) -> PathBuf {
+/// Names and contents, in the order in which they stand in the archive.
+type Members<'m> = &'m [(&'m str, &'m [u8])];
+
+/// An archive with these members.
+fn forged(world: &Sbx, members: Members<'_>) -> PathBuf {
     let path = world.work().join("forged.tar");
     let mut tar = tar::Builder::new(fs::File::create(&path).unwrap());
     for (name, bytes) in members {
@@ -214,7 +217,7 @@ fn hostile_archives_are_refused_with_the_reason() {
     let oci = br#"{"imageLayoutVersion":"1.0.0"}"#;
     let index = br#"{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":2}]}"#;
     let blob = "blobs/sha256/e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    let cases: &[(&[(&str, &[u8])], &str)] = &[
+    let cases: &[(Members<'_>, &str)] = &[
         (&[("file", b"x")], "cannot find an image in the archive"),
         (&[("repositories", b"{}")], "docker before version 1.10"),
         (&[("manifest.json", b"nonsense")], "cannot understand the `manifest.json`"),

@@ -124,6 +124,8 @@ fn what_cannot_be_pushed_is_explained() {
     world.sbx(["push", "nothing"]).expect_code(125).stderr_has("there is no image `nothing`");
     let id = world.sbx(["images", "-q"]).succeed();
     world.sbx(["push", &id]).expect_code(125).stderr_has("cannot tell where to push");
-    let closed = format!("127.0.0.1:1/x:1");
-    world.sbx(["push", "--retry", "0", &name, &closed]).expect_code(125).stderr_has("cannot push to");
+    world
+        .sbx(["push", "--retry", "0", &name, "127.0.0.1:1/x:1"])
+        .expect_code(125)
+        .stderr_has("cannot push to");
 }
