@@ -300,3 +300,15 @@ fn layers_unpack_in_the_single_tier_too() {
     world.sbx(["load", "-q", "--id-tier", "single", "-i"]).arg(&path).expect_code(0);
     assert_eq!(layers(&world).len(), 1);
 }
+
+#[test]
+fn what_is_no_archive_is_named_and_not_quoted() {
+    let world = sbx();
+    let text = "root:x:0:0:root:/root:/bin/bash\n".repeat(64);
+    let file = world.file("passwd", text);
+    let refused = world.sbx(["load", "-i"]).arg(&file).expect_code(125);
+    refused.stderr_has(&format!("cannot load from `{}`", file.display())).stderr_has("no tar archive");
+    let refused = world.sbx(["load", "-i"]).arg(&file).expect_code(125);
+    assert!(!refused.stderr().contains("bash"), "{}", refused.stderr());
+    world.sbx(["load", "x.tar"]).expect_code(125).stderr_has("`sbx load` does not take `x.tar`");
+}
