@@ -35,5 +35,8 @@ pub fn execute(args: &ManArgs) -> Result<u8> {
 
 /// Without `sbx help` and its like: they would have a page for each command, with nothing in it.
 fn without_help(command: clap::Command) -> clap::Command {
-    command.disable_help_subcommand(true).mut_subcommands(without_help)
+    command.mut_subcommands(|verb| match verb.get_name() {
+        "help" => verb.hide(true),
+        _ => without_help(verb),
+    })
 }
