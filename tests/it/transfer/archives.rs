@@ -312,3 +312,18 @@ fn what_is_no_archive_is_named_and_not_quoted() {
     assert!(!refused.stderr().contains("bash"), "{}", refused.stderr());
     world.sbx(["load", "x.tar"]).expect_code(125).stderr_has("`sbx load` does not take `x.tar`");
 }
+
+#[test]
+fn an_image_with_another_manifest_is_listed_once() {
+    let world = sbx();
+    let (busybox, name) = (images().busybox(), "docker.io/library/tool:1");
+    world.put_image(&busybox, name);
+    let archive = world.work().join("tool.tar");
+    let target = format!("docker-archive:{}:{name}", archive.display());
+    let skopeo = world.program(require("skopeo")).args(["--insecure-policy", "copy", "--quiet"]);
+    skopeo.arg(busybox.skopeo()).arg(target).expect_code(0);
+    world.sbx(["load", "-q", "-i"]).arg(&archive).expect_code(0).stdout_is("Loaded image: tool:1\n");
+    let list =
+        |options: &[&str]| world.sbx(["images", "--noheading"]).args(options).succeed().lines().count();
+    assert_eq!((list(&[]), list(&["-f", "dangling=true"]), list(&["--digests"])), (1, 0, 2));
+}
