@@ -157,7 +157,13 @@ fn for_layers(choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Resul
     let remapped = host.identity.nested.is_some();
     if host.squashed {
         let why = "the file system keeps no owners, and the kernel's overlay would show all files as what they are not";
-        return fuse_overlayfs_alone(why, choice, host);
+        return match fuse_overlayfs_alone(why, choice, host) {
+            Err(missing) if choice == Choice::Auto && !remapped => {
+                notes.push(copied(&missing, why));
+                Ok(Driver::Copy)
+            }
+            result => result,
+        };
     }
     match choice {
         Choice::FuseOverlayfs => fuse_overlayfs::usable(host.uppers).map(|_| Driver::FuseOverlayfs),
@@ -183,10 +189,7 @@ fn for_layers(choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Resul
                 }
                 (Ok(_), None) => Ok(Driver::FuseOverlayfs),
                 (Err(missing), Some(reason)) => {
-                    notes.push(format!(
-                        "the whole root is copied for this container: {}; {reason}",
-                        missing.causes().join(": ")
-                    ));
+                    notes.push(copied(&missing, &reason));
                     Ok(Driver::Copy)
                 }
                 (Err(missing), None) => {
@@ -195,6 +198,10 @@ fn for_layers(choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Resul
             }
         }
     }
+}
+
+fn copied(missing: &Error, reason: &str) -> String {
+    format!("the whole root is copied for this container: {}; {reason}", missing.causes().join(": "))
 }
 
 /// With one ID mapped the kernel's overlay can change nothing of a root that belongs to somebody else.

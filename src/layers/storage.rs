@@ -170,7 +170,12 @@ fn try_all(ground: &Path, identity: &Identity) -> i32 {
     }
     let whiteout = ground.join("whiteout");
     if rustix::fs::mknodat(CWD, &whiteout, FileType::CharacterDevice, Mode::empty(), 0).is_ok() {
-        code |= WHITEOUTS;
+        if whiteout.symlink_metadata().is_ok() {
+            code |= WHITEOUTS;
+        } else {
+            // The file system is an overlay and has taken it for its own; what comes there later is seen again.
+            let _ = File::create(&whiteout);
+        }
     }
     if file.try_lock().is_ok() {
         code |= LOCKS;

@@ -1,5 +1,6 @@
 //! The monitor's life, from the first process to the last record.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
@@ -38,15 +39,18 @@ pub(super) fn run(job: Job<'_>) {
     };
     let ready = leave_the_callers_world().and_then(|()| claim.record(&record));
     let mut guard = None;
+    let mut namespace = None;
     let mapping = || files::write(store, spec, directory, runtime);
     let mut mounting = |born: &Born<'_>| {
         record.init = ProcessRef::of(born.pid);
         if shares_pids(spec) {
-            record.userns = user_namespace(born.pid)?;
+            let (opened, number) = user_namespace(born.pid)?;
+            record.userns = number;
+            namespace = Some(opened);
             // Orphans of the container come to the monitor, which is there to end them.
             let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
         }
-        guard = Some(guard::start(born.pidfd, claim.descriptor(), foreign(&record))?);
+        guard = Some(guard::start(born.pidfd, claim.descriptor(), namespace.as_ref())?);
         record.guard = guard.and_then(ProcessRef::of);
         Ok(())
     };
@@ -61,6 +65,7 @@ pub(super) fn run(job: Job<'_>) {
             record,
             trouble: None,
             guard: guard.take(),
+            namespace: namespace.take(),
             control: Some(&control),
             streams,
             log: None,
@@ -151,6 +156,9 @@ struct Watch<'a> {
     /// What happened to the container that its command did not do.
     trouble: Option<String>,
     guard: Option<i32>,
+    /// The user namespace whose processes have to end one by one, where the PID namespace is shared. Held to the
+    /// end, so that the kernel gives its number to no other.
+    namespace: Option<File>,
     /// None once the client is gone.
     control: Option<&'a crate::sys::channel::Channel>,
     streams: Vec<output::Stream>,
@@ -203,8 +211,8 @@ impl Watch<'_> {
 
     /// Starts another guard in the place of one that was killed.
     fn start_guard(&mut self) -> Result<()> {
-        let also = foreign(&self.record);
-        self.guard = Some(guard::start(self.sandbox.pidfd.as_fd(), self.claim.descriptor(), also)?);
+        let (init, lock) = (self.sandbox.pidfd.as_fd(), self.claim.descriptor());
+        self.guard = Some(guard::start(init, lock, self.namespace.as_ref())?);
         self.record.guard = self.guard.and_then(ProcessRef::of);
         self.claim.record(&self.record)
     }
@@ -402,14 +410,12 @@ fn shares_pids(spec: &Spec) -> bool {
 
 /// The inode of the namespace that the container's processes are in; with a nested map it is not the
 /// canonical one.
-fn user_namespace(pid: i32) -> Result<u64> {
+fn user_namespace(pid: i32) -> Result<(File, u64)> {
     let path = format!("/proc/{pid}/ns/user");
-    Ok(std::fs::metadata(&path).step(|| format!("cannot look at `{path}`"))?.ino())
-}
-
-/// The user namespace whose processes have to end one by one.
-fn foreign(record: &Running) -> Option<u64> {
-    (record.userns != 0).then_some(record.userns)
+    let failed = || format!("cannot look at `{path}`");
+    let namespace = File::open(&path).step(failed)?;
+    let number = namespace.metadata().step(failed)?.ino();
+    Ok((namespace, number))
 }
 
 fn has_hung_up(channel: &crate::sys::channel::Channel) -> bool {

@@ -111,7 +111,7 @@ fn what_sbx_cannot_do_gives_125_and_nothing_on_standard_output() {
         &["--rootfs", "/no/such/directory", "true"],
         &["--rootfs", "/etc/passwd", "true"],
         &["--rootfs", root],
-        &["no-such-image", "true"],
+        &["--pull=never", "no-such-image", "true"],
         &[],
         &["--rm", "--rootfs", root, "-w", "relative", "true"],
         &["--rm", "--rootfs", root, "-v", "/no/such/source:/x", "true"],

@@ -246,10 +246,11 @@ fn where_nothing_stacks_layers_a_container_has_a_copy_of_its_own() {
         ls /r/etc/passwd && sbx run --rm --net none --quiet --read-only --rootfs /r sh -c 'touch /x || echo kept' && \
         sbx ps -aq && ls ~/.local/share/sbx/containers";
     let options = ["--privileged", volume.to_str().expect("a path of plain letters")];
-    outer(&world, &options, inner)
+    let run = outer(&world, &options, inner)
         .expect_code(0)
         .stdout_is("/etc/x\n/r/etc/passwd\nkept\n")
         .stderr_has("the whole root is copied for this container");
+    assert!(!run.stderr().contains("cannot remove"), "{}", run.stderr());
 }
 
 #[test]
