@@ -1,5 +1,6 @@
 //! The options that describe a container.
 
+use crate::cli::transfer::options::{PlatformOptions, RegistryOptions, TrustOption};
 use crate::container::duration;
 use crate::emulation;
 use crate::identity::{MapArg, Tier, Userns};
@@ -45,9 +46,12 @@ pub struct ContainerOptions {
     /// When to ask the registry for the image.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Image")]
     pub pull: Policy,
-    /// Take the image for this platform: `OS/ARCHITECTURE[/VARIANT]`.
-    #[arg(long, value_name = "PLATFORM", help_heading = "Image")]
-    pub platform: Option<String>,
+    #[command(flatten)]
+    pub platform: PlatformOptions,
+    #[command(flatten)]
+    pub registry: RegistryOptions,
+    #[command(flatten)]
+    pub trust: TrustOption,
 
     /// Take this directory as the root, below a layer that takes all changes. Given again, the later
     /// directory lies above.

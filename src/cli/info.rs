@@ -18,6 +18,7 @@ use crate::host::cgroup::{self, Version};
 use crate::host::helpers::Helper;
 use crate::host::{filesystem, helpers, paths, proc_mask, security, system};
 use crate::identity::IdMap;
+use crate::image::registries::Registries;
 use crate::image::store::ImageStore;
 use crate::layers::storage::Abilities;
 use crate::output::print;
@@ -59,6 +60,7 @@ fn report(situation: &Situation) -> Result<Value> {
     Ok(json!({
         "host": host()?,
         "store": store(situation)?,
+        "registries": registries(),
         "version": super::version::program(),
         "degraded": degraded,
     }))
@@ -138,6 +140,38 @@ fn mappings(map: &IdMap) -> Vec<Value> {
         .iter()
         .map(|line| json!({ "container_id": line.inside, "host_id": line.outside, "size": line.count }))
         .collect()
+}
+
+/// As podman has it: `search`, and each configured registry by its prefix.
+fn registries() -> Value {
+    let registries = match Registries::load() {
+        Ok(registries) => registries,
+        // Told, and no reason to tell nothing of the rest.
+        Err(error) => {
+            log::warn!("{error}");
+            return Value::Null;
+        }
+    };
+    let mut described = json!({ "search": registries.search() });
+    for registry in registries.configured() {
+        let mirrors = registry.mirrors.iter();
+        let mirrors =
+            mirrors.map(|mirror| json!({ "Location": mirror.location.value, "Insecure": mirror.insecure }));
+        described[registry.prefix.as_str()] = json!({
+            "Prefix": registry.prefix,
+            "Location": registry.location.as_ref().map_or(registry.prefix.as_str(), |location| &location.value),
+            "Insecure": registry.insecure,
+            "Blocked": registry.blocked,
+            "Mirrors": mirrors.collect::<Vec<_>>(),
+        });
+    }
+    described
+}
+
+/// The mirrors of docker.io, which are all that docker knows.
+fn docker_mirrors(registries: &Value) -> Vec<&Value> {
+    let mirrors = registries["docker.io"]["Mirrors"].as_array();
+    mirrors.into_iter().flatten().map(|mirror| &mirror["Location"]).collect()
 }
 
 fn store(situation: &Situation) -> Result<Value> {
@@ -223,6 +257,7 @@ fn template_view(report: &Value) -> Value {
         "CgroupVersion": host["cgroupVersion"].as_str().map(|version| version.trim_start_matches('v')),
         "Driver": store["graphDriverName"],
         "DriverStatus": [["Backing Filesystem", store["graphStatus"]["Backing Filesystem"]]],
+        "RegistryConfig": { "Mirrors": docker_mirrors(&report["registries"]) },
         "DockerRootDir": store["graphRoot"],
         "SecurityOptions": security_options(host),
         // Asked for by name to find GPUs: there is none, which docker prints as `<no value>`.
@@ -252,14 +287,16 @@ fn security_options(host: &Value) -> Vec<&'static str> {
 /// The report as indented `key: value` lines, which is YAML.
 fn text(report: &Value) -> String {
     let mut text = String::new();
-    for part in ["host", "store", "version", "degraded"] {
-        write_entry(&mut text, 0, part, &report[part]);
+    for part in ["host", "store", "registries", "version", "degraded"] {
+        if let Some(value) = report.get(part) {
+            write_entry(&mut text, 0, part, value);
+        }
     }
     text
 }
 
 fn write_entry(text: &mut String, depth: usize, key: &str, value: &Value) {
-    let _ = write!(text, "{:1$}{key}:", "", depth * 2);
+    let _ = write!(text, "{:1$}{2}:", "", depth * 2, inline(&Value::from(key)));
     match value {
         Value::Object(fields) => {
             text.push('\n');

@@ -17,7 +17,7 @@ pub struct ManArgs {
 }
 
 pub fn execute(args: &ManArgs) -> Result<u8> {
-    let command = super::command();
+    let command = without_help(super::command());
     match &args.directory {
         Some(directory) => {
             std::fs::create_dir_all(directory).step(|| format!("cannot make `{}`", directory.display()))?;
@@ -31,4 +31,12 @@ pub fn execute(args: &ManArgs) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// Without `sbx help` and its like: they would have a page for each command, with nothing in it.
+fn without_help(command: clap::Command) -> clap::Command {
+    command.mut_subcommands(|verb| match verb.get_name() {
+        "help" => verb.hide(true),
+        _ => without_help(verb),
+    })
 }

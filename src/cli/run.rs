@@ -4,6 +4,7 @@ use std::io::Write;
 
 use crate::cli::Global;
 use crate::cli::container_options::ContainerOptions;
+use crate::cli::transfer::options::registry_name;
 use crate::client;
 use crate::container::plan::{self, Place};
 use crate::container::spec::Seccomp;
@@ -61,11 +62,15 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     let (options, mut command) = (args.options, args.words);
     let surroundings = paths::Surroundings::current();
     let store = Store::new(paths::store(global.root.as_deref(), &surroundings)?);
+    options.trust.check()?;
+    let platform = options.platform.resolve()?;
+    let registry = options.registry.resolve()?;
     let image = image::source(&options.rootfs, options.rootfs_rw.as_ref(), &mut command, |name| {
         let request = image::resolve::Request {
-            name,
+            name: &registry_name(name)?,
             pull: options.pull,
-            platform: options.platform.as_deref(),
+            platform,
+            registry,
             tier: options.id_tier,
             quiet: args.quiet,
         };

@@ -37,6 +37,10 @@ pub fn answer(error: &clap::Error) -> Result<u8> {
 
 fn unknown_option(error: &clap::Error) -> Error {
     let option = word(error, ContextKind::InvalidArg);
+    if !option.starts_with('-') {
+        return Error::new(format!("`{}` does not take `{option}`", verb()))
+            .hint(format!("`{} --help` shows what it takes", verb()));
+    }
     let mut rephrased = Error::new(format!("there is no option `{option}`"));
     if let Some(similar) = list(error, ContextKind::SuggestedArg).first() {
         rephrased = rephrased.hint(format!("there is `{similar}`"));
@@ -52,9 +56,10 @@ fn unknown_command(error: &clap::Error) -> Error {
     let mut rephrased = Error::new(format!("there is no command `{command}`"));
     let similar = list(error, ContextKind::SuggestedSubcommand);
     if !similar.is_empty() {
-        rephrased = rephrased.hint(format!("there is {}", in_backticks(&similar)));
+        let is = if similar.len() > 1 { "are" } else { "is" };
+        rephrased = rephrased.hint(format!("there {is} {}", in_backticks(&similar)));
     }
-    rephrased.hint("`sbx --help` lists the commands")
+    rephrased.hint(format!("`{} --help` lists the commands", verb()))
 }
 
 fn invalid_value(error: &clap::Error) -> Error {
@@ -102,17 +107,32 @@ fn other(error: &clap::Error) -> Error {
     Error::new(message).hint(format!("`{} --help` shows what it takes", verb()))
 }
 
-/// `sbx run` and the like: the command whose words are wrong.
+/// `sbx run`, `sbx image rm` and the like: the command whose words are wrong.
 fn verb() -> String {
-    let command = super::command();
-    let verb = std::env::args().skip(1).find(|word| command.find_subcommand(word).is_some());
-    verb.map_or_else(|| "sbx".to_owned(), |verb| format!("sbx {verb}"))
+    verb_of(&super::command(), std::env::args().skip(1))
+}
+
+fn verb_of(command: &clap::Command, words: impl Iterator<Item = String>) -> String {
+    let (mut command, mut verb) = (command, "sbx".to_owned());
+    for word in words {
+        match command.find_subcommand(&word) {
+            Some(found) => {
+                command = found;
+                verb = format!("{verb} {word}");
+            }
+            // What follows are the words of the verb itself.
+            None if verb.contains(' ') && !word.starts_with('-') => break,
+            None => {}
+        }
+    }
+    verb
 }
 
 /// The option alone of clap's `--option <VALUE>`.
 fn flag(error: &clap::Error) -> String {
     let shown = word(error, ContextKind::InvalidArg);
-    shown.split_whitespace().next().unwrap_or_default().to_owned()
+    // `--tls-verify[=<BOOL>]` where the value may be left out.
+    shown.split(|c: char| c.is_whitespace() || c == '[').next().unwrap_or_default().to_owned()
 }
 
 fn word(error: &clap::Error, kind: ContextKind) -> String {
@@ -129,4 +149,18 @@ fn list(error: &clap::Error, kind: ContextKind) -> Vec<String> {
 
 fn in_backticks(words: &[String]) -> String {
     words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" and ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verb_is_the_one_whose_words_are_wrong() {
+        let verb = |line: &str| verb_of(&super::super::command(), line.split(' ').map(str::to_owned));
+        assert_eq!(verb("--log-level debug run image rm"), "sbx run");
+        assert_eq!(verb("image rm"), "sbx image rm");
+        assert_eq!(verb("image nosuch rm"), "sbx image");
+        assert_eq!(verb("nosuch"), "sbx");
+    }
 }

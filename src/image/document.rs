@@ -44,11 +44,12 @@ pub fn of(store: &ImageStore, image: &Image) -> Value {
     })
 }
 
-/// docker shows every field, with `null` where nothing is set; templates rely on them.
+/// Every field, empty where nothing is set, as it is to docker's templates: `{{index .Config.Labels "x"}}` and
+/// `{{join .Config.Entrypoint " "}}` work with every image.
 fn run_config(config: &RunConfig) -> Value {
     let mut whole = json!({
-        "User": "", "Env": null, "Cmd": null, "Entrypoint": null, "WorkingDir": "", "Labels": null,
-        "ExposedPorts": null, "Volumes": null, "OnBuild": null, "StopSignal": null, "Shell": null,
+        "User": "", "Env": [], "Cmd": [], "Entrypoint": [], "WorkingDir": "", "Labels": {},
+        "ExposedPorts": {}, "Volumes": {}, "OnBuild": [], "StopSignal": "", "Shell": [],
         "Healthcheck": null,
     });
     if let (Value::Object(whole), Ok(Value::Object(set))) = (&mut whole, serde_json::to_value(config)) {
@@ -57,11 +58,21 @@ fn run_config(config: &RunConfig) -> Value {
     whole
 }
 
+fn is_set(name: &str, value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::String(text) => !text.is_empty() || matches!(name, "User" | "WorkingDir"),
+        _ => true,
+    }
+}
+
 /// A document without what is not set, for JSON alone: docker leaves such fields of `Config` out there.
 pub fn without_unset(mut document: Value) -> Value {
     if let Some(Value::Object(config)) = document.get_mut("Config") {
         let set: Map<String, Value> =
-            std::mem::take(config).into_iter().filter(|(_, value)| !value.is_null()).collect();
+            std::mem::take(config).into_iter().filter(|(name, value)| is_set(name, value)).collect();
         *config = set;
     }
     document

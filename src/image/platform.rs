@@ -69,12 +69,13 @@ impl Wanted {
         others.retain(|platform| !platform.starts_with("unknown/"));
         others.dedup();
         let error = Error::new(format!("cannot take the image `{name}` for {self}"));
-        Err(if others.is_empty() {
-            error.because("its index names no image")
-        } else {
-            error
+        let own = Self::host().to_string();
+        let best = others.iter().find(|platform| **platform == own).or(others.first());
+        Err(match best {
+            None => error.because("its index names no image"),
+            Some(best) => error
                 .because(format!("it is there for {} only", others.join(", ")))
-                .hint(format!("name another platform: `--platform {}`", others[0]))
+                .hint(format!("name another platform: `--platform {best}`")),
         })
     }
 
@@ -241,5 +242,16 @@ mod tests {
         let index = index(&[("linux", "s390x", None), ("unknown", "unknown", None)]);
         let error = "linux/amd64".parse::<Wanted>().unwrap().choose(&index, "x").unwrap_err();
         assert!(error.to_string().contains("it is there for linux/s390x only"), "{error}");
+    }
+
+    #[test]
+    fn the_machines_own_platform_is_proposed_first() {
+        let own = Wanted::host();
+        let index = self::index(&[
+            ("linux", "s390x", None),
+            ("linux", own.architecture.as_str(), own.variant.as_deref()),
+        ]);
+        let error = "linux/nosuch".parse::<Wanted>().unwrap().choose(&index, "x").unwrap_err();
+        assert_eq!(error.hints()[0], format!("name another platform: `--platform {own}`"));
     }
 }

@@ -118,13 +118,9 @@ impl Registries {
         &self.credential_helpers
     }
 
-    /// The registries of the configuration that have mirrors, each with the mirrors' locations.
-    pub fn mirrors(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
-        let with_mirrors = self.registries.iter().filter(|registry| !registry.mirrors.is_empty());
-        with_mirrors.map(|registry| {
-            let locations = registry.mirrors.iter().map(|mirror| mirror.location.value.as_str());
-            (registry.prefix.as_str(), locations.collect())
-        })
+    /// Every `[[registry]]` of the configuration.
+    pub fn configured(&self) -> &[Configured] {
+        &self.registries
     }
 
     /// What a name may stand for, in the order in which it is to be tried: its alias alone; else each of the search
@@ -133,6 +129,23 @@ impl Registries {
     /// # Errors
     /// The text is no name, or is ambiguous where `short-name-mode` wants it to be clear.
     pub fn resolve_short(&self, text: &str) -> Result<Vec<Reference>> {
+        let names = self.candidates(text)?;
+        if names.len() > 1 && self.short_names == ShortNames::Enforcing {
+            let whole: Vec<String> =
+                self.search.iter().map(|registry| format!("`{registry}/{text}`")).collect();
+            return Err(Error::new(format!("cannot tell which image `{text}` is"))
+                .because("it may come from several registries, and `short-name-mode` is `enforcing`")
+                .hint(format!("write the whole name: {}", whole.join(" or "))));
+        }
+        Ok(names)
+    }
+
+    /// As [`Registries::resolve_short`], whatever `short-name-mode` says: of the images that are there, one may have
+    /// any of these names.
+    ///
+    /// # Errors
+    /// The text is no name.
+    pub fn candidates(&self, text: &str) -> Result<Vec<Reference>> {
         let own = Reference::parse(text)?.or_latest();
         if !Reference::is_short(text) {
             return Ok(vec![own]);
@@ -148,13 +161,6 @@ impl Registries {
         };
         if let Some(Some(alias)) = self.aliases.get(name) {
             return Ok(vec![with(&alias.value).map_err(|error| error.because(alias.place()))?]);
-        }
-        if self.short_names == ShortNames::Enforcing && self.search.len() > 1 {
-            let whole: Vec<String> =
-                self.search.iter().map(|registry| format!("`{registry}/{text}`")).collect();
-            return Err(Error::new(format!("cannot tell which image `{text}` is"))
-                .because("it may come from several registries, and `short-name-mode` is `enforcing`")
-                .hint(format!("write the whole name: {}", whole.join(" or "))));
         }
         self.search().into_iter().map(|registry| with(&format!("{registry}/{name}"))).collect()
     }

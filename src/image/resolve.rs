@@ -12,6 +12,7 @@ use crate::image::transfer::Place;
 use crate::image::transfer::ensure::{Options, Policy, ensure};
 use crate::image::{Config, Resolved, Source, Unpacked};
 use crate::layers::store::LayerStore;
+use crate::registry;
 
 /// How often an image is brought again that somebody removes at the same time.
 const ATTEMPTS: usize = 3;
@@ -21,7 +22,9 @@ pub struct Request<'a> {
     /// As typed.
     pub name: &'a str,
     pub pull: Policy,
-    pub platform: Option<&'a str>,
+    pub platform: Wanted,
+    /// How the registry is reached where the image is pulled.
+    pub registry: registry::Options,
     /// `--id-tier`
     pub tier: Option<identity::Tier>,
     /// No progress.
@@ -36,7 +39,7 @@ pub fn resolve(store: &Path, request: &Request<'_>) -> Result<Resolved> {
     let place = Place::of(store, request.tier)?;
     let images = ImageStore::new(store);
     let layers = LayerStore::new(store, place.key());
-    let platform = Wanted::from_options(request.platform, None, None, None)?;
+    let platform = &request.platform;
     let unpacked = |image: &Image| image.config.rootfs.diff_ids.iter().all(|layer| layers.has(layer));
     let resolved = |image: Image, lock: SharedLock| -> Result<Resolved> {
         if !platform.named && !platform.accepts(&image.config) {
@@ -64,7 +67,7 @@ pub fn resolve(store: &Path, request: &Request<'_>) -> Result<Resolved> {
             quiet = quiet || !rustix::termios::isatty(rustix::stdio::stderr());
         }
     }
-    let options = Options { platform: platform.clone(), quiet, ..Options::default() };
+    let options = Options { platform: platform.clone(), registry: request.registry.clone(), quiet };
     for _ in 0..ATTEMPTS {
         let brought = ensure(&place, request.name, request.pull, &options)?;
         let lock = images.share()?;

@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+/// A line that is never longer than the 80 columns of a plain terminal.
+const MOVING: &str =
+    "{prefix}: {msg:11} [{bar:16}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}";
+
 /// Shared by threads.
 #[derive(Clone)]
 pub struct Progress(Kind);
@@ -71,9 +75,7 @@ impl Bar {
     /// Bytes move from now on; `action` says where: `Downloading`.
     pub fn moving(&self, action: &'static str) {
         if let BarKind::Bar(bar) = &self.kind {
-            bar.set_style(style(
-                "{prefix}: {msg:11} [{bar:30}] {bytes}/{total_bytes} {binary_bytes_per_sec}",
-            ));
+            bar.set_style(style(MOVING));
             bar.set_message(action);
             bar.reset_eta();
         }
@@ -148,9 +150,7 @@ mod tests {
 
     #[test]
     fn the_templates_are_sound() {
-        for template in
-            ["{prefix}: {msg}", "{prefix}: {msg:11} [{bar:30}] {bytes}/{total_bytes} {binary_bytes_per_sec}"]
-        {
+        for template in ["{prefix}: {msg}", MOVING] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -390,3 +390,12 @@ fn words_that_are_not_text_are_refused_not_mangled() {
         .stdout_is("")
         .stderr_has("UTF-8");
 }
+
+#[test]
+fn errors_below_a_group_of_commands_name_the_whole_command() {
+    let world = sbx();
+    is_refused(world.sbx(["image", "exists"]), "`sbx image exists` needs IMAGE");
+    is_refused(world.sbx(["image", "nosuch"]), "`sbx image --help` lists the commands");
+    is_refused(world.sbx(["pull", "--tls-verify=maybe", "x"]), "cannot use `--tls-verify maybe`");
+    is_refused(world.sbx(["search", ""]), "cannot search for nothing");
+}

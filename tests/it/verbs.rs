@@ -238,6 +238,9 @@ fn manual_pages_render_without_a_warning() {
             .stdout();
         assert!(text.contains("NAME") && text.contains("SYNOPSIS"), "{page}:\n{text}");
     }
+    for of_help in ["sbx-help-run", "sbx-image-help"] {
+        assert!(!directory.join(format!("{of_help}.1")).exists(), "{of_help} says nothing");
+    }
     let page = world.sbx(["man"]).expect_code(0).stdout();
     assert!(page.contains(".TH sbx"), "{page}");
 }
@@ -325,4 +328,23 @@ fn unshare_removes_what_containers_leave() {
     }
     world.sbx(["unshare", "rm", "-r"]).arg(&tree).expect_code(0);
     assert!(!tree.exists());
+}
+
+#[test]
+fn info_shows_registries_and_mirrors() {
+    let world = sbx();
+    let config = world.file(
+        "registries.conf",
+        "unqualified-search-registries = ['quay.io']\n[[registry]]\nlocation = 'docker.io'\n\
+         [[registry.mirror]]\nlocation = 'localhost:5000'\ninsecure = true\n\
+         [[registry]]\nprefix = '*.bad.example'\nblocked = true\n",
+    );
+    let world = world.env("CONTAINERS_REGISTRIES_CONF", &config);
+    let registries = &json(&world.sbx(["info", "--format", "json"]).succeed())["registries"];
+    assert_eq!(registries["search"][0], "quay.io");
+    assert_eq!(registries["docker.io"]["Mirrors"][0]["Location"], "localhost:5000");
+    assert_eq!(registries["docker.io"]["Mirrors"][0]["Insecure"], true);
+    assert_eq!(registries["*.bad.example"]["Blocked"], true);
+    world.sbx(["info", "-f", "{{.RegistryConfig.Mirrors}}"]).expect_code(0).stdout_is("[localhost:5000]\n");
+    world.sbx(["info"]).expect_code(0).stdout_has("\n  \"*.bad.example\":\n");
 }

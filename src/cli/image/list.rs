@@ -1,6 +1,6 @@
 //! `sbx images`, `sbx image ls`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::ValueEnum;
 use jiff::Timestamp;
@@ -102,7 +102,11 @@ pub fn execute(args: &ListArgs, global: &Global) -> Result<u8> {
     let counted = text.is_some_and(|text| text.contains("json") || text.contains("Containers"))
         || args.filter.iter().any(|filter| filter.starts_with("containers"));
     let usage = if counted { Usage::read(&stores.containers) } else { Usage::default() };
-    let mut entries = filters.apply(&stores.images, stores.images.list()?, &usage)?;
+    let mut entries = stores.images.list()?;
+    if !args.digests {
+        leave_out_other_manifests(&mut entries);
+    }
+    let mut entries = filters.apply(&stores.images, entries, &usage)?;
     entries.retain(|entry| {
         let meant = |word: &String| filter::is_meant(word, entry.reference.as_ref(), &entry.id);
         args.images.is_empty() || args.images.iter().any(meant)
@@ -126,6 +130,14 @@ pub fn execute(args: &ListArgs, global: &Global) -> Result<u8> {
     Ok(0)
 }
 
+/// An image that has a name is not `<none>` besides, whatever other manifests there are of it: the same image of a
+/// registry and of an archive.
+fn leave_out_other_manifests(entries: &mut Vec<Entry>) {
+    let named: BTreeSet<Digest> =
+        entries.iter().filter(|entry| entry.reference.is_some()).map(|entry| entry.id.clone()).collect();
+    entries.retain(|entry| entry.reference.is_some() || !named.contains(&entry.id));
+}
+
 fn sort(entries: &mut [Entry], by: Sort) {
     match by {
         // They come so.
@@ -139,7 +151,7 @@ fn sort(entries: &mut [Entry], by: Sort) {
 
 /// An image with several names once.
 fn ids(entries: &[Entry], whole: bool) -> String {
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     let new = entries.iter().filter(|entry| seen.insert(&entry.id));
     new.map(|entry| shown_id(&entry.id, whole) + "\n").collect()
 }

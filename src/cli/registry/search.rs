@@ -66,6 +66,10 @@ pub fn execute(args: &SearchArgs, _: &Global) -> Result<u8> {
         Some((registry, word)) if !Reference::is_short(&args.term) => (vec![registry.to_owned()], word),
         _ => (client.registries().search().into_iter().map(str::to_owned).collect(), args.term.as_str()),
     };
+    if args.term.is_empty() {
+        return Err(Error::new("cannot search for nothing")
+            .hint("name a part of the image's name: `sbx search debian`"));
+    }
     let mut rows = Vec::new();
     let mut failed = None;
     for registry in registries {

@@ -39,6 +39,8 @@ pub fn execute(args: &LoadArgs, global: &Global) -> Result<u8> {
         _ => Input::Archive(stdin("cannot load an archive from a terminal")?),
     };
     let place = super::place(global, args.tier)?;
+    let what =
+        args.input.as_ref().map_or("standard input".to_owned(), |path| format!("`{}`", path.display()));
     load::load(&place, input, &wanted, args.quiet, |loaded| {
         for name in &loaded.names {
             print::line(&format!("Loaded image: {}", Reference::parse(name)?.familiar()))?;
@@ -47,7 +49,8 @@ pub fn execute(args: &LoadArgs, global: &Global) -> Result<u8> {
             print::line(&format!("Loaded image ID: {}", loaded.id))?;
         }
         Ok(())
-    })?;
+    })
+    .map_err(|error| error.while_doing(format!("cannot load from {what}")))?;
     Ok(0)
 }
 

@@ -38,6 +38,12 @@ impl RegistryOptions {
     pub fn resolve(&self) -> Result<registry::Options> {
         let delay =
             self.retry_delay.as_deref().map(|text| duration::parse("--retry-delay", text)).transpose()?;
+        if let Some(file) = &self.authfile {
+            let failed = || format!("cannot use `--authfile {}`", file.display());
+            file.metadata().map_err(|error| {
+                Error::new(failed()).because(error).hint("`sbx login --authfile FILE` makes one")
+            })?;
+        }
         Ok(registry::Options {
             tls_verify: self.tls_verify,
             credentials: self.creds.as_deref().map(Credentials::parse),
@@ -116,6 +122,14 @@ impl TrustOption {
 pub fn registry_name(text: &str) -> Result<String> {
     if let Some(name) = text.strip_prefix("docker://") {
         return Ok(name.to_owned());
+    }
+    if let Some((scheme @ ("http" | "https"), name)) = text.split_once("://") {
+        let error = Error::new(format!("cannot use `{text}` as the name of an image"))
+            .because(format!("the name begins with the registry's, without `{scheme}://`"));
+        return Err(error.hint(match scheme {
+            "http" => format!("write `{name}`, with `--tls-verify=false` where the registry needs that"),
+            _ => format!("write `{name}`"),
+        }));
     }
     const OTHERS: &[&str] =
         &["docker-archive", "oci-archive", "oci", "dir", "docker-daemon", "containers-storage", "sif"];

@@ -54,6 +54,9 @@ fn an_ambiguous_name_is_refused_where_the_mode_says_so() {
         read(&["short-name-mode = 'enforcing'\nunqualified-search-registries = ['a.io', 'b.io']"]);
     let error = registries.resolve_short("x").unwrap_err();
     assert!(error.hints()[0].contains("`a.io/x` or `b.io/x`"), "{error}");
+    // An image that is there may have any of the names.
+    let names: Vec<String> = registries.candidates("x").unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["a.io/x:latest", "b.io/x:latest"]);
     let one = read(&["short-name-mode = 'enforcing'\nunqualified-search-registries = ['a.io']"]);
     assert_eq!(resolved(&one, "x"), ["a.io/x:latest"]);
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::documents::{Descriptor, Index};
 use crate::image::reference::Reference;
+use crate::image::registries::Registries;
 
 /// Where images made on this machine are, as podman names them.
 const LOCAL_DOMAIN: &str = "localhost";
@@ -76,14 +77,18 @@ impl ImageStore {
                 let path = reference.path.strip_prefix("library/").unwrap_or(&reference.path).to_owned();
                 names.push(Reference { domain: LOCAL_DOMAIN.to_owned(), path, ..reference.clone() });
             }
-            for name in names {
-                if let Some(found) = named(index, &name) {
-                    let found = found.clone();
-                    return Ok(Some(match name.digest {
-                        Some(_) => Meant::Digest(found, name),
-                        None => Meant::Name(found, name),
-                    }));
-                }
+            let own = names.into_iter().find_map(|name| Some((named(index, &name)?, name)));
+            // What a listing shows as `tool` is found without reading any configuration.
+            let found = own.or_else(|| {
+                let mut configured = configured_names(text).into_iter();
+                configured.find_map(|name| Some((named(index, &name)?, name)))
+            });
+            if let Some((found, name)) = found {
+                let found = found.clone();
+                return Ok(Some(match name.digest {
+                    Some(_) => Meant::Digest(found, name),
+                    None => Meant::Name(found, name),
+                }));
             }
         }
         let hex = text.strip_prefix("sha256:").unwrap_or(text);
@@ -114,6 +119,19 @@ impl ImageStore {
         }
         Ok(found.into_values().next())
     }
+}
+
+/// What a short name may stand for by registries.conf: an image that was pulled by its short name is found by that.
+fn configured_names(text: &str) -> Vec<Reference> {
+    if !Reference::is_short(text) {
+        return Vec::new();
+    }
+    let names = Registries::load().and_then(|registries| registries.candidates(text));
+    // Images are there whatever is wrong with the configuration; a pull will tell.
+    names.unwrap_or_else(|error| {
+        log::debug!("{error}");
+        Vec::new()
+    })
 }
 
 /// The entry with this name. A digest decides where there is one: it is that of the manifest, of the index that

@@ -63,6 +63,11 @@ pub fn ensure(place: &Place, text: &str, policy: Policy, options: &Options) -> R
                 not_unpacked = Some(error);
             }
         },
+        (None, Policy::Never) if store.has(text)? => {
+            return Err(Error::new(format!("cannot find the image `{text}` for {}", options.platform))
+                .because("the one in the store is for another platform, and `--pull never` keeps it from being pulled")
+                .hint(format!("pull it: `sbx pull --platform {} {text}`", options.platform)));
+        }
         (None, Policy::Never) => {
             return Err(Error::new(format!("cannot find the image `{text}`"))
                 .because("it is not in the store, and `--pull never` keeps it from being pulled")

@@ -55,7 +55,21 @@ pub(super) fn all() -> FuncMap {
         };
         all.insert((*name).to_owned(), Arc::new(checked));
     }
+    all.insert("index".to_owned(), Arc::new(index));
     all
+}
+
+/// Go's own, but for what a map of texts, such as labels, does not have: Go knows the type and gives an empty text.
+fn index(arguments: &[Value]) -> Result<Value> {
+    let Some((whole, indices)) = arguments.split_first() else {
+        return Err(TemplateError::ArgCount { name: "index".to_owned(), expected: 1, got: 0 });
+    };
+    indices.iter().try_fold(whole.clone(), |value, index| match (value.index(index)?, &value) {
+        (Value::Nil, Value::Map(fields)) if fields.values().all(|field| field.as_str().is_some()) => {
+            Ok(string(String::new()))
+        }
+        (found, _) => Ok(found),
+    })
 }
 
 fn string(text: String) -> Value {

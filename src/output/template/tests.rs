@@ -43,6 +43,8 @@ fn fields_and_functions() {
         ("{{len .Ports}}", "2\n"),
         ("{{index .Ports 0}}", "80/tcp\n"),
         ("{{index .Labels \"a.b\"}}", "c\n"),
+        ("[{{index .Labels \"none\"}}]", "[]\n"),
+        ("{{index .State \"Status\" 0}}", "117\n"),
         ("{{if eq .Pid 42}}yes{{else}}no{{end}}", "yes\n"),
         ("{{range .Ports}}[{{.}}]{{end}}", "[80/tcp][443/tcp]\n"),
         ("{{println .Pid}}", "42\n\n"),

@@ -57,6 +57,12 @@ fn an_image_is_shown_with_the_fields_of_docker() {
     assert_eq!(world.sbx(["inspect", &id[..8]]).succeed() + "\n", text + "\n");
     let format = "{{.Config.Cmd}} {{json .Config.Labels}} {{if .Config.Healthcheck}}checked{{else}}unchecked{{end}} {{len .RootFS.Layers}}";
     assert_eq!(world.sbx(["inspect", "-f", format, "tool:1"]).succeed(), "[a b] {\"l\":\"v\"} unchecked 2");
+    // What the image does not set is empty, and no error.
+    image().layer(|tar| tar.file("a", "1")).load(&world, "bare");
+    let format = "{{index .Config.Labels \"x\"}}|{{join .Config.Entrypoint \" \"}}|{{len .Config.ExposedPorts}}|{{.Config.OnBuild}}";
+    assert_eq!(world.sbx(["inspect", "-f", format, "bare"]).succeed(), "||0|[]");
+    let shown: Value = serde_json::from_str(&world.sbx(["inspect", "bare"]).succeed()).expect("JSON");
+    assert!(shown[0]["Config"].get("Labels").is_none(), "{shown}");
 }
 
 #[test]

@@ -300,3 +300,30 @@ fn layers_unpack_in_the_single_tier_too() {
     world.sbx(["load", "-q", "--id-tier", "single", "-i"]).arg(&path).expect_code(0);
     assert_eq!(layers(&world).len(), 1);
 }
+
+#[test]
+fn what_is_no_archive_is_named_and_not_quoted() {
+    let world = sbx();
+    let text = "root:x:0:0:root:/root:/bin/bash\n".repeat(64);
+    let file = world.file("passwd", text);
+    let refused = world.sbx(["load", "-i"]).arg(&file).expect_code(125);
+    refused.stderr_has(&format!("cannot load from `{}`", file.display())).stderr_has("no tar archive");
+    let refused = world.sbx(["load", "-i"]).arg(&file).expect_code(125);
+    assert!(!refused.stderr().contains("bash"), "{}", refused.stderr());
+    world.sbx(["load", "x.tar"]).expect_code(125).stderr_has("`sbx load` does not take `x.tar`");
+}
+
+#[test]
+fn an_image_with_another_manifest_is_listed_once() {
+    let world = sbx();
+    let (busybox, name) = (images().busybox(), "docker.io/library/tool:1");
+    world.put_image(&busybox, name);
+    let archive = world.work().join("tool.tar");
+    let target = format!("docker-archive:{}:{name}", archive.display());
+    let skopeo = world.program(require("skopeo")).args(["--insecure-policy", "copy", "--quiet"]);
+    skopeo.arg(busybox.skopeo()).arg(target).expect_code(0);
+    world.sbx(["load", "-q", "-i"]).arg(&archive).expect_code(0).stdout_is("Loaded image: tool:1\n");
+    let list =
+        |options: &[&str]| world.sbx(["images", "--noheading"]).args(options).succeed().lines().count();
+    assert_eq!((list(&[]), list(&["-f", "dangling=true"]), list(&["--digests"])), (1, 0, 2));
+}

@@ -281,3 +281,52 @@ fn a_digest_is_a_name() {
     let other = name.replace(&digest[digest.len() - 4..], "0000");
     world.sbx(["pull", "-q", &other]).expect_code(125);
 }
+
+#[test]
+fn run_takes_the_options_of_registries_and_platforms() {
+    let world = sbx();
+    let registry = registry_of(&world, &[(images().busybox_of("multi"), "test/busybox:1")]);
+    let name = format!("{}/test/busybox:1", registry.address());
+    let run = |options: &[&str]| {
+        world.run(["--rm", "--net", "none", "-q"]).args(options).arg(&name).args(["echo", "up"])
+    };
+    run(&["--tls-verify=true"]).expect_code(125).stderr_has("speaks http");
+    run(&["--tls-verify=false", "--authfile", "/nosuch/auth.json"])
+        .expect_code(125)
+        .stderr_has("--authfile /nosuch/auth.json");
+    run(&["--cert-dir", "/nosuch"]).expect_code(125).stderr_has("/nosuch");
+    run(&["--arch", "nosuch"]).expect_code(125).stderr_has("linux/nosuch");
+    run(&["--disable-content-trust=false"]).expect_code(125).stderr_has("content trust");
+    run(&["--tls-verify=false", "--creds", "a:b", "--retry", "1"]).expect_code(0).stdout_is("up\n");
+    // The one that is there is not for that platform.
+    run(&["--pull", "never", "--arch", "s390x"]).expect_code(125).stderr_has("for another platform");
+    let whole = format!("docker://{name}");
+    world.run(["--rm", "--net", "none", &whole, "true"]).expect_code(0);
+    for scheme in ["http", "https"] {
+        let url = format!("{scheme}://{name}");
+        world.sbx(["pull", &url]).expect_code(125).stderr_has(&format!("write `{name}`"));
+    }
+}
+
+#[test]
+fn what_was_pulled_by_a_short_name_is_found_by_it() {
+    let world = sbx();
+    let registry = registry_of(&world, &[(images().busybox(), "tool:1")]);
+    let address = registry.address().to_owned();
+    let search = format!("unqualified-search-registries = ['{address}', 'other.example']");
+    let config = world.file("registries.conf", search);
+    let world = world.env("CONTAINERS_REGISTRIES_CONF", &config);
+    world.sbx(["pull", "-q", "tool:1"]).expect_code(0).stdout_is(&format!("{address}/tool:1\n"));
+    // Nothing is asked of a registry any more.
+    drop(registry);
+    world.run(["--rm", "--net", "none", "tool:1", "echo", "up"]).expect_code(0).stdout_is("up\n");
+    world
+        .sbx(["inspect", "-f", "{{index .RepoTags 0}}", "tool:1"])
+        .expect_code(0)
+        .stdout_is(&format!("{address}/tool:1\n"));
+    // A name of one's own goes before.
+    world.sbx(["tag", "tool:1", "own"]).expect_code(0);
+    world.sbx(["rmi", "tool:1"]).expect_code(0).stdout_has(&format!("Untagged: {address}/tool:1"));
+    world.sbx(["image", "exists", "tool:1"]).expect_code(1);
+    world.sbx(["image", "exists", "own"]).expect_code(0);
+}

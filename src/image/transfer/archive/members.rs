@@ -268,7 +268,11 @@ fn classify(entry: &tar::Entry<'_, impl Read>) -> Member {
 }
 
 fn unreadable(error: &io::Error) -> Error {
-    Error::new("cannot read the archive").because(error).hint("`sbx load` takes what `save` of sbx, podman and docker writes; a root file system is for `sbx import`")
+    let error_of_tar = error.kind() == io::ErrorKind::Other && error.raw_os_error().is_none();
+    // The reader of tars quotes what it did not understand, which may be anything.
+    let cause =
+        if error_of_tar { "it is no tar archive, or a damaged one".to_owned() } else { error.to_string() };
+    Error::new("cannot read the archive").because(cause).hint("`sbx load` takes what `save` of sbx, podman and docker writes; a root file system is for `sbx import`")
 }
 
 /// An archive whose headers may not go on without end.
