@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output::harmless;
+
 /// Shared by threads.
 #[derive(Clone)]
 pub struct Progress(Kind);
@@ -139,7 +141,7 @@ fn style(template: &str) -> ProgressStyle {
 fn write_line(text: &str) {
     use std::io::Write;
     // Nobody reads it: no reason to stop.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", harmless::lines(text));
 }
 
 #[cfg(test)]
