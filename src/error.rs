@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::output::harmless;
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// sbx itself failed (docker-run(1), exit status).
@@ -82,7 +84,8 @@ impl Error {
         &self.0.hints
     }
 
-    /// The text for standard error: `Error:`, `Caused by:` and `Hint:`, each a line of its own.
+    /// The text for standard error: `Error:`, `Caused by:` and `Hint:`, each a line of its own. What an image or
+    /// a registry has put into it does not command the terminal.
     pub fn report(&self) -> String {
         let mut text = format!("Error: {}\n", sentence(&self.0.message));
         if !self.0.causes.is_empty() {
@@ -133,9 +136,9 @@ pub(crate) fn plain(text: &str) -> String {
 }
 
 fn sentence(text: &str) -> String {
-    let text = text.trim_end();
+    let text = harmless::lines(text.trim_end());
     let ended = text.ends_with(['.', '!', '?', ':']) || text.contains('\n');
-    if ended { text.to_owned() } else { format!("{text}.") }
+    if ended { text } else { format!("{text}.") }
 }
 
 #[cfg(test)]
@@ -152,6 +155,13 @@ mod tests {
             "Error: cannot open `/x`.\nCaused by: Permission denied.\nHint: run `chmod +r /x`.\n"
         );
         assert_eq!(error.code(), 125);
+    }
+
+    #[test]
+    fn nothing_in_a_report_commands_the_terminal() {
+        let error = Error::new("no user \x1b[2J").because("\u{9b}1m").hint("a\rb");
+        let report = error.report();
+        assert!(!report.contains(|c: char| c.is_control() && c != '\n'), "{report:?}");
     }
 
     #[test]

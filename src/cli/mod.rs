@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::{Error, Result};
+use crate::output::harmless;
 
 /// Containers for people without root: a command in a world of its own, with one binary and no daemon.
 #[derive(Debug, Parser)]
@@ -204,7 +205,7 @@ fn start_log(level: log::LevelFilter) {
                 log::Level::Debug => "Debug",
                 log::Level::Trace => "Trace",
             };
-            let text = record.args().to_string();
+            let text = harmless::lines(&record.args().to_string());
             let stop = if text.ends_with(['.', '!', '?', ':']) { "" } else { "." };
             writeln!(line, "{word}: {text}{stop}")
         })

@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Time
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::layers::unpack::tree::DEEPEST;
 
 /// The mark of a directory that hides what lies below it, by the kernel and by fuse-overlayfs.
 const OPAQUE: [&CStr; 2] = [c"user.overlay.opaque", c"user.fuseoverlayfs.opaque"];
@@ -59,7 +60,8 @@ pub fn merge(lowers: &[PathBuf], target: &Path) -> Result<()> {
 /// as it is.
 ///
 /// # Errors
-/// The first file that could not be copied; EMFILE in a tree deeper than descriptors are to be had.
+/// The first file that could not be copied; ENAMETOOLONG in a tree deeper than layers may be, EMFILE in one deeper
+/// than descriptors are to be had.
 pub fn tree(from: &OwnedFd, into: &OwnedFd) -> Result<(), Failure> {
     let from = open_directory(from.as_fd(), c".").map_err(|error| Failure::new(Path::new("/"), error))?;
     let into = open_directory(into.as_fd(), c".").map_err(|error| Failure::new(Path::new("/"), error))?;
@@ -95,6 +97,10 @@ struct Layer<'a> {
 impl Layer<'_> {
     fn directory(&mut self, from: BorrowedFd<'_>, into: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
         let failed = |error| Failure::new(path, error);
+        // What runs in a container makes them as deep as it likes, and the stack is not.
+        if path.as_os_str().as_bytes().iter().filter(|byte| **byte == b'/').count() >= DEEPEST {
+            return Err(failed(Errno::NAMETOOLONG));
+        }
         if OPAQUE.iter().any(|mark| has_mark(from, mark)) {
             clear(into).map_err(failed)?;
         }
@@ -365,6 +371,19 @@ mod tests {
         assert!(!is("hidden") && !is("opaque/below"));
         assert_eq!(fs::read_to_string(target.path().join("becomes-file")).unwrap(), "now");
         assert!(target.path().join("becomes-directory").is_dir());
+    }
+
+    #[test]
+    fn a_tree_deeper_than_layers_may_be_is_refused() {
+        let refused = || {
+            let lower = layer(|at| fs::create_dir_all(at.join("d/".repeat(1000))).unwrap());
+            let target = tempfile::tempdir().unwrap();
+            merge(&[lower.path().to_owned()], target.path()).unwrap_err().to_string()
+        };
+        // As the stack of a process.
+        let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(refused).unwrap();
+        let error = thread.join().unwrap();
+        assert!(error.ends_with("File name too long"), "{error}");
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output::harmless;
+
 /// A line that is never longer than the 80 columns of a plain terminal.
 const MOVING: &str =
     "{prefix}: {msg:11} [{bar:16}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}";
@@ -141,7 +143,7 @@ fn style(template: &str) -> ProgressStyle {
 fn write_line(text: &str) {
     use std::io::Write;
     // Nobody reads it: no reason to stop.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", harmless::lines(text));
 }
 
 #[cfg(test)]

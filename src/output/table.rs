@@ -1,6 +1,6 @@
 //! Aligned columns: an upper-case header, each column as wide as its widest cell and three spaces.
 
-use super::width;
+use super::{harmless, width};
 
 const GAP: usize = 3;
 
@@ -26,7 +26,7 @@ impl Table {
     /// Adds a row. Control characters are shown as escapes: names and labels come from anywhere and could
     /// command the reader's terminal.
     pub fn push<S: AsRef<str>>(&mut self, row: impl IntoIterator<Item = S>) {
-        self.rows.push(row.into_iter().map(|cell| harmless(cell.as_ref())).collect());
+        self.rows.push(row.into_iter().map(|cell| harmless::line(cell.as_ref())).collect());
     }
 
     /// The text, a newline after each row and no spaces at its end.
@@ -50,15 +50,6 @@ impl Table {
         }
         text
     }
-}
-
-fn harmless(cell: &str) -> String {
-    if !cell.contains(char::is_control) {
-        return cell.to_owned();
-    }
-    cell.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
-        .collect()
 }
 
 #[cfg(test)]

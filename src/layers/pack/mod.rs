@@ -18,6 +18,7 @@ use tar::EntryType;
 use crate::error::{Error, Result, Step};
 use crate::layers::owners::{self, Owners, Recorded};
 use crate::layers::unpack::archive::{Time, shown};
+use crate::layers::unpack::tree::DEEPEST;
 use crate::layers::unpack::whiteouts::{OPAQUE, OPAQUE_MARKS, WHITEOUT};
 
 use header::{BLOCK, Description};
@@ -72,6 +73,10 @@ struct Packer<'a> {
 impl Packer<'_> {
     fn directory(&mut self, directory: &OwnedFd, path: &[u8]) -> Result<()> {
         let failed = || format!("cannot read the directory `{}`", shown(path));
+        // What runs in a container makes them as deep as it likes, and the stack is not.
+        if path.iter().filter(|byte| **byte == b'/').count() >= DEEPEST {
+            return Err(Error::new(failed()).because(format!("it lies more than {DEEPEST} directories deep")));
+        }
         let mut names: Vec<Vec<u8>> = Vec::new();
         for entry in Dir::read_from(directory).step(failed)? {
             let entry = entry.step(failed)?;
@@ -86,25 +91,31 @@ impl Packer<'_> {
             if self.source.leave_out.contains(&below) {
                 continue;
             }
-            self.entry(directory.as_fd(), &name, &below)
+            let inner = self
+                .entry(directory.as_fd(), &name, &below)
                 .map_err(|error| error.while_doing(format!("cannot pack `{}`", shown(&below))))?;
+            if let Some(inner) = inner {
+                self.directory(&inner, &below)?;
+            }
         }
         Ok(())
     }
 
-    fn entry(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<()> {
+    /// Packs one name; gives a directory, whose own are to follow.
+    fn entry(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Option<OwnedFd>> {
         let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             // A running container removes files.
-            Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::NOENT) => return Ok(None),
             result => result.step(|| "cannot look at it")?,
         };
         let found = FileType::from_raw_mode(stat.st_mode);
         if self.source.kind == Kind::Layer && found == FileType::CharacterDevice && stat.st_rdev == 0 {
-            return self.whiteout(path);
+            self.whiteout(path)?;
+            return Ok(None);
         }
         if found == FileType::Socket {
             log::debug!("the socket `{}` is left out: archives have none", shown(path));
-            return Ok(());
+            return Ok(None);
         }
         let attributes = Attributes::read(parent, name, found, self.source.owners.get(path))?;
         let link_name = (stat.st_ino, stat.st_dev);
@@ -115,7 +126,8 @@ impl Packer<'_> {
             let mut entry = describe(EntryType::Link, path, &stat, &attributes);
             entry.link = first.clone();
             entry.records.clear();
-            return self.write(&entry.to_bytes());
+            self.write(&entry.to_bytes())?;
+            return Ok(None);
         }
         match found {
             FileType::Directory => {
@@ -125,7 +137,7 @@ impl Packer<'_> {
                 if attributes.opaque && self.source.kind == Kind::Layer {
                     self.marker(&[path, b"/", OPAQUE].concat())?;
                 }
-                return self.directory(&directory, path);
+                return Ok(Some(directory));
             }
             FileType::RegularFile => self.file(parent, name, path, &attributes)?,
             FileType::Symlink => {
@@ -147,7 +159,7 @@ impl Packer<'_> {
         if stat.st_nlink > 1 {
             self.links.insert((link_name.1, link_name.0), path.to_vec());
         }
-        Ok(())
+        Ok(None)
     }
 
     /// `.wh.NAME` in the directory of what is hidden.

@@ -160,3 +160,20 @@ fn an_archive_that_cannot_be_written_is_told() {
     let error = pack(&source, &mut full).unwrap_err().to_string();
     assert!(error.contains("cannot write the archive") && error.contains("No space"), "{error}");
 }
+
+/// Such an archive would not be unpacked either.
+#[test]
+fn a_tree_deeper_than_layers_may_be_is_refused() {
+    let refused = || {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("d/".repeat(1000))).unwrap();
+        let (owners, leave_out) = (Owners::default(), BTreeSet::new());
+        let source =
+            Source { root: directory.path(), kind: Kind::Root, owners: &owners, leave_out: &leave_out };
+        pack(&source, &mut std::io::sink()).unwrap_err().to_string()
+    };
+    // As the stack of a process.
+    let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(refused).unwrap();
+    let error = thread.join().unwrap();
+    assert!(error.contains("500 directories deep"), "{error}");
+}

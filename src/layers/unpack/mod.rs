@@ -11,7 +11,7 @@ mod sparse;
 pub mod stream;
 #[cfg(test)]
 mod tests;
-mod tree;
+pub(in crate::layers) mod tree;
 pub(in crate::layers) mod whiteouts;
 
 use std::io::Read;

@@ -17,7 +17,7 @@ use crate::layers::unpack::whiteouts::is_whiteout;
 /// As the kernel's own limit (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
 /// Every tool that walks a tree holds a descriptor for each level.
-const DEEPEST: usize = 500;
+pub const DEEPEST: usize = 500;
 /// PATH_MAX with its NUL (limits.h).
 pub const LONGEST_PATH: usize = 4095;
 
