@@ -174,6 +174,24 @@ impl Store {
         ids_in(&self.root.join("containers"))
     }
 
+    /// The same, for whoever removes what none of them needs.
+    ///
+    /// # Errors
+    /// The directory cannot be read: there may be more.
+    pub fn all_ids(&self) -> Result<Vec<String>> {
+        let directory = self.root.join("containers");
+        let failed = || format!("cannot read `{}`", directory.display());
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.step(failed)?,
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            ids.extend(entry.step(failed)?.file_name().into_string().ok().filter(|name| is_id(name)));
+        }
+        Ok(ids)
+    }
+
     /// The lock of a container that nobody looks after any more. Where its monitor is dead and the guard is
     /// still at its work, that is waited for.
     pub fn claim_abandoned(&self, id: &str) -> Option<Claim> {

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +106,9 @@ fn remember(cache: &Path, seen: &Seen) -> io::Result<()> {
 
 const TRIAL: &str = ".sbx-probe-";
 
+/// How often the removal of a trial is tried, a millisecond more apart each time.
+const ATTEMPTS: u64 = 20;
+
 /// Removes the grounds of trials whose process was killed: those that nobody holds locked.
 pub fn remove_abandoned_trials(directory: &Path) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -162,11 +166,18 @@ impl Drop for Ground {
     fn drop(&mut self) {
         // The kernel leaves work/work without any permission.
         let _ = fs::set_permissions(self.path.join("work/work"), fs::Permissions::from_mode(0o700));
-        // Whoever locks it just after its maker has removed it finds nothing more to do.
-        if let Err(error) = fs::remove_dir_all(&self.path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            log::warn!("cannot remove `{}`: {error}", self.path.display());
+        for attempt in 1.. {
+            match fs::remove_dir_all(&self.path) {
+                // FUSE lets go of the files of a process that has ended a moment later.
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempt < ATTEMPTS => {
+                    std::thread::sleep(Duration::from_millis(attempt));
+                }
+                // Whoever locks it just after its maker has removed it finds nothing more to do.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return log::warn!("cannot remove `{}`: {}", self.path.display(), words(&error));
+                }
+                _ => return,
+            }
         }
     }
 }

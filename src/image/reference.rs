@@ -106,7 +106,8 @@ impl Reference {
     /// The repository as docker shows it: `ubuntu`.
     pub fn familiar_repository(&self) -> String {
         if self.domain == DEFAULT_DOMAIN {
-            return self.path.strip_prefix(OFFICIAL).unwrap_or(&self.path).to_owned();
+            let official = self.path.strip_prefix(OFFICIAL).filter(|name| !name.contains('/'));
+            return official.unwrap_or(&self.path).to_owned();
         }
         self.repository()
     }
@@ -228,6 +229,7 @@ mod tests {
         for (long, short) in [
             ("docker.io/library/ubuntu:1", "ubuntu:1"),
             ("docker.io/me/tool", "me/tool"),
+            ("docker.io/library/a/b", "library/a/b"),
             ("localhost:5000/a:1", "localhost:5000/a:1"),
         ] {
             assert_eq!(Reference::parse(long).unwrap().familiar(), short);

@@ -217,6 +217,10 @@ impl Owners {
             let end = rest.iter().position(|byte| *byte == 0)?;
             let mut fields = rest[..end].splitn(3, |byte| *byte == b' ');
             let recorded = Recorded::parse(std::str::from_utf8(fields.next()?).ok()?)?;
+            // A line always says what kind of file it is of.
+            if Recorded::parse(&recorded.text()) != Some(recorded) {
+                return None;
+            }
             let xattrs = match fields.next()? {
                 b"-" => Vec::new(),
                 list => list.split(|byte| *byte == b',').map(attribute).collect::<Option<_>>()?,

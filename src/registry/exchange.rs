@@ -301,6 +301,11 @@ impl Exchange {
             {
                 target = request.target.replacen("http", "https", 1).parse().map_err(|_| wrong())?;
             }
+            if target.scheme_str() == Some("http") && !self.is_insecure(endpoint) {
+                let why = format!("`{}` goes on over http, which others can read and change", endpoint.host);
+                let error = Error::new(format!("cannot {}", request.what)).because(why);
+                return Err(Failure::new(Kind::Untrusted, error));
+            }
             let own = known
                 .and_then(|scheme| format!("{scheme}://{}/", endpoint.host).parse::<Uri>().ok())
                 .is_some_and(|base| url::same_origin(&base, &target));

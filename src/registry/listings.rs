@@ -18,6 +18,8 @@ const LARGEST_PAGE: u64 = 16 << 20;
 const PAGE: usize = 1000;
 /// Pages that are read; a registry without end has more.
 const MOST_PAGES: usize = 10_000;
+/// Tags that are kept.
+const MOST_TAGS: usize = 1_000_000;
 /// docker's search has a host of its own.
 const HUB_SEARCH: &str = "index.docker.io";
 
@@ -95,7 +97,7 @@ impl Client {
                 tags.extend(page.tags);
                 let Some(next) = page.next.filter(|_| tags.len() < limit) else { break };
                 seen.push(std::mem::replace(&mut target, next));
-                if seen.len() > MOST_PAGES || seen.contains(&target) {
+                if seen.len() > MOST_PAGES || tags.len() > MOST_TAGS || seen.contains(&target) {
                     let error = Error::new(format!("cannot {what}"))
                         .because(format!("the list of `{}` has no end", endpoint.host));
                     return Err(Failure::new(Kind::Other, error));

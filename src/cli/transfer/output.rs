@@ -22,6 +22,9 @@ pub(super) fn stdout(verb: &str) -> Result<File> {
 /// to.
 pub(super) fn file(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let failed = || format!("cannot write `{}`", path.display());
+    // What a symlink leads to is replaced, as any file is; written into, it would keep its old end.
+    let behind = path.canonicalize().ok().filter(|behind| path.is_symlink() && behind.is_file());
+    let path = behind.as_deref().unwrap_or(path);
     if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
         return write(&mut File::options().write(true).open(path).step(failed)?);
     }
@@ -35,4 +38,27 @@ pub(super) fn file(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> 
     write(&mut file).and_then(|()| rename()).inspect_err(|_| {
         let _ = std::fs::remove_file(&temporary);
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn an_old_file_is_replaced_as_a_whole_also_behind_a_symlink() {
+        let directory = tempfile::tempdir().unwrap();
+        let (old, link) = (directory.path().join("old"), directory.path().join("link"));
+        std::os::unix::fs::symlink("old", &link).unwrap();
+        for path in [&old, &link] {
+            std::fs::write(&old, "much longer than what comes").unwrap();
+            file(path, |_| Err(Error::new("no"))).unwrap_err();
+            assert_eq!(std::fs::read_to_string(&old).unwrap(), "much longer than what comes");
+            file(path, |file| file.write_all(b"new").step(|| "x")).unwrap();
+            assert_eq!(std::fs::read_to_string(&old).unwrap(), "new");
+            assert!(link.is_symlink());
+            assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+        }
+    }
 }

@@ -27,7 +27,7 @@ pub enum BlobBegin {
 }
 
 /// A blob in the making, held by this process alone. Dropped, it stays as a partial download that the next one
-/// goes on with; [`NewBlob::discard`] removes it.
+/// goes on with, if its digest is known; [`NewBlob::discard`] removes it.
 #[derive(Debug)]
 pub struct NewBlob {
     store: ImageStore,
@@ -37,6 +37,7 @@ pub struct NewBlob {
     wanted: Option<(Digest, u64)>,
     hasher: Hasher,
     length: u64,
+    published: bool,
 }
 
 impl ImageStore {
@@ -140,7 +141,15 @@ impl ImageStore {
             return Ok(BlobBegin::Present);
         }
         let wanted = Some((digest.clone(), size));
-        let mut blob = NewBlob { store: self.clone(), file, path, wanted, hasher: Hasher::new(), length: 0 };
+        let mut blob = NewBlob {
+            store: self.clone(),
+            file,
+            path,
+            wanted,
+            hasher: Hasher::new(),
+            length: 0,
+            published: false,
+        };
         blob.take_up()?;
         Ok(BlobBegin::Write(blob))
     }
@@ -154,7 +163,15 @@ impl ImageStore {
         let path = self.partial().join(format!("{UNKNOWN}{}", random_name()?));
         let failed = || format!("cannot make `{}`", path.display());
         let file = lock::own(&path).map_err(|error| no_room(error, failed()))?;
-        Ok(NewBlob { store: self.clone(), file, path, wanted: None, hasher: Hasher::new(), length: 0 })
+        Ok(NewBlob {
+            store: self.clone(),
+            file,
+            path,
+            wanted: None,
+            hasher: Hasher::new(),
+            length: 0,
+            published: false,
+        })
     }
 
     /// Whether the blob is there in its size; one of another size is of no use to anybody, and removed.
@@ -211,7 +228,7 @@ impl NewBlob {
     ///
     /// # Errors
     /// Another digest or size, or no room.
-    pub fn finish(self, lease: &Lease) -> Result<Digest> {
+    pub fn finish(mut self, lease: &Lease) -> Result<Digest> {
         let digest = self.hasher.clone().finish();
         if let Some((wanted, size)) = &self.wanted {
             let failed = || Error::new(format!("cannot store the blob {wanted}"));
@@ -239,6 +256,7 @@ impl NewBlob {
             fs::rename(&self.path, &path)
         };
         publish().map_err(|error| no_room(error, format!("cannot store `{}`", path.display())))?;
+        self.published = true;
         Ok(digest)
     }
 
@@ -265,6 +283,15 @@ impl NewBlob {
 
     fn failed(&self) -> String {
         format!("cannot write `{}`", self.path.display())
+    }
+}
+
+/// Nobody can go on with what has no name.
+impl Drop for NewBlob {
+    fn drop(&mut self) {
+        if self.wanted.is_none() && !self.published {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -107,7 +107,8 @@ impl ImageStore {
             let mut orphans = self.find_orphans(&reachable);
             if extent == Extent::Unnamed {
                 let partial = self.partial();
-                orphans.unfinished.retain(|orphan| !orphan.path.starts_with(&partial));
+                let goes_on = |path: &Path| path.starts_with(&partial) && digest_in(path).is_some();
+                orphans.unfinished.retain(|orphan| !goes_on(&orphan.path));
             }
             let hidden = self.discard(&orphans, &mut collected)?;
             entries(&self.trash()).chain(hidden).collect()

@@ -76,7 +76,9 @@ fn broken_downloads_go_only_with_everything_and_those_under_way_never() {
     };
     let under_way = broken(b"under way");
     drop(broken(b"given up "));
+    // What nobody can go on with goes with its maker, or with the first collector after that was killed.
     drop(store.begin_unknown_blob().unwrap());
+    std::fs::write(store.partial().join(".new-killed"), "x").unwrap();
     let layers = store.root().join("layers/root");
     let (half_a_layer, old) = (layers.join(".new-x"), layers.join(".old-y"));
     for half in [&half_a_layer, &old] {
@@ -89,7 +91,7 @@ fn broken_downloads_go_only_with_everything_and_those_under_way_never() {
     let partial = || std::fs::read_dir(store.partial()).unwrap().count();
     assert_eq!(partial(), 3);
     store.collect(Extent::Unnamed).unwrap();
-    assert_eq!(partial(), 3);
+    assert_eq!(partial(), 2);
     assert!(!half_a_layer.exists() && old.exists());
     let locks: Vec<_> = std::fs::read_dir(&layers).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(locks.len(), 2, "{locks:?}");
@@ -130,6 +132,43 @@ fn all_that_an_index_of_another_tool_names_stays() {
     assert!(layer.exists() && blobs(&store) == 4);
     let entry = store.list().unwrap().remove(0);
     assert_eq!(entry.id, image.id, "the only image of an index is that of this machine");
+}
+
+/// A document is followed as what an entry says that it is, though another image calls it a blob of its own.
+#[test]
+fn an_image_keeps_its_blobs_though_another_names_its_manifest() {
+    let (_directory, store) = store();
+    let image = with_image(&store, "a", &["a"]);
+    let layer = unpacked(&store, &Digest::of(b"a"));
+    let hostile = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::OCI_MANIFEST.to_owned()),
+        config: Descriptor::new(media_type::OCI_CONFIG, image.manifest.digest.clone(), image.manifest.size),
+        layers: Vec::new(),
+        annotations: Default::default(),
+        other: Default::default(),
+    };
+    let text = serde_json::to_vec(&hostile).unwrap();
+    let digest = store.put_bytes(&text, &store.lease().unwrap()).unwrap();
+    let mut index = store.read_index().unwrap();
+    index.manifests.insert(0, Descriptor::new(media_type::OCI_MANIFEST, digest, text.len() as u64));
+    store.write_index(&index).unwrap();
+    store.collect(Extent::Everything).unwrap();
+    assert!(layer.exists());
+    assert_eq!(blobs(&store), 4);
+}
+
+#[test]
+fn what_cannot_be_looked_at_stops_the_collector() {
+    for unreadable in ["containers", "leases"] {
+        let (_directory, store) = store();
+        let layer = unpacked(&store, &Digest::of(b"in use?"));
+        // Not a directory: nobody can read it, root neither.
+        let _ = std::fs::remove_dir_all(store.root().join(unreadable));
+        std::fs::write(store.root().join(unreadable), "").unwrap();
+        assert!(store.collect(Extent::Everything).is_err(), "{unreadable}");
+        assert!(layer.exists());
+    }
 }
 
 #[test]

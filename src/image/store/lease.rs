@@ -65,8 +65,13 @@ impl Drop for Lease {
 /// A lease that cannot be read: nothing is known of what it keeps.
 pub(super) fn live(directory: &Path) -> Result<BTreeSet<Digest>> {
     let mut digests = BTreeSet::new();
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
+    let unread = || format!("cannot read `{}`", directory.display());
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(digests),
+        entries => entries.step(unread)?,
+    };
+    for entry in entries {
+        let path = entry.step(unread)?.path();
         if lock::take_abandoned(&path).is_some() {
             let _ = fs::remove_file(&path);
             continue;

@@ -1,6 +1,6 @@
 //! What is in use: from the images of the index, the containers, and the leases.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::index::annotation;
@@ -27,18 +27,21 @@ pub(super) struct Reachable {
 pub(super) fn all(store: &ImageStore, index: &Index) -> Result<Reachable> {
     let mut reachable = Reachable { leased: store.leased()?, ..Reachable::default() };
     let mut layers = BTreeSet::new();
+    let mut read = BTreeMap::new();
     for descriptor in &index.manifests {
         if let Some(index) = descriptor.annotations.get(annotation::INDEX) {
             reachable.blobs.extend(index.parse::<Digest>());
         }
-        mark(store, descriptor, &mut reachable.blobs, &mut layers, DEEPEST)?;
+        let mut marks = Marks { blobs: &mut reachable.blobs, layers: &mut layers, read: &mut read };
+        mark(store, descriptor, &mut marks, DEEPEST)?;
     }
     let containers = container::store::Store::new(store.root().to_owned());
     let mut known = true;
-    for id in containers.ids() {
-        if containers.directory(&id).spec().symlink_metadata().is_err() {
+    for id in containers.all_ids()? {
+        match containers.directory(&id).spec().symlink_metadata() {
             // It is being removed: who makes one holds the shared lock until its spec is there.
-            continue;
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            _ => {}
         }
         match containers.read_spec(&id) {
             Ok(spec) => layers.extend(usage::layers_of(&spec).iter().cloned()),
@@ -55,27 +58,32 @@ pub(super) fn all(store: &ImageStore, index: &Index) -> Result<Reachable> {
     Ok(reachable)
 }
 
-fn mark(
-    store: &ImageStore,
-    descriptor: &Descriptor,
-    blobs: &mut BTreeSet<Digest>,
-    layers: &mut BTreeSet<Digest>,
-    depth: usize,
-) -> Result<()> {
-    if !blobs.insert(descriptor.digest.clone()) || depth == 0 {
+struct Marks<'m> {
+    blobs: &'m mut BTreeSet<Digest>,
+    layers: &'m mut BTreeSet<Digest>,
+    /// The manifests and indexes that were followed, and how deep. Not those in `blobs`: an image may name the
+    /// manifest of another as its own configuration.
+    read: &'m mut BTreeMap<Digest, usize>,
+}
+
+fn mark(store: &ImageStore, descriptor: &Descriptor, marks: &mut Marks<'_>, depth: usize) -> Result<()> {
+    marks.blobs.insert(descriptor.digest.clone());
+    let followed = marks.read.entry(descriptor.digest.clone()).or_default();
+    if *followed >= depth {
         return Ok(());
     }
+    *followed = depth;
     let Some(text) = document(store, &descriptor.digest, LARGEST_MANIFEST)? else { return Ok(()) };
     if let Ok(manifest) = serde_json::from_slice::<Manifest>(&text) {
-        blobs.insert(manifest.config.digest.clone());
-        blobs.extend(manifest.layers.into_iter().map(|layer| layer.digest));
+        marks.blobs.insert(manifest.config.digest.clone());
+        marks.blobs.extend(manifest.layers.into_iter().map(|layer| layer.digest));
         let config = document(store, &manifest.config.digest, LARGEST_CONFIG)?;
         if let Some(Ok(config)) = config.map(|text| serde_json::from_slice::<ImageConfig>(&text)) {
-            layers.extend(config.rootfs.diff_ids);
+            marks.layers.extend(config.rootfs.diff_ids);
         }
     } else if let Ok(index) = serde_json::from_slice::<Index>(&text) {
         for inner in &index.manifests {
-            mark(store, inner, blobs, layers, depth - 1)?;
+            mark(store, inner, marks, depth - 1)?;
         }
     }
     Ok(())

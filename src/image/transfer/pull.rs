@@ -90,13 +90,27 @@ fn tags(client: &Client, names: &[Reference]) -> Result<Vec<Reference>> {
     for name in names {
         match client.tags(name, None) {
             Ok(tags) => {
-                let named = |tag: String| Reference { tag: Some(tag), digest: None, ..name.clone() };
-                return Ok(tags.into_iter().map(named).collect());
+                return Ok(tags.into_iter().filter_map(|tag| tagged(name, tag)).collect());
             }
             Err(error) => failure = error.error,
         }
     }
     Err(failure)
+}
+
+/// None where a registry lists what can be no tag: as part of a name it could be anything.
+fn tagged(repository: &Reference, tag: String) -> Option<Reference> {
+    let name = Reference { tag: Some(tag), digest: None, ..repository.clone() };
+    if Reference::parse(&name.to_string()).is_ok_and(|parsed| parsed == name) {
+        return Some(name);
+    }
+    let tag = name.tag.unwrap_or_default();
+    log::warn!(
+        "`{}` lists `{}`, which can be no tag: it is left out",
+        repository.familiar_repository(),
+        tag.chars().take(200).collect::<String>().escape_debug()
+    );
+    None
 }
 
 /// Pulls the first of `names` that there is: what a short name may stand for.
@@ -341,4 +355,21 @@ pub fn unpack(session: &Session, image: &Image) -> Result<u64> {
         return Ok(0);
     }
     bring_all(session, &image.document, &image.config, &Origin { action: "Reading", open: &missing })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_no_tag_is_left_out() {
+        let repository = Reference::parse("example.org/tool").unwrap();
+        let tagged = |tag: &str| super::tagged(&repository, tag.to_owned()).map(|name| name.to_string());
+        assert_eq!(tagged("1.2-x").as_deref(), Some("example.org/tool:1.2-x"));
+        let digest = format!("1@{}", Digest::of(b"x"));
+        for tag in ["", "\u{1b}[2J", "../../other/manifests/1", "a b", "5000/other", "x?y=z", digest.as_str()]
+        {
+            assert_eq!(tagged(tag), None, "{tag:?}");
+        }
+    }
 }

@@ -174,7 +174,7 @@ impl<'l> Apply<'l> {
                 }
             }
         }
-        self.facts.size += length;
+        self.facts.size = self.facts.size.saturating_add(length);
         self.finish_file(entry, name, &file, libc::S_IFREG, true)
     }
 
@@ -406,7 +406,8 @@ impl<'l> Apply<'l> {
     }
 
     fn put(&mut self, path: Vec<u8>, line: Line) -> Result<()> {
-        self.count(path.len())?;
+        let attributes = line.xattrs.iter().map(|(name, value)| name.len() + value.len() + 64);
+        self.count(path.len() + attributes.sum::<usize>())?;
         self.owners.put(path, line);
         Ok(())
     }
@@ -420,7 +421,7 @@ impl<'l> Apply<'l> {
     fn count(&mut self, length: usize) -> Result<()> {
         self.names += length as u64 + 64;
         if self.names > self.limits.names {
-            return Err(Error::new("the names of its directories need too much memory")
+            return Err(Error::new("the names and attributes of its files need too much memory")
                 .because(format!("more than {} bytes", self.limits.names)));
         }
         Ok(())

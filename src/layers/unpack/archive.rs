@@ -11,6 +11,12 @@ use crate::layers::unpack::stream::{BLOCK, Stream, padding};
 
 /// Extension headers are a few names and attributes; Linux takes 64 KiB for one attribute.
 const LONGEST_EXTENSION: u64 = 1 << 20;
+/// Bytes of all extension headers of one entry.
+const LONGEST_EXTENSIONS: u64 = 4 << 20;
+/// More than that no list of a file's attributes holds (xattr(7): 64 KiB of names).
+const MOST_ATTRIBUTES: usize = 4096;
+/// chown(2) takes it for "as it is".
+const NO_ID: u32 = u32::MAX;
 
 /// What an entry makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +75,7 @@ struct Extensions {
 /// What is malformed, or the stream's own.
 pub fn next(stream: &mut Stream) -> io::Result<Option<Entry>> {
     let mut extensions = Extensions::default();
+    let mut room = LONGEST_EXTENSIONS;
     loop {
         let Some(block) = stream.block()? else { return Ok(None) };
         if block == [0; BLOCK] {
@@ -82,7 +89,13 @@ pub fn next(stream: &mut Stream) -> io::Result<Option<Entry>> {
         check(header)?;
         let size = number(&header.as_old().size).and_then(|size| u64::try_from(size).ok());
         let size = size.ok_or_else(|| malformed("a header without a size"))?;
-        match header.entry_type() {
+        let kind = header.entry_type();
+        if matches!(kind, EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader) {
+            let left = room.checked_sub(size.clamp(BLOCK as u64, LONGEST_EXTENSION));
+            room =
+                left.ok_or_else(|| malformed("an entry has more extension headers than any file needs"))?;
+        }
+        match kind {
             EntryType::GNULongName => extensions.name = Some(long(stream, size)?),
             EntryType::GNULongLink => extensions.link = Some(long(stream, size)?),
             EntryType::XHeader => {
@@ -130,6 +143,10 @@ fn entry(
     let id = |name: &str, own: Option<u32>, field: &[u8]| match own {
         Some(id) => Ok(id),
         None => small(field).ok_or_else(|| bad(name)),
+    };
+    let id = |name: &str, own, field: &[u8]| match id(name, own, field)? {
+        NO_ID => Err(bad(name)),
+        id => Ok(id),
     };
     let device = match (kind, header.as_ustar(), header.as_gnu()) {
         (Kind::Character | Kind::Block, Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
@@ -264,6 +281,11 @@ impl Extensions {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.xattrs.retain(|(other, _)| other != name);
                     self.xattrs.push((name.to_vec(), value.to_vec()));
+                    if self.xattrs.len() > MOST_ATTRIBUTES {
+                        return Err(malformed(
+                            "an entry has more extended attributes than any file can have",
+                        ));
+                    }
                 } else if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
                     self.sparse.take(name, value).ok_or_else(bad)?;
                 }

@@ -7,7 +7,8 @@ pub struct Limits {
     pub bytes: u64,
     /// Entries of the archive.
     pub entries: u64,
-    /// Bytes of the names that are kept in memory until the end: those of directories and of recorded owners.
+    /// Bytes that are kept in memory until the end: the names of directories and of recorded owners, and the
+    /// attributes that the file system refused.
     pub names: u64,
 }
 

@@ -17,11 +17,20 @@ struct Place(tempfile::TempDir);
 
 impl Place {
     fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
+        Self::filled(tempfile::tempdir().unwrap())
+    }
+
+    fn filled(directory: tempfile::TempDir) -> Self {
+        let place = Self(directory);
         fs::create_dir(place.root()).unwrap();
         fs::create_dir(place.outside()).unwrap();
         fs::write(place.outside().join("file"), "untouched").unwrap();
         place
+    }
+
+    /// On a file system whose files may have any size.
+    fn in_memory() -> Self {
+        Self::filled(tempfile::tempdir_in("/dev/shm").unwrap())
     }
 
     fn root(&self) -> PathBuf {
@@ -737,4 +746,61 @@ fn no_mixture_of_entries_leaves_the_layer() {
         taken += usize::from(place.unpack(entries).is_ok());
     }
     assert!(taken > 50, "only {taken} archives were sound");
+}
+
+#[test]
+fn what_is_kept_in_memory_is_bounded() {
+    // No symlink takes such an attribute: it is kept for the index, and again for each hard link.
+    let place = Place::new();
+    let link = symlink("l", "x").record("SCHILY.xattr.user.big", vec![b'x'; 60 << 10]);
+    let links = (0..20).map(|number| hard_link(format!("l{number}"), "l"));
+    let archive = std::iter::once(link).chain(links).fold(Forge::new(), Forge::add).end();
+    let limits = Limits { names: 1 << 20, ..Limits::default() };
+    let refused = place.unpack_with(&archive, Keep::Index, &limits).map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("too much memory"), "{refused}");
+    // One header after another, all of them for one file.
+    let mut forge = Forge::new();
+    for number in 0..10 {
+        let name = format!("SCHILY.xattr.user.{number}");
+        let data = crate::layers::pack::header::record(name.as_bytes(), &vec![b'x'; 900 << 10]);
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(EntryType::XHeader);
+        header.set_size(data.len() as u64);
+        forge = forge.raw(header, &data);
+    }
+    let archive = forge.add(file("f", "")).end();
+    let place = Place::new();
+    let refused =
+        place.unpack_with(&archive, Keep::Index, &Limits::default()).map(|_| ()).unwrap_err().to_string();
+    assert!(refused.contains("more extension headers"), "{refused}");
+    let many = (0..5000)
+        .fold(file("f", ""), |file, number| file.record(&format!("SCHILY.xattr.user.{number}"), "x"));
+    let refused = Place::new().refusal([many]);
+    assert!(refused.contains("more extended attributes"), "{refused}");
+}
+
+#[test]
+fn nobody_has_the_number_that_stands_for_no_id() {
+    for (field, number) in
+        [("uid", "4294967295"), ("gid", "4294967295"), ("uid", "-1"), ("uid", "4294967296")]
+    {
+        let refused = Place::new().refusal([file("f", "").record(field, number)]);
+        assert!(
+            refused.contains("no value that fits") || refused.contains("no number that fits"),
+            "{refused}"
+        );
+    }
+    let place = Place::new();
+    let refused = place.refusal([file("f", "").owner(u64::from(u32::MAX), 0)]);
+    assert!(refused.contains("user ID of `f` is no number that fits"), "{refused}");
+}
+
+#[test]
+fn sizes_beyond_all_files_are_added_up() {
+    let place = Place::in_memory();
+    let sparse = |name: &str| {
+        let size = i64::MAX.to_string();
+        file(name, "").record("GNU.sparse.realsize", &size).record("GNU.sparse.map", format!("{size},0"))
+    };
+    assert_eq!(place.facts(["a", "b", "c"].map(sparse)).size, u64::MAX);
 }

@@ -25,6 +25,7 @@ pub struct Builder {
     client_certificates: bool,
     auth: Option<(String, String)>,
     tokens: bool,
+    sends_to: Option<String>,
 }
 
 /// A registry that runs until it is dropped; its blobs are in a directory of its own.
@@ -75,6 +76,13 @@ impl Builder {
         self
     }
 
+    /// The URL that it sends uploads on to.
+    #[must_use]
+    pub fn sends_to(mut self, url: &str) -> Self {
+        self.sends_to = Some(url.to_owned());
+        self
+    }
+
     pub fn start(self) -> Registry {
         let directory =
             tempfile::Builder::new().prefix("t.").tempdir_in(scratch()).expect("cannot make a directory");
@@ -89,6 +97,9 @@ impl Builder {
             "storage": { "filesystem": { "rootdirectory": place.join("data") }, "delete": { "enabled": true } },
             "http": { "addr": "127.0.0.1:0" },
         });
+        if let Some(url) = &self.sends_to {
+            config["http"]["host"] = json!(url);
+        }
         if self.tls {
             make_certificates(place, self.self_signed);
             config["http"]["tls"] =

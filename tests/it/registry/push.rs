@@ -208,3 +208,26 @@ fn a_manifest_is_put_and_comes_back() {
         .expect_err("its blobs are not there");
     says(&failure, &["cannot put the manifest", "blob unknown"]);
 }
+
+/// What is uploaded is the user's own, and a registry of https that sends it elsewhere in the clear is not obeyed.
+#[test]
+fn an_upload_does_not_go_on_over_http_where_it_began_over_https() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.set_nonblocking(true).expect("a socket");
+    let elsewhere = format!("http://{}", listener.local_addr().expect("an address"));
+    let registry = Registry::builder().tls().sends_to(&elsewhere).start();
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::copy(registry.ca(), directory.path().join("ca.crt")).expect("a copy");
+    let strict = sbx::registry::Options {
+        tls_verify: Some(true),
+        cert_dir: Some(directory.path().to_owned()),
+        ..options()
+    };
+    let blob = blob_of(b"private");
+    let name = reference(registry.address(), "tool");
+    let failure =
+        client(strict).upload_blob(&name, &blob, Upload::Monolithic, from(b"private")).expect_err("refused");
+    assert_eq!(failure.kind, Kind::Untrusted);
+    says(&failure, &["goes on over http"]);
+    assert!(listener.accept().is_err(), "somebody was asked");
+}

@@ -1,12 +1,14 @@
 //! The files of an archive, wherever they are: in a file that can be read in any order, in a stream that is
 //! spooled, or in a directory. Names are keys of a table and never paths of this machine.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
@@ -24,6 +26,10 @@ const SMALL: u64 = 1 << 20;
 const SMALL_TOGETHER: u64 = 64 << 20;
 /// Archives of images have a few files for each layer.
 const MOST_MEMBERS: usize = 100_000;
+/// Bytes of all their names.
+const LONGEST_NAMES: usize = 64 << 20;
+/// Bytes of headers before one member: the tar crate keeps names and PAX records of any length in memory.
+const LONGEST_HEADERS: u64 = 4 << 20;
 /// Links that lead to links.
 const MOST_HOPS: usize = 8;
 
@@ -202,14 +208,25 @@ fn normal(name: &Path) -> Option<String> {
 struct Table {
     files: BTreeMap<String, Content>,
     links: BTreeMap<String, String>,
+    /// Bytes of names.
+    names: usize,
 }
 
 impl Table {
-    fn add(&mut self, name: &str, content: Content) -> Result<()> {
+    fn count(&mut self, bytes: usize) -> Result<()> {
+        let refused = |why: String| Err(Error::new("cannot read the archive").because(why));
+        self.names += bytes;
         if self.files.len() + self.links.len() >= MOST_MEMBERS {
-            return Err(Error::new("cannot read the archive")
-                .because(format!("it has more than {MOST_MEMBERS} files")));
+            return refused(format!("it has more than {MOST_MEMBERS} files"));
         }
+        if self.names > LONGEST_NAMES {
+            return refused(format!("the names in it have more than {LONGEST_NAMES} bytes"));
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, content: Content) -> Result<()> {
+        self.count(name.len())?;
         // Readers differ in which of the two they take: one of them would be deceived.
         if self.links.contains_key(name) || self.files.insert(name.to_owned(), content).is_some() {
             return Err(Error::new("cannot read the archive")
@@ -219,12 +236,14 @@ impl Table {
     }
 
     /// A member that is a link: to a name beside it (symlink), or from the top (hard link).
-    fn add_link(&mut self, name: String, entry: &tar::Entry<'_, impl Read>, beside: bool) {
-        let Ok(Some(target)) = entry.link_name() else { return };
+    fn add_link(&mut self, name: String, entry: &tar::Entry<'_, impl Read>, beside: bool) -> Result<()> {
+        let Ok(Some(target)) = entry.link_name() else { return Ok(()) };
         let from = if beside && !target.is_absolute() { Path::new(&name).parent() } else { None };
         if let Some(target) = normal(&from.unwrap_or(Path::new("")).join(target)) {
+            self.count(name.len() + target.len())?;
             self.links.insert(name, target);
         }
+        Ok(())
     }
 
     fn finish(self) -> Members {
@@ -256,16 +275,74 @@ fn unreadable(error: &io::Error) -> Error {
     Error::new("cannot read the archive").because(cause).hint("`sbx load` takes what `save` of sbx, podman and docker writes; a root file system is for `sbx import`")
 }
 
+/// An archive whose headers may not go on without end.
+struct Guarded<R> {
+    inner: R,
+    left: Rc<Cell<u64>>,
+}
+
+/// How many bytes may be read before the next member begins.
+struct Guard(Rc<Cell<u64>>);
+
+impl Guard {
+    fn around<R>(inner: R) -> (Self, Guarded<R>) {
+        let left = Rc::new(Cell::new(LONGEST_HEADERS));
+        (Self(Rc::clone(&left)), Guarded { inner, left })
+    }
+
+    /// A member has begun, and is read.
+    fn lift(&self) {
+        self.0.set(u64::MAX);
+    }
+
+    /// The next header follows after `rest` bytes of the last member.
+    fn set(&self, rest: u64) {
+        self.0.set(rest.saturating_add(LONGEST_HEADERS));
+    }
+}
+
+impl<R: Read> Read for Guarded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            return Err(io::Error::other(format!(
+                "it has more than {LONGEST_HEADERS} bytes of headers before one file"
+            )));
+        }
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let count = self.inner.read(&mut buffer[..most])?;
+        self.left.set(left - count as u64);
+        Ok(count)
+    }
+}
+
+impl<R: Seek> Seek for Guarded<R> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.inner.seek(to)
+    }
+}
+
+/// Bytes that a member has in the archive. Of a sparse one its size says how long it is unpacked.
+fn stored(entry: &tar::Entry<'_, impl Read>) -> u64 {
+    match entry.header().entry_type() {
+        tar::EntryType::GNUSparse => entry.header().entry_size().unwrap_or(0),
+        _ => entry.size(),
+    }
+}
+
 /// Reads the headers alone.
 fn scan(mut file: File, start: u64) -> Result<Members> {
     let length = file.metadata().step(|| "cannot read the archive")?.len();
     let shared = Arc::new(file.try_clone().step(|| "cannot read the archive")?);
     // Positions of entries count from where the reader began.
     file.seek(SeekFrom::Start(start)).step(|| "cannot read the archive")?;
+    let (guard, file) = Guard::around(file);
     let mut archive = tar::Archive::new(file);
     let mut table = Table::default();
     for entry in archive.entries_with_seek().map_err(|error| unreadable(&error))? {
         let entry = entry.map_err(|error| unreadable(&error))?;
+        // What a member holds is passed over, not read.
+        guard.set(0);
         match classify(&entry) {
             Member::File(name) => {
                 let (offset, size) = (start + entry.raw_file_position(), entry.size());
@@ -274,7 +351,7 @@ fn scan(mut file: File, start: u64) -> Result<Members> {
                 }
                 table.add(&name, Content::Range { file: Arc::clone(&shared), offset, size })?;
             }
-            Member::Link(name, beside) => table.add_link(name, &entry, beside),
+            Member::Link(name, beside) => table.add_link(name, &entry, beside)?,
             Member::Other => {}
         }
     }
@@ -283,11 +360,14 @@ fn scan(mut file: File, start: u64) -> Result<Members> {
 
 /// Reads a stream to its end: small files stay in memory, the others become blobs.
 fn spool(stream: impl Read, session: &Session) -> Result<Members> {
-    let mut archive = tar::Archive::new(session.watched(stream));
+    let (guard, stream) = Guard::around(session.watched(stream));
+    let mut archive = tar::Archive::new(stream);
     let mut table = Table::default();
     let mut in_memory = 0;
     for entry in archive.entries().map_err(|error| unreadable(&error))? {
         let mut entry = entry.map_err(|error| unreadable(&error))?;
+        guard.lift();
+        let mut rest = stored(&entry);
         match classify(&entry) {
             Member::File(name) => {
                 let size = entry.size();
@@ -303,10 +383,12 @@ fn spool(stream: impl Read, session: &Session) -> Result<Members> {
                     return Err(unreadable(&io::Error::other("it ends early")));
                 }
                 table.add(&name, content)?;
+                rest = 0;
             }
-            Member::Link(name, beside) => table.add_link(name, &entry, beside),
+            Member::Link(name, beside) => table.add_link(name, &entry, beside)?,
             Member::Other => {}
         }
+        guard.set(rest);
     }
     Ok(table.finish())
 }
@@ -340,6 +422,46 @@ fn open_below(directory: &OwnedFd, name: &str) -> Result<Option<Content>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn entries(headers: &[(tar::EntryType, u64)]) -> io::Result<usize> {
+        let mut bytes = Vec::new();
+        for (kind, size) in headers {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(*kind);
+            header.set_size(*size);
+            header.set_cksum();
+            bytes.extend_from_slice(header.as_bytes());
+            bytes.resize(bytes.len() + size.next_multiple_of(512) as usize, b'x');
+        }
+        bytes.resize(bytes.len() + 1024, 0);
+        let (guard, reader) = Guard::around(bytes.as_slice());
+        let mut archive = tar::Archive::new(reader);
+        let mut count = 0;
+        for entry in archive.entries()? {
+            guard.set(stored(&entry?));
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    #[test]
+    fn headers_do_not_fill_the_memory() {
+        use tar::EntryType::{Directory, GNULongName, Regular};
+        let long = 2 * LONGEST_HEADERS;
+        assert_eq!(entries(&[(Directory, long), (GNULongName, 300), (Regular, long)]).unwrap(), 2);
+        let refused = entries(&[(GNULongName, long), (Regular, 1)]).unwrap_err().to_string();
+        assert!(refused.contains("headers before one file"), "{refused}");
+    }
+
+    #[test]
+    fn links_count_as_members() {
+        let mut table = Table::default();
+        assert!(table.count(LONGEST_NAMES).is_ok());
+        assert!(table.count(1).is_err());
+        let many = |number: usize| (number.to_string(), String::new());
+        let mut table = Table { links: (0..MOST_MEMBERS).map(many).collect(), ..Table::default() };
+        assert!(table.count(1).is_err());
+    }
 
     #[test]
     fn names_stay_inside() {
