@@ -6,7 +6,7 @@ use crate::error::Error;
 
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
 const DETACHED: &str = "sbx runs containers in the foreground only, so far";
-const IMAGES: &str = "images are pulled and stored, but not made or signed yet";
+const IMAGES: &str = "images are pulled and stored, but not made yet";
 const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
 const SECRETS: &str = "there is no store of secrets: bind a file with `-v FILE:/run/secrets/NAME:ro`";
@@ -73,7 +73,13 @@ const KNOWN: &[(&str, &[&str])] = &[
             "--cgroups",
         ],
     ),
-    (IMAGES, &["--decryption-key", "--rmi", "--signature-policy", "--use-api-socket"]),
+    ("images stay in the store until `sbx rmi` or `sbx image prune`", &["--rmi"]),
+    ("encrypted layers cannot be read", &["--decryption-key"]),
+    (
+        "signatures are not verified yet: `NAME@sha256:…` names what nobody can change",
+        &["--signature-policy"],
+    ),
+    ("there is no daemon, and so no socket of one", &["--use-api-socket"]),
     (
         "there are no named volumes yet: bind a directory with `-v /path:/path`",
         &["--volumes-from", "--volume-driver", "--storage-opt"],

@@ -398,4 +398,6 @@ fn errors_below_a_group_of_commands_name_the_whole_command() {
     is_refused(world.sbx(["image", "nosuch"]), "`sbx image --help` lists the commands");
     is_refused(world.sbx(["pull", "--tls-verify=maybe", "x"]), "cannot use `--tls-verify maybe`");
     is_refused(world.sbx(["search", ""]), "cannot search for nothing");
+    is_refused(world.run(["--rmi", "host", "true"]), "until `sbx rmi`");
+    is_refused(world.sbx(["pull", "--signature-policy=x", "x"]), "signatures are not verified");
 }
