@@ -104,7 +104,7 @@ impl Sbx {
         let copied = Command::new("cp").arg("-a").arg(super::rootfs()).arg(&copy).output();
         let copied = copied.expect("cannot start cp");
         let said = String::from_utf8_lossy(&copied.stderr);
-        assert!(copied.status.success(), "cannot copy the root file system: {said}");
+        assert!(copied.status.success(), "cannot copy the root file system: {}: {said}", copied.status);
         copy
     }
 
