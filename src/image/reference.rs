@@ -107,7 +107,11 @@ impl Reference {
     pub fn familiar_repository(&self) -> String {
         if self.domain == DEFAULT_DOMAIN {
             let official = self.path.strip_prefix(OFFICIAL).filter(|name| !name.contains('/'));
-            return official.unwrap_or(&self.path).to_owned();
+            let taken_for_a_registry =
+                self.path.split_once('/').is_some_and(|(first, _)| is_domain_like(first));
+            if !taken_for_a_registry {
+                return official.unwrap_or(&self.path).to_owned();
+            }
         }
         self.repository()
     }
@@ -230,6 +234,7 @@ mod tests {
             ("docker.io/library/ubuntu:1", "ubuntu:1"),
             ("docker.io/me/tool", "me/tool"),
             ("docker.io/library/a/b", "library/a/b"),
+            ("docker.io/quay.io/a", "docker.io/quay.io/a"),
             ("localhost:5000/a:1", "localhost:5000/a:1"),
         ] {
             assert_eq!(Reference::parse(long).unwrap().familiar(), short);
