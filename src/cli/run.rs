@@ -86,7 +86,7 @@ fn run_in_foreground(created: Created, signal_proxy: bool) -> Result<u8> {
     if serving.terminal && serving.stdin && !client::is_terminal() {
         log::warn!("the input device is not a TTY: `-t` and `-i` might not work together as expected");
     }
-    let caller = if signal_proxy { Caller::Owner } else { Caller::Guest };
+    let caller = if signal_proxy { Caller::Owner } else { Caller::Guest { stdin: serving.stdin } };
     let size = client::caller_size();
     let outcome = monitor::start(&store, &runtime, &spec, &directory, claim, caller, size)
         .inspect_err(|_| {

@@ -10,6 +10,7 @@ pub mod document;
 pub mod duration;
 pub mod env;
 pub mod export;
+pub mod life;
 pub mod list;
 pub mod name;
 pub mod namespace;

@@ -50,7 +50,7 @@ pub enum Caller {
     /// Its streams are the container's, which ends when the caller is killed.
     Owner,
     /// Its streams are the container's, which goes on without it.
-    Guest,
+    Guest { stdin: bool },
     /// It waits until the command runs, and goes.
     Starter,
 }
@@ -88,10 +88,10 @@ pub fn start(
     let located = spec.located(store.root(), directory)?;
     let spec = located.as_ref();
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
-    let (wires, client) = if caller == Caller::Starter {
-        (Wires::lay(spec, size)?, wires::Client::default())
-    } else {
-        Wires::lay_to_caller(spec, size)?
+    let (wires, client) = match caller {
+        Caller::Starter => (Wires::lay(spec, size)?, wires::Client::default()),
+        Caller::Owner => Wires::lay_to_caller(spec, size, true)?,
+        Caller::Guest { stdin } => Wires::lay_to_caller(spec, size, stdin)?,
     };
     match fork().step(|| "cannot start the monitor")? {
         Fork::Parent(monitor) => Ok(Connection {
