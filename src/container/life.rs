@@ -11,7 +11,7 @@ use crate::error::{Error, Result, Step};
 use crate::identity::{self, Caller as IdentityCaller, Host};
 use crate::monitor::control;
 use crate::monitor::message::{Request, ToClient};
-use crate::monitor::{self, Caller, Connection};
+use crate::monitor::{self, Caller, Connection, Place};
 use crate::sys::channel::Channel;
 
 /// How long a container that is killed may take to be gone.
@@ -47,7 +47,7 @@ pub fn start(
         }
     };
     let directory = store.directory_of(&spec);
-    monitor::start(store, runtime, &spec, &directory, claim, caller, size).map(Started::Now)
+    monitor::start(Place { store, runtime }, &spec, &directory, claim, caller, size).map(Started::Now)
 }
 
 /// The lock of a container that nobody looks after; none: somebody does.

@@ -44,6 +44,14 @@ pub struct Connection {
     pub terminal: Option<OwnedFd>,
 }
 
+/// The directories that a container's monitor works in.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    pub store: &'a Store,
+    /// The user's runtime directory.
+    pub runtime: &'a Path,
+}
+
 /// What the caller of a container that starts is to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
@@ -76,14 +84,14 @@ struct Job<'a> {
 /// # Errors
 /// Where no process or pipe is to be had, or it cannot be told where the layers of the root are.
 pub fn start(
-    store: &Store,
-    runtime: &Path,
+    place: Place<'_>,
     spec: &Spec,
     directory: &ContainerDirectory,
     claim: Claim,
     caller: Caller,
     size: Option<(u16, u16)>,
 ) -> Result<Connection> {
+    let Place { store, runtime } = place;
     let owners = Places::of(spec, store.root(), directory);
     let located = spec.located(store.root(), directory)?;
     let spec = located.as_ref();
