@@ -22,6 +22,18 @@ pub enum Status {
     Dead,
 }
 
+impl Status {
+    /// The word that `ps`, `inspect` and filters have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running { .. } => "running",
+            Self::Exited { .. } => "exited",
+            Self::Dead => "dead",
+        }
+    }
+}
+
 /// One container.
 pub struct Listed {
     pub id: String,
