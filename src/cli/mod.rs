@@ -4,6 +4,7 @@ mod boolean;
 pub mod completion;
 mod confirm;
 pub mod container_options;
+mod creation;
 mod dialect;
 pub mod doctor;
 mod failures;

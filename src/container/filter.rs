@@ -8,6 +8,7 @@ use regex_lite::Regex;
 use crate::container::label::{self, LabelFilter};
 use crate::container::list::{Listed, Status};
 use crate::container::moment;
+use crate::container::restart::Restart;
 use crate::container::spec::{MountKind, Spec};
 use crate::container::store::{Store, is_id};
 use crate::error::{Error, Result};
@@ -15,10 +16,10 @@ use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 use crate::image::store::ImageStore;
 use crate::image::usage;
+use crate::sys::time::Utc;
 
 /// The keys, for messages and help.
-pub const KEYS: &str =
-    "id, name, label, label!, status, exited, ancestor, volume, network, before, since, until";
+pub const KEYS: &str = "id, name, label, label!, status, exited, ancestor, volume, network, restart-policy, before, since, until";
 /// Those that a prune takes.
 pub const PRUNE_KEYS: &str = "label, label!, until";
 
@@ -35,7 +36,8 @@ pub struct Filters {
     networks: Vec<String>,
     before: Vec<String>,
     since: Vec<String>,
-    until: Option<Timestamp>,
+    until: Option<Utc>,
+    restart_policies: Vec<&'static str>,
 }
 
 impl Filters {
@@ -87,7 +89,18 @@ impl Filters {
             "network" => self.networks.push(value.to_owned()),
             "before" => self.before.push(value.to_owned()),
             "since" | "after" => self.since.push(value.to_owned()),
-            "until" => self.until = Some(moment::parse(text, value, Timestamp::now())?),
+            "until" => {
+                let time = moment::parse(text, value, Timestamp::now())?;
+                // Nothing is older than the epoch.
+                self.until =
+                    Some(Utc::at(time.as_second(), u32::try_from(time.subsec_nanosecond()).unwrap_or(0)));
+            }
+            "restart-policy" => {
+                let policy: Restart = value
+                    .parse()
+                    .map_err(|_| wrong(text).hint("there are: no, on-failure, always, unless-stopped"))?;
+                self.restart_policies.push(policy.name());
+            }
             _ => return Err(wrong(text).hint(format!("there are: {KEYS}"))),
         }
         Ok(())
@@ -125,8 +138,9 @@ impl Filters {
         }) && label::all_fit(&self.labels, |key| spec.labels.get(key).map(String::as_str))
             && any(ancestors, |ancestor| ancestor.is_of(spec))
             && any(&self.volumes, |volume| has_mount(spec, volume))
+            && any(&self.restart_policies, |policy| *policy == spec.restart.name())
             && any(networks, |network| network == &spec.network.mode.to_string())
-            && self.until.is_none_or(|until| i128::from(spec.created) < i128::from(until.as_second()))
+            && self.until.is_none_or(|until| spec.created < until)
     }
 }
 
@@ -170,7 +184,7 @@ fn has_mount(spec: &Spec, word: &str) -> bool {
 }
 
 /// When the containers were made that `before` or `since` name.
-fn created(store: &Store, key: &str, words: &[String]) -> Result<Vec<u64>> {
+fn created(store: &Store, key: &str, words: &[String]) -> Result<Vec<Utc>> {
     let each = words.iter().map(|word| {
         let spec = store.find(word).and_then(|id| store.read_spec(&id));
         Ok(spec.map_err(|error| error.while_doing(wrong(&format!("{key}={word}")).message()))?.created)
