@@ -6,6 +6,7 @@ mod confirm;
 pub mod container;
 pub mod container_options;
 mod creation;
+mod dialect;
 pub mod doctor;
 mod failures;
 pub mod image;
@@ -136,6 +137,19 @@ pub fn main() -> Result<u8> {
         // What is made belongs to the store, or has its mode said.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     }
+    let runs_a_container = matches!(cli.verb, Verb::Run(_));
+    dispatch(cli).map_err(|error| {
+        let code = dialect::current().exit_code(error.code(), runs_a_container);
+        error.exit_code(code)
+    })
+}
+
+/// What is written to standard error of a failure.
+pub fn report(error: &Error) -> String {
+    dialect::current().report(&error.report())
+}
+
+fn dispatch(cli: Cli) -> Result<u8> {
     match cli.verb {
         Verb::Run(args) => run::execute(*args, &cli.global),
         Verb::Create(args) => container::create::execute(*args, &cli.global),
