@@ -11,6 +11,7 @@ pub mod container;
 pub mod doctor;
 pub mod emulation;
 pub mod error;
+pub mod events;
 pub mod host;
 pub mod identity;
 pub mod image;

@@ -5,6 +5,7 @@ pub mod completion;
 mod confirm;
 pub mod container_options;
 pub mod doctor;
+pub mod events;
 mod failures;
 pub mod image;
 pub mod info;
@@ -97,6 +98,7 @@ enum Verb {
     Login(registry::login::LoginArgs),
     Logout(registry::logout::LogoutArgs),
     Search(registry::search::SearchArgs),
+    Events(events::EventsArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
     Info(info::InfoArgs),
@@ -146,6 +148,7 @@ pub fn main() -> Result<u8> {
         Verb::Login(args) => registry::login::execute(&args, &cli.global),
         Verb::Logout(args) => registry::logout::execute(args, &cli.global),
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
+        Verb::Events(args) => events::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),
         Verb::Info(args) => info::execute(args, &cli.global),

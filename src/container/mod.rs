@@ -11,6 +11,7 @@ pub mod duration;
 pub mod env;
 pub mod export;
 pub mod list;
+pub mod moment;
 pub mod name;
 pub mod namespace;
 pub mod plan;
