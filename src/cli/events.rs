@@ -51,17 +51,17 @@ pub struct EventsArgs {
     until: Option<String>,
 }
 
-pub fn execute(args: EventsArgs, global: &Global) -> Result<u8> {
+pub fn execute(args: &EventsArgs, global: &Global) -> Result<u8> {
     let shown = Shown::parse(args.format.as_deref(), !args.no_trunc)?;
     let filters = Filters::parse(&args.filter)?;
     let now = Timestamp::now();
-    let time = |flag: &str, text: &Option<String>| {
+    let time = |flag: &str, text: Option<&String>| {
         let parse = |text: &String| {
             moment::parse(text, now).map_err(|error| error.while_doing(format!("cannot use `{flag} {text}`")))
         };
-        text.as_ref().map(parse).transpose()
+        text.map(parse).transpose()
     };
-    let (since, until) = (time("--since", &args.since)?, time("--until", &args.until)?);
+    let (since, until) = (time("--since", args.since.as_ref())?, time("--until", args.until.as_ref())?);
     let surroundings = paths::Surroundings::current();
     let store = paths::store(global.root.as_deref(), &surroundings)?;
     let runtime = paths::runtime(&surroundings)?;
@@ -100,7 +100,7 @@ fn fits(event: &Event, since: Option<Timestamp>, until: Option<Timestamp>) -> bo
 enum Shown {
     Line { truncate: bool },
     Json,
-    Template(Format),
+    Template(Box<Format>),
 }
 
 impl Shown {
@@ -113,7 +113,7 @@ impl Shown {
                     .because("events come one by one, and make no table")
                     .hint("write the template alone"))
             }
-            Some(text) => Format::parse(text).map(Self::Template),
+            Some(text) => Format::parse(text).map(|format| Self::Template(Box::new(format))),
         }
     }
 

@@ -148,7 +148,7 @@ pub fn main() -> Result<u8> {
         Verb::Login(args) => registry::login::execute(&args, &cli.global),
         Verb::Logout(args) => registry::logout::execute(args, &cli.global),
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
-        Verb::Events(args) => events::execute(args, &cli.global),
+        Verb::Events(args) => events::execute(&args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),
         Verb::Info(args) => info::execute(args, &cli.global),

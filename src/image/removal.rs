@@ -90,7 +90,10 @@ fn refuse_in_use(word: &str, id: &Digest, usage: &Usage, ended_too: bool) -> Res
 pub fn record(store: &ImageStore, done: &[Done]) {
     for line in done {
         let event = match line {
-            Done::Untagged(name) => Event::image(Action::Untag, "", name),
+            Done::Untagged(name) => {
+                let whole = Reference::parse(name).map_or_else(|_| name.clone(), |name| name.to_string());
+                Event::image(Action::Untag, "", whole)
+            }
             Done::Deleted(id) => Event::image(Action::Remove, id, ""),
         };
         events::record_here(store.root(), event);
