@@ -22,6 +22,7 @@ pub mod output;
 pub mod registry;
 pub mod sandbox;
 pub mod seccomp;
+pub mod secret;
 pub mod sys;
 
 pub use error::{Error, Result};

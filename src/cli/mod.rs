@@ -16,6 +16,7 @@ pub mod registry;
 mod report;
 pub mod rm;
 pub mod run;
+pub mod secret;
 pub mod system;
 pub mod transfer;
 pub mod unshare;
@@ -99,6 +100,7 @@ enum Verb {
     Logout(registry::logout::LogoutArgs),
     Search(registry::search::SearchArgs),
     Events(events::EventsArgs),
+    Secret(secret::SecretArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
     Info(info::InfoArgs),
@@ -149,6 +151,7 @@ pub fn main() -> Result<u8> {
         Verb::Logout(args) => registry::logout::execute(args, &cli.global),
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
         Verb::Events(args) => events::execute(&args, &cli.global),
+        Verb::Secret(args) => secret::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),
         Verb::Info(args) => info::execute(args, &cli.global),

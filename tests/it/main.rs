@@ -32,6 +32,7 @@ mod run_image;
 mod scratch;
 mod seccomp_kernel;
 mod seccomp_oracle;
+mod secrets;
 mod streams;
 mod terminal;
 mod transfer;
