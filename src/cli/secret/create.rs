@@ -39,7 +39,7 @@ pub struct CreateArgs {
     source: String,
 }
 
-pub fn execute(args: CreateArgs, global: &Global) -> Result<u8> {
+pub fn execute(args: &CreateArgs, global: &Global) -> Result<u8> {
     let labels = labels(&args.label)?;
     let data = if args.env { variable(&args.source)? } else { read(&args.source)? };
     let (secrets, store) = super::secrets(global)?;

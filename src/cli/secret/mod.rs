@@ -43,7 +43,7 @@ enum Verb {
 
 pub fn execute(args: SecretArgs, global: &Global) -> Result<u8> {
     match args.verb {
-        Verb::Create(args) => create::execute(args, global),
+        Verb::Create(args) => create::execute(&args, global),
         Verb::Exists(args) => exists::execute(&args, global),
         Verb::Inspect(args) => inspect::execute(&args, global),
         Verb::List(args) => list::execute(&args, global),
