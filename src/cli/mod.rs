@@ -8,6 +8,7 @@ pub mod container_options;
 mod creation;
 mod dialect;
 pub mod doctor;
+pub mod events;
 mod failures;
 pub mod image;
 pub mod info;
@@ -18,6 +19,7 @@ pub mod registry;
 mod report;
 pub mod rm;
 pub mod run;
+pub mod secret;
 pub mod system;
 pub mod transfer;
 pub mod unshare;
@@ -109,6 +111,8 @@ enum Verb {
     Login(registry::login::LoginArgs),
     Logout(registry::logout::LogoutArgs),
     Search(registry::search::SearchArgs),
+    Events(events::EventsArgs),
+    Secret(secret::SecretArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
     Info(info::InfoArgs),
@@ -180,6 +184,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Login(args) => registry::login::execute(&args, &cli.global),
         Verb::Logout(args) => registry::logout::execute(args, &cli.global),
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
+        Verb::Events(args) => events::execute(&args, &cli.global),
+        Verb::Secret(args) => secret::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),
         Verb::Info(args) => info::execute(args, &cli.global),
