@@ -7,7 +7,6 @@
 
 mod files;
 pub mod guard;
-pub mod log;
 pub mod message;
 pub mod output;
 mod run;
@@ -20,6 +19,7 @@ use crate::container::spec::{LogDriver, Spec};
 use crate::container::store::{Claim, Store};
 use crate::emulation::Places;
 use crate::error::{Error, Result, Step};
+use crate::logs::Name;
 use crate::sandbox::child::Stdio;
 use crate::sys::channel::Channel;
 use crate::sys::process::{Fork, exit_now, fork};
@@ -172,8 +172,8 @@ impl Wires {
         Ok(Self {
             stdio,
             streams: vec![
-                output::Stream::new(log::Name::Stdout, stdout_reader, Some(to_stdout))?,
-                output::Stream::new(log::Name::Stderr, stderr_reader, Some(to_stderr))?,
+                output::Stream::new(Name::Stdout, stdout_reader, Some(to_stdout))?,
+                output::Stream::new(Name::Stderr, stderr_reader, Some(to_stderr))?,
             ],
             terminal_client: None,
             client_stdin,

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 
 use crate::error::{Result, Step};
-use crate::monitor::log::{Log, Name};
+use crate::logs::{Log, Name};
 use crate::sys::time::Utc;
 
 /// As much as a pipe holds.

@@ -8,14 +8,15 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::container::process::{ProcessRef, boot_id, kill_user_namespace};
-use crate::container::spec::{LogDriver, Namespace, Spec};
+use crate::container::spec::{Namespace, Spec};
 use crate::container::state::State;
 use crate::container::store::{Claim, Running, Store};
 use crate::container::sweep;
 use crate::emulation::Emulator;
 use crate::error::{Error, Result, Step};
+use crate::logs::{Log, Name};
 use crate::monitor::message::{ToClient, ToMonitor};
-use crate::monitor::{Job, files, guard, log, output};
+use crate::monitor::{Job, files, guard, output};
 use crate::network::Helper;
 use crate::sandbox::launch::{self, Born, Meanwhile, Sandbox};
 use crate::sys::process::{reap_any, send_signal, wait_for};
@@ -162,7 +163,7 @@ struct Watch<'a> {
     /// None once the client is gone.
     control: Option<&'a crate::sys::channel::Channel>,
     streams: Vec<output::Stream>,
-    log: Option<log::Log>,
+    log: Option<Log>,
     /// When a container that was asked to stop is killed.
     stop_at: Option<Instant>,
     /// `--timeout`.
@@ -177,15 +178,11 @@ impl Watch<'_> {
         directory: &crate::container::directory::ContainerDirectory,
         terminal_client: Option<std::os::fd::OwnedFd>,
     ) -> Result<()> {
-        if self.spec.log_driver == LogDriver::K8sFile {
-            let path = directory.log();
-            self.log =
-                Some(log::Log::open(&path).step(|| format!("cannot write the log `{}`", path.display()))?);
-        }
+        self.log = Log::open(self.spec, directory)?;
         let control = self.control.ok_or_else(|| Error::new("the client is gone"))?;
         if let Some(master) = self.sandbox.terminal.take() {
             let _ = control.send_with(&ToClient::Terminal, master.as_fd());
-            self.streams.push(output::Stream::new(log::Name::Stdout, master, terminal_client)?);
+            self.streams.push(output::Stream::new(Name::Stdout, master, terminal_client)?);
         }
         let network = self.sandbox.network.as_ref();
         let servers = [
