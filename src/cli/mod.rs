@@ -9,6 +9,7 @@ mod failures;
 pub mod image;
 pub mod info;
 pub mod inspect;
+pub mod logs;
 pub mod man;
 pub mod ps;
 pub mod registry;
@@ -78,6 +79,7 @@ pub struct Global {
 #[command(defer = true)]
 enum Verb {
     Run(Box<run::RunArgs>),
+    Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
     Images(image::list::ListArgs),
@@ -127,6 +129,7 @@ pub fn main() -> Result<u8> {
     }
     match cli.verb {
         Verb::Run(args) => run::execute(*args, &cli.global),
+        Verb::Logs(args) => logs::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),

@@ -127,7 +127,6 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
             "healthcheck",
             "init",
             "kill",
-            "logs",
             "pause",
             "port",
             "rename",

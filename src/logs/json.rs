@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::logs::reader::Entry;
 use crate::logs::{Name, Piece};
 use crate::sys::time::Utc;
 
@@ -77,24 +78,32 @@ pub(super) fn unfinished(text: &[u8]) -> usize {
     0
 }
 
-/// An entry as it stands in the file.
-#[derive(Debug, Deserialize)]
-pub(super) struct Entry<'a> {
+#[derive(Deserialize)]
+struct Line<'a> {
     #[serde(borrow)]
-    pub log: Cow<'a, str>,
+    log: Cow<'a, str>,
     #[serde(borrow)]
-    pub stream: Cow<'a, str>,
+    stream: Cow<'a, str>,
+    time: &'a str,
 }
 
 /// Reads one line without its newline; none where it is no entry.
-pub(super) fn read(line: &[u8]) -> Option<(Entry<'_>, Name)> {
-    let entry: Entry<'_> = serde_json::from_slice(line).ok()?;
-    let stream = match entry.stream.as_ref() {
+pub(super) fn read(line: &[u8]) -> Option<Entry<'_>> {
+    let Line { log, stream, time } = serde_json::from_slice(line).ok()?;
+    let stream = match stream.as_ref() {
         "stdout" => Name::Stdout,
         "stderr" => Name::Stderr,
         _ => return None,
     };
-    Some((entry, stream))
+    let ends_line = log.ends_with('\n');
+    let text = match log {
+        Cow::Borrowed(text) => Cow::Borrowed(text.strip_suffix('\n').unwrap_or(text).as_bytes()),
+        Cow::Owned(mut text) => {
+            text.truncate(text.len() - usize::from(ends_line));
+            Cow::Owned(text.into_bytes())
+        }
+    };
+    Some(Entry { time: time.as_bytes(), stream, text, ends_line })
 }
 
 #[cfg(test)]
@@ -110,6 +119,11 @@ mod tests {
         String::from_utf8(lines).unwrap()
     }
 
+    fn shown(entry: &Entry<'_>) -> String {
+        let end = if entry.ends_line { "\n" } else { "" };
+        String::from_utf8(entry.text.to_vec()).unwrap() + end
+    }
+
     #[test]
     fn an_entry_is_what_docker_writes() {
         let attrs = BTreeMap::from([("tag".to_owned(), "a\"b".to_owned())]);
@@ -123,13 +137,10 @@ mod tests {
     fn every_text_comes_back() {
         let every: String = (0..0x250).filter_map(char::from_u32).chain("€𝄞".chars()).collect();
         let lines = written(every.as_bytes(), &BTreeMap::new());
-        let back: String =
-            lines.lines().map(|line| read(line.as_bytes()).unwrap().0.log.into_owned()).collect();
+        let back: String = lines.lines().map(|line| shown(&read(line.as_bytes()).unwrap())).collect();
         assert_eq!(back, every);
-        let (entry, _) = read(written(b"a\xffb", &BTreeMap::new()).trim_end().as_bytes())
-            .map(|(entry, name)| (entry.log.into_owned(), name))
-            .unwrap();
-        assert_eq!(entry, "a\u{fffd}b");
+        let lines = written(b"a\xffb", &BTreeMap::new());
+        assert_eq!(shown(&read(lines.trim_end().as_bytes()).unwrap()), "a\u{fffd}b");
     }
 
     #[test]

@@ -3,12 +3,19 @@
 //! One line of a file is an entry: a line of the container, or a piece of one. A file that has grown to the size
 //! that was asked for becomes `log.1`, and what had that name `log.2`, and so on.
 
+mod files;
+pub mod follow;
 mod json;
 mod k8s;
 pub mod options;
+mod reader;
+pub mod show;
+mod tail;
+pub mod when;
 mod writer;
 
 pub use options::Options;
+pub use reader::{Entry, Reader};
 pub use writer::Log;
 
 /// The longest text of one entry in bytes: what is longer goes on in the next (CRI of Kubernetes, and docker's copier).

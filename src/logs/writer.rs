@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{LogDriver, Spec};
 use crate::error::{Error, Result, Step};
-use crate::logs::{Name, json, k8s, pieces};
+use crate::logs::{Name, json, k8s, pieces, reader};
 use crate::sys::time::Utc;
 
 /// As much of an old file's end as is looked at: more than any entry of ours takes.
@@ -223,16 +223,14 @@ impl Log {
                 text.truncate(text.len() - torn.len());
             }
         }
+        let reading = match self.format {
+            Format::K8s => reader::Format::K8s,
+            Format::Json { .. } => reader::Format::Json,
+        };
         let mut open_lines = [false; 2];
         for line in text.split(|byte| *byte == b'\n') {
-            let entry = match self.format {
-                Format::K8s => k8s::read(line).map(|entry| (entry.stream, entry.ends_line)),
-                Format::Json { .. } => {
-                    json::read(line).map(|(entry, stream)| (stream, entry.log.ends_with('\n')))
-                }
-            };
-            if let Some((stream, ends_line)) = entry {
-                open_lines[stream.index()] = !ends_line;
+            if let Some(entry) = reading.read(line) {
+                open_lines[entry.stream.index()] = !entry.ends_line;
             }
         }
         for stream in [Name::Stdout, Name::Stderr] {
@@ -292,6 +290,11 @@ mod tests {
 
     fn json() -> Format {
         Format::Json { attributes: Vec::new(), unfinished: [Vec::new(), Vec::new()] }
+    }
+
+    fn shown(line: &str) -> String {
+        let entry = json::read(line.as_bytes()).unwrap();
+        String::from_utf8_lossy(&entry.text).into_owned() + if entry.ends_line { "\n" } else { "" }
     }
 
     fn text(path: &Path) -> String {
@@ -399,8 +402,7 @@ mod tests {
             |text: &str| format!("{{\"log\":\"{text}\",\"stream\":\"stdout\",\"time\":\"{head}\"}}\n");
         fs::write(&path, entry("a") + "{\"log\":\"b").unwrap();
         log(&path, json(), None, 1).write(Name::Stdout, b"new\n", Utc::now()).unwrap();
-        let told: Vec<String> =
-            text(&path).lines().map(|line| json::read(line.as_bytes()).unwrap().0.log.into_owned()).collect();
+        let told: Vec<String> = text(&path).lines().map(shown).collect();
         assert_eq!(told, ["a", "\n", "new\n"]);
     }
 
@@ -413,8 +415,7 @@ mod tests {
             log.write(Name::Stdout, chunk, Utc::now()).unwrap();
         }
         drop(log);
-        let told: String =
-            text(&path).lines().map(|line| json::read(line.as_bytes()).unwrap().0.log.into_owned()).collect();
+        let told: String = text(&path).lines().map(shown).collect();
         assert_eq!(told, "a€\n\u{fffd}");
     }
 
