@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::container_options::{ContainerOptions, ImageVolume};
 use crate::container::capabilities::CapSet;
+use crate::container::restart::Restart;
 use crate::container::scratch::{self, Uppers};
 use crate::container::spec::{
     LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
@@ -131,7 +132,7 @@ pub fn container(
     let (log_driver, log_options) = log(options, &facts)?;
     let stop_signal = options.stop_signal.as_deref().or(config.stop_signal.as_deref());
     Ok(Spec {
-        created: crate::sys::time::Utc::now().seconds(),
+        created: crate::sys::time::Utc::now(),
         image,
         root,
         read_only: options.read_only,
@@ -147,6 +148,7 @@ pub fn container(
             account: options.passwd.then_some(account),
             terminal: options.tty,
             stdin: options.interactive,
+            stdin_once: options.interactive && !options.detach,
             umask: options.umask.as_deref().map(umask).transpose()?,
         },
         identity,
@@ -182,6 +184,7 @@ pub fn container(
         log_driver,
         log_options,
         remove_on_exit: options.rm,
+        restart: restart(options)?,
         labels,
         annotations: pairs("--annotation", &options.annotation)?,
         degraded,
@@ -434,6 +437,15 @@ fn log(options: &ContainerOptions, facts: &logs::options::Facts<'_>) -> Result<(
             .hint("redirect the streams, or use `--log-driver none`"));
     }
     Ok((driver, kept))
+}
+
+fn restart(options: &ContainerOptions) -> Result<Restart> {
+    if options.rm && options.restart != Restart::No {
+        return Err(Error::new(format!("cannot use `--rm` with `--restart {}`", options.restart))
+            .because("a container cannot be removed and started again when it ends")
+            .hint("leave one of them out"));
+    }
+    Ok(options.restart)
 }
 
 fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>> {

@@ -22,6 +22,8 @@ pub struct Log {
     length: u64,
     rotation: Option<Rotation>,
     format: Format,
+    /// Of each stream: what was written last is a line without its end.
+    open_lines: [bool; 2],
     /// Kept between writes to spare allocations.
     lines: Vec<u8>,
 }
@@ -76,7 +78,8 @@ impl Log {
         }
         let rotation = rotation.filter(|_| kind.is_file());
         let length = file.seek(SeekFrom::End(0)).step(failed)?;
-        let mut log = Self { path, file, length, rotation, format, lines: Vec::new() };
+        let mut log =
+            Self { path, file, length, rotation, format, open_lines: [false; 2], lines: Vec::new() };
         if kind.is_file() && length > 0 {
             // On a full disk there is nothing to mend it with, and no reason not to start.
             let _ = log.settle();
@@ -110,8 +113,35 @@ impl Log {
             kept.extend_from_slice(rest);
             chunk = whole;
         }
+        if let Some(last) = chunk.last() {
+            self.open_lines[stream.index()] = *last != b'\n';
+        }
         self.encode(lines, stream, chunk, now)?;
         self.append(lines)
+    }
+
+    /// Ends the lines that the container left without an end, before its next life: what that writes first does not
+    /// go on with them.
+    pub fn end_lines(&mut self) {
+        self.finish_characters();
+        for stream in [Name::Stdout, Name::Stderr] {
+            if self.open_lines[stream.index()] {
+                let _ = self.write(stream, b"\n", Utc::now());
+            }
+        }
+    }
+
+    /// Of a character that was never completed there is something to be seen.
+    fn finish_characters(&mut self) {
+        let Format::Json { unfinished, .. } = &mut self.format else { return };
+        let rests = std::mem::take(unfinished);
+        for (stream, rest) in [Name::Stdout, Name::Stderr].into_iter().zip(rests) {
+            let mut lines = Vec::new();
+            if !rest.is_empty() && self.encode(&mut lines, stream, &rest, Utc::now()).is_ok() {
+                self.open_lines[stream.index()] = true;
+                let _ = self.append(&lines);
+            }
+        }
     }
 
     /// Adds the entries of a chunk to `lines`; those before are written where a new file has to be begun.
@@ -227,31 +257,19 @@ impl Log {
             Format::K8s => reader::Format::K8s,
             Format::Json { .. } => reader::Format::Json,
         };
-        let mut open_lines = [false; 2];
         for line in text.split(|byte| *byte == b'\n') {
             if let Some(entry) = reading.read(line) {
-                open_lines[entry.stream.index()] = !entry.ends_line;
+                self.open_lines[entry.stream.index()] = !entry.ends_line;
             }
         }
-        for stream in [Name::Stdout, Name::Stderr] {
-            if open_lines[stream.index()] {
-                self.write(stream, b"\n", Utc::now())?;
-            }
-        }
+        self.end_lines();
         Ok(())
     }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        let Format::Json { unfinished, .. } = &mut self.format else { return };
-        let rests = std::mem::take(unfinished);
-        for (stream, rest) in [Name::Stdout, Name::Stderr].into_iter().zip(rests) {
-            let mut lines = Vec::new();
-            if !rest.is_empty() && self.encode(&mut lines, stream, &rest, Utc::now()).is_ok() {
-                let _ = self.append(&lines);
-            }
-        }
+        self.finish_characters();
     }
 }
 
