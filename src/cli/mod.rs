@@ -13,6 +13,7 @@ mod failures;
 pub mod image;
 pub mod info;
 pub mod inspect;
+pub mod logs;
 pub mod man;
 pub mod ps;
 pub mod registry;
@@ -89,6 +90,7 @@ enum Verb {
     Restart(container::restart::RestartArgs),
     Kill(container::kill::KillArgs),
     Wait(container::wait::WaitArgs),
+    Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
     Rename(container::rename::RenameArgs),
@@ -165,6 +167,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Rename(args) => container::rename::execute(&args, &cli.global),
         Verb::Update(args) => container::update::execute(&args, &cli.global),
         Verb::Container(args) => container::execute(args, &cli.global),
+        Verb::Logs(args) => logs::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),

@@ -91,7 +91,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
     (CGROUP_V1, &["--oom-kill-disable", "--kernel-memory"]),
     ("`--userns auto`, `--uidmap` and `--gidmap` give ranges", &["--subuidname", "--subgidname"]),
-    ("the log is a file beside the container, without options", &["--log-opt"]),
     ("labels are set one by one", &["--label-file"]),
     (
         "the caller's environment is passed on by name: `-e NAME`",
@@ -122,7 +121,6 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
             "generate",
             "healthcheck",
             "init",
-            "logs",
             "pause",
             "port",
             "stats",
