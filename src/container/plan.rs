@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::container_options::{ContainerOptions, ImageVolume, LogDriver as LogDriverWord};
 use crate::container::capabilities::CapSet;
+use crate::container::restart::Restart;
 use crate::container::scratch::{self, Uppers};
 use crate::container::spec::{
     LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
@@ -121,7 +122,7 @@ pub fn container(
     let environment = environment(options, config, hostname.as_deref())?;
     let stop_signal = options.stop_signal.as_deref().or(config.stop_signal.as_deref());
     Ok(Spec {
-        created: crate::sys::time::Utc::now().seconds(),
+        created: crate::sys::time::Utc::now(),
         image,
         root,
         read_only: options.read_only,
@@ -137,6 +138,7 @@ pub fn container(
             account: options.passwd.then_some(account),
             terminal: options.tty,
             stdin: options.interactive,
+            stdin_once: options.interactive && !options.detach,
             umask: options.umask.as_deref().map(umask).transpose()?,
         },
         identity,
@@ -171,6 +173,7 @@ pub fn container(
         timeout: (options.timeout > 0).then_some(options.timeout),
         log_driver: log_driver(options)?,
         remove_on_exit: options.rm,
+        restart: restart(options)?,
         labels: labels(options, config)?,
         annotations: pairs("--annotation", &options.annotation)?,
         degraded,
@@ -427,6 +430,15 @@ fn log_driver(options: &ContainerOptions) -> Result<LogDriver> {
             .hint("redirect the streams, or use `--log-driver none`"));
     }
     Ok(driver)
+}
+
+fn restart(options: &ContainerOptions) -> Result<Restart> {
+    if options.rm && options.restart != Restart::No {
+        return Err(Error::new(format!("cannot use `--rm` with `--restart {}`", options.restart))
+            .because("a container cannot be removed and started again when it ends")
+            .hint("leave one of them out"));
+    }
+    Ok(options.restart)
 }
 
 fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>> {
