@@ -6,6 +6,7 @@ mod confirm;
 pub mod container_options;
 mod creation;
 pub mod doctor;
+pub mod exec;
 mod failures;
 pub mod image;
 pub mod info;
@@ -79,6 +80,7 @@ pub struct Global {
 #[command(defer = true)]
 enum Verb {
     Run(Box<run::RunArgs>),
+    Exec(exec::ExecArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
     Images(image::list::ListArgs),
@@ -128,6 +130,7 @@ pub fn main() -> Result<u8> {
     }
     match cli.verb {
         Verb::Run(args) => run::execute(*args, &cli.global),
+        Verb::Exec(args) => exec::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),

@@ -95,7 +95,7 @@ pub struct Entering {
 pub enum Progress {
     /// Nothing that the caller need know.
     Goes,
-    /// It has a PID: from here on it can be reaped and signalled.
+    /// It has a PID, from here on it can be reaped and signalled, and it waits for [`Entering::go`].
     Entered,
     Notice(String),
     /// The master side of its terminal.
@@ -110,7 +110,7 @@ pub enum Progress {
 ///
 /// # Errors
 /// No process or socket is to be had.
-pub fn start(spec: &Spec, namespaces: &Held, stdio: Stdio, source: Source) -> Result<Entering> {
+pub fn start(spec: &Spec, namespaces: &Held, stdio: &Stdio, source: Source) -> Result<Entering> {
     let failed = || "cannot start a process in the container";
     let (ours, theirs) = Channel::pair().step(failed)?;
     let monitor = std::process::id();
@@ -118,7 +118,7 @@ pub fn start(spec: &Spec, namespaces: &Held, stdio: Stdio, source: Source) -> Re
         Fork::Parent(launcher) => Ok(Entering { channel: ours, launcher: Some(launcher), pid: None }),
         Fork::Child => {
             drop(ours);
-            match launch(spec, namespaces, &stdio, source, &theirs, monitor) {
+            match launch(spec, namespaces, stdio, source, &theirs, monitor) {
                 Ok((pid, pidfd)) => {
                     let sent = theirs.send_with(&FromChild::Entered { pid }, pidfd.as_fd());
                     exit_now(if sent.is_ok() { 0 } else { 125 })
@@ -152,8 +152,6 @@ impl Entering {
         match received {
             Some((FromChild::Entered { pid }, _)) => {
                 self.pid = Some(pid);
-                // One that was killed meanwhile is reaped.
-                let _ = self.channel.send(&ToChild::Go);
                 Progress::Entered
             }
             Some((FromChild::Notice(notice), _)) => Progress::Notice(notice),
@@ -176,6 +174,12 @@ impl Entering {
         }
     }
 
+    /// Lets the process go on, which waits for that once it has entered.
+    pub fn go(&self) {
+        // One that was killed meanwhile is reaped.
+        let _ = self.channel.send(&ToChild::Go);
+    }
+
     /// To be told of every child that was reaped, since its process ID may be another's from now on. Whether it was
     /// the launcher.
     pub fn reaped(&mut self, pid: i32) -> bool {
@@ -186,13 +190,13 @@ impl Entering {
         is_launcher
     }
 
-    /// Ends what was started so far; it is reaped with other children. `entered`: the process has not been yet.
-    pub fn abandon(self, entered: bool) {
-        let pid = self.pid.filter(|_| entered);
+    /// Ends what was started so far; it is reaped with other children. `alive`: the process has not been yet. One of
+    /// which nothing was heard so far ends when the value is dropped: nobody is left to tell it to go.
+    pub fn abandon(&self, alive: bool) {
+        let pid = self.pid.filter(|_| alive);
         for pid in self.launcher.into_iter().chain(pid) {
             let _ = send_signal(pid, libc::SIGKILL);
         }
-        // A process of which nothing was heard ends when nobody is there to tell it to go.
     }
 }
 
