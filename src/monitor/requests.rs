@@ -16,7 +16,7 @@ impl Monitor<'_> {
         let Some(session) = self.sessions.get(id) else { return };
         if session.role == Role::New {
             match session.channel.receive::<Request>() {
-                Ok(Some((request, descriptor))) => self.answer(id, request, descriptor),
+                Ok(Some((request, descriptor))) => self.answer(id, &request, descriptor),
                 _ => self.sessions.remove(id),
             }
             return;
@@ -53,8 +53,8 @@ impl Monitor<'_> {
         }
     }
 
-    fn answer(&mut self, id: u64, request: Request, descriptor: Option<OwnedFd>) {
-        match request {
+    fn answer(&mut self, id: u64, request: &Request, descriptor: Option<OwnedFd>) {
+        match *request {
             Request::Stop { timeout, signal } => {
                 self.sessions.set_role(id, Role::Stopper);
                 self.stop(signal, timeout);
@@ -72,7 +72,7 @@ impl Monitor<'_> {
                 self.end_life(None, timeout);
             }
             Request::Wait => self.sessions.set_role(id, Role::Waiter),
-            Request::Exec(request) => self.exec(id, &request, descriptor),
+            Request::Exec(ref request) => self.exec(id, request, descriptor),
             Request::Attach { stdin, stdout, stderr } => {
                 if let Err(error) = self.attach(id, stdin, stdout, stderr) {
                     self.let_go_with(id, &ToClient::Failed(error));

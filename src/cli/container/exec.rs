@@ -4,14 +4,13 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use crate::cli::Global;
+use crate::cli::container::Place;
+use crate::cli::container::selection::Named;
 use crate::client;
-use crate::container::list::{self, Status};
 use crate::container::spec::{Process, Spec};
-use crate::container::store::{Store, short};
-use crate::container::{env, name};
-use crate::error::{Error, Result, Step};
-use crate::host::paths;
-use crate::monitor::control;
+use crate::container::store::short;
+use crate::container::{env, life, name};
+use crate::error::{Error, Result};
 use crate::monitor::exec::{self, NOT_RUNNING};
 use crate::monitor::message::Request;
 use crate::output::print;
@@ -71,11 +70,9 @@ pub struct ExecArgs {
 }
 
 pub fn execute(mut args: ExecArgs, global: &Global) -> Result<u8> {
-    let surroundings = paths::Surroundings::current();
-    let store = Store::new(paths::store(global.root.as_deref(), &surroundings)?);
-    let id = target(&store, &mut args)?;
-    let spec = store.read_spec(&id)?;
-    let runtime = paths::runtime(&surroundings)?;
+    let place = Place::of(global)?;
+    let id = target(&place, &mut args)?;
+    let spec = place.store.read_spec(&id)?;
     let entry = entry(&args, &spec)?;
     let stdin = args.interactive && !args.detach;
     let request = exec::Request {
@@ -91,8 +88,12 @@ pub fn execute(mut args: ExecArgs, global: &Global) -> Result<u8> {
     let session = request.id.clone();
     let file = entry.to_file()?;
     let request = Request::Exec(Box::new(request));
-    let control = control::request_with(&runtime.path, &id, &request, Some(file.as_fd()))?
-        .ok_or_else(|| not_running(&store, &id))?;
+    let asked = life::ask_with(&place.store, &place.runtime, &id, &request, Some(file.as_fd()))?;
+    let control = asked.ok_or_else(|| {
+        Error::new("can only create exec sessions on running containers")
+            .because(format!("container {} is not running", short(&id)))
+            .exit_code(NOT_RUNNING)
+    })?;
     drop(file);
     if args.detach {
         client::until_started(&control)?;
@@ -103,22 +104,22 @@ pub fn execute(mut args: ExecArgs, global: &Global) -> Result<u8> {
     client::attach(control, &options)
 }
 
-/// The container, whose word is taken from the others.
-fn target(store: &Store, args: &mut ExecArgs) -> Result<String> {
-    if args.latest {
-        let newest = list::all(store).into_iter().next();
-        return newest.map(|found| found.id).ok_or_else(|| Error::new("there is no container"));
+/// The container; its word is taken from the others.
+fn target(place: &Place, args: &mut ExecArgs) -> Result<String> {
+    let mut named = Named {
+        latest: args.latest,
+        cidfile: args.cidfile.take().into_iter().collect(),
+        containers: Vec::new(),
+    };
+    if !named.latest && named.cidfile.is_empty() {
+        named.containers.push(args.words.remove(0));
     }
-    if let Some(path) = &args.cidfile {
-        let failed = || format!("cannot read the container's ID from `{}`", path.display());
-        let text = std::fs::read_to_string(path).step(failed)?;
-        return store.find(text.trim());
-    }
-    if args.words.len() < 2 {
+    if args.words.is_empty() {
         return Err(Error::new("cannot run a command in a container without a command")
             .hint("name the container and the command: `sbx exec CONTAINER COMMAND`"));
     }
-    store.find(&args.words.remove(0))
+    let chosen = named.resolve(place)?;
+    chosen.first().ok_or_else(|| Error::new("there is no container"))?.id(place)
 }
 
 /// What is to run, complete.
@@ -151,16 +152,4 @@ fn entry(args: &ExecArgs, spec: &Spec) -> Result<Entry> {
         },
         privileged: args.privileged,
     })
-}
-
-fn not_running(store: &Store, id: &str) -> Error {
-    let status = list::all(store).into_iter().find(|found| found.id == id).map(|found| found.status);
-    let failed = Error::new("can only create exec sessions on running containers").exit_code(NOT_RUNNING);
-    match status {
-        Some(Status::Running { .. } | Status::Paused { .. } | Status::Restarting { .. }) => failed
-            .because(format!("nobody listens for container {}: its monitor is starting, or its socket in the runtime directory is gone", short(id)))
-            .hint("try again; a container whose socket is gone has to be restarted: `sbx restart`"),
-        Some(status) => failed.because(format!("container {} is {}", short(id), status.name())),
-        None => failed.because(format!("container {} is gone", short(id))),
-    }
 }
