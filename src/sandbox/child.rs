@@ -282,6 +282,10 @@ impl Inside<'_> {
                 user_mounts::bind_generated(inroot, &file, Path::new(target), bare)?;
             }
         }
+        if spec.timezone.is_some() {
+            let target = Path::new("/etc/localtime");
+            user_mounts::bind_generated(inroot, &self.directory.localtime(), target, bare)?;
+        }
         user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch(), &self.secrets)?;
         spec.directories.iter().try_for_each(|directory| {
             inroot.ensure_directory(directory).map(|_| ()).map_err(|error| {
@@ -376,7 +380,7 @@ impl Inside<'_> {
             Ok(variables) => env::set_all(&mut env, variables),
             Err(error) => return error,
         }
-        if !env.iter().any(|entry| entry.starts_with("HOME=")) {
+        if !spec.process.without_home && !env.iter().any(|entry| entry.starts_with("HOME=")) {
             env.push(format!("HOME={}", user.home));
         }
         // Until the exec the process is sbx: nobody inside may look into it or reach its binary.
