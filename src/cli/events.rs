@@ -57,7 +57,7 @@ pub fn execute(args: &EventsArgs, global: &Global) -> Result<u8> {
     let now = Timestamp::now();
     let time = |flag: &str, text: Option<&String>| {
         let parse = |text: &String| {
-            moment::parse(text, now).map_err(|error| error.while_doing(format!("cannot use `{flag} {text}`")))
+            moment::parse(&format!("{flag} {text}"), text, now)
         };
         text.map(parse).transpose()
     };

@@ -148,7 +148,7 @@ fn host_config(spec: &Spec) -> Value {
         "CgroupnsMode": namespace(&namespaces.cgroup),
         "OomScoreAdj": spec.oom_score_adj.unwrap_or(0),
         "Sysctls": spec.sysctls,
-        "LogConfig": { "Type": spec.log_driver, "Config": {} },
+        "LogConfig": { "Type": spec.log_driver, "Config": spec.log_options.typed },
         "CapEff": spec.security.capabilities.names(),
         "MaskedPaths": spec.security.masked_paths,
         "ReadonlyPaths": spec.security.read_only_paths,

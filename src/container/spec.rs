@@ -67,6 +67,8 @@ pub struct Spec {
     /// Seconds after which the container is killed; none: never.
     pub timeout: Option<u64>,
     pub log_driver: LogDriver,
+    #[serde(default)]
+    pub log_options: crate::logs::Options,
     /// `--rm`: the container's directory goes with its exit.
     pub remove_on_exit: bool,
     #[serde(default)]
@@ -361,6 +363,7 @@ pub struct Rlimit {
 pub enum LogDriver {
     /// `TIMESTAMP stdout|stderr F|P TEXT`, a line each.
     K8sFile,
+    JsonFile,
     None,
     /// The caller's streams are the container's; nothing is kept.
     Passthrough,

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use crate::container::label::{self, LabelFilter};
 use crate::container::moment;
 use crate::error::{Error, Result};
 use crate::image::pattern;
@@ -17,17 +18,10 @@ pub struct Filters {
     read_only: Option<bool>,
     references: Vec<String>,
     ids: Vec<String>,
-    labels: Vec<Label>,
+    labels: Vec<LabelFilter>,
     before: Vec<String>,
     since: Vec<String>,
     until: Option<Timestamp>,
-}
-
-#[derive(Debug)]
-struct Label {
-    key: String,
-    value: Option<String>,
-    wanted: bool,
 }
 
 /// The keys, for messages and help.
@@ -79,11 +73,7 @@ impl Filters {
 
     /// Whether labels fit.
     pub fn labels_fit<'l>(&self, value_of: impl Fn(&str) -> Option<&'l str>) -> bool {
-        self.labels.iter().all(|label| {
-            let found = value_of(&label.key);
-            let fits = found.is_some_and(|found| label.value.as_deref().is_none_or(|value| value == found));
-            fits == label.wanted
-        })
+        label::all_fit(&self.labels, value_of)
     }
 
     fn add(&mut self, text: &str) -> Result<()> {
@@ -98,15 +88,9 @@ impl Filters {
             "id" => self.ids.push(value.trim_start_matches("sha256:").to_owned()),
             "before" => self.before.push(value.to_owned()),
             "since" | "after" => self.since.push(value.to_owned()),
-            "until" => self.until = Some(until(text, value)?),
-            "label" | "label!" => {
-                let (wanted, value) = match value.split_once('=') {
-                    // `label!=x` may be meant as `label!` `x`, and is so read by docker.
-                    Some((key, value)) => (key, Some(value.to_owned())),
-                    None => (value, None),
-                };
-                self.labels.push(Label { key: wanted.to_owned(), value, wanted: key == "label" });
-            }
+            "until" => self.until = Some(moment::parse(text, value, Timestamp::now())?),
+            // `label!=x` is `label!` `x`, and is so read by docker.
+            "label" | "label!" => self.labels.push(LabelFilter::new(value, key == "label")),
             _ => return Err(wrong(text).hint(format!("there are: {KEYS}"))),
         }
         Ok(())
@@ -168,10 +152,6 @@ fn truth(text: &str, value: &str) -> Result<bool> {
         "false" | "f" | "0" => Ok(false),
         _ => Err(wrong(text).because("it is neither `true` nor `false`")),
     }
-}
-
-fn until(text: &str, value: &str) -> Result<Timestamp> {
-    moment::parse(value, Timestamp::now()).map_err(|error| error.while_doing(wrong(text).message()))
 }
 
 fn wrong(text: &str) -> Error {
