@@ -205,6 +205,27 @@ pub struct ContainerOptions {
     /// Read environment variables from a file.
     #[arg(long, value_name = "FILE", help_heading = "Command")]
     pub env_file: Vec<String>,
+    /// Read labels from a file of `KEY=VALUE` lines.
+    #[arg(long, value_name = "FILE", help_heading = "Command")]
+    pub label_file: Vec<String>,
+    /// Pass all of your environment on, below what image and options set.
+    #[arg(long, help_heading = "Command")]
+    pub env_host: bool,
+    /// Set a variable from those of the image: `NAME=${NAME}:more`.
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Command")]
+    pub env_merge: Vec<String>,
+    /// Leave out a variable of the image or of sbx.
+    #[arg(long, value_name = "NAME", help_heading = "Command")]
+    pub unsetenv: Vec<String>,
+    /// Leave out all variables of the image and of sbx.
+    #[arg(long, help_heading = "Command")]
+    pub unsetenv_all: bool,
+    /// Pass http_proxy, https_proxy, ftp_proxy and no_proxy on, in small letters and capitals.
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, action = clap::ArgAction::Set, help_heading = "Command")]
+    pub http_proxy: bool,
+    /// Time zone: a name such as Europe/Berlin, or `local` for the host's.
+    #[arg(long, value_name = "ZONE", help_heading = "Command")]
+    pub tz: Option<String>,
     /// Give a secret to the container: `NAME[,type=mount|env,target=,uid=,gid=,mode=]`; a file in /run/secrets unless
     /// told otherwise.
     #[arg(long, value_name = "SECRET", help_heading = "Command")]

@@ -14,6 +14,7 @@ use crate::container::spec::{
     LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
 };
 use crate::container::store::Store;
+use crate::container::timezone::Timezone;
 use crate::container::{device, env, name, namespace, rlimit, security, signal, size, sysctl, volume};
 use crate::emulation;
 use crate::error::{Error, Result, Step};
@@ -123,6 +124,7 @@ pub fn container(
         net: namespaces.net == Namespace::Private,
         ipc: namespaces.ipc == Namespace::Private,
     };
+    let timezone = options.tz.as_deref().map(Timezone::parse).transpose()?;
     let environment = environment(options, config, hostname.as_deref())?;
     let labels = labels(options, config)?;
     let facts = logs::options::Facts {
@@ -152,12 +154,14 @@ pub fn container(
             terminal: options.tty,
             stdin: options.interactive,
             stdin_once: options.interactive && !options.detach,
+            without_home: options.unsetenv_all || options.unsetenv.iter().any(|name| name == "HOME"),
             umask: options.umask.as_deref().map(umask).transpose()?,
         },
         identity,
         emulation,
         namespaces,
         hostname,
+        timezone,
         domainname: match &options.domainname {
             Some(_) if shared_uts => {
                 return Err(Error::new("cannot set a domain name")
@@ -356,8 +360,21 @@ fn image_volumes(options: &ContainerOptions, config: &Config, mounts: &mut Vec<M
 /// The flag's beat the image's.
 fn labels(options: &ContainerOptions, config: &Config) -> Result<BTreeMap<String, String>> {
     let mut labels = config.labels.clone();
+    for path in &options.label_file {
+        let (_, text) = env::read_file(path).map_err(|error| error.while_doing(label_file(path)))?;
+        let text =
+            String::from_utf8(text).map_err(|_| Error::new(label_file(path)).because("it is not UTF-8"))?;
+        let lines =
+            text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines: Vec<String> = lines.map(str::to_owned).collect();
+        labels.extend(pairs("--label-file", &lines)?);
+    }
     labels.extend(pairs("--label", &options.label)?);
     Ok(labels)
+}
+
+fn label_file(path: &str) -> String {
+    format!("cannot use `--label-file {path}`")
 }
 
 fn working_directory(options: &ContainerOptions, config: &Config) -> Result<PathBuf> {
@@ -401,7 +418,16 @@ fn groups(options: &ContainerOptions) -> Result<(Vec<String>, bool)> {
 
 fn environment(options: &ContainerOptions, config: &Config, hostname: Option<&str>) -> Result<Vec<String>> {
     let files = options.env_file.iter().map(|path| env::read_file(path)).collect::<Result<Vec<_>>>()?;
-    let defaults = env::Defaults { hostname, home: None, terminal: options.tty };
+    let defaults = env::Defaults {
+        hostname,
+        home: None,
+        terminal: options.tty,
+        all_of_caller: options.env_host,
+        proxies: options.http_proxy,
+        unset: &options.unsetenv,
+        unset_all: options.unsetenv_all,
+        merged: &options.env_merge,
+    };
     env::merge(&config.env, &files, &options.env, &env::of_caller(), defaults)
 }
 

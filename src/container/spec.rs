@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::restart::Restart;
+use crate::container::timezone::Timezone;
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::layers;
@@ -39,6 +40,9 @@ pub struct Spec {
     pub namespaces: Namespaces,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
+    /// `--tz`; none: the time zone is the root's own.
+    #[serde(default)]
+    pub timezone: Option<Timezone>,
     pub mounts: Vec<Mount>,
     /// Variables whose values are secrets: in no record, and set when the command starts.
     #[serde(default)]
@@ -193,6 +197,9 @@ pub struct Process {
     /// Standard input ends with the first client that was connected to it; otherwise it stays open for others.
     #[serde(default)]
     pub stdin_once: bool,
+    /// HOME is not set where nobody sets it.
+    #[serde(default)]
+    pub without_home: bool,
     pub umask: Option<u32>,
 }
 

@@ -280,6 +280,10 @@ impl Inside<'_> {
                 user_mounts::bind_generated(inroot, &file, Path::new(target), bare)?;
             }
         }
+        if spec.timezone.is_some() {
+            let target = Path::new("/etc/localtime");
+            user_mounts::bind_generated(inroot, &self.directory.localtime(), target, bare)?;
+        }
         user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch(), &self.secrets)?;
         spec.directories.iter().try_for_each(|directory| {
             inroot.ensure_directory(directory).map(|_| ()).map_err(|error| {

@@ -114,7 +114,7 @@ impl Command<'_> {
             Ok(variables) => env::set_all(&mut env, variables),
             Err(error) => return error,
         }
-        if !env.iter().any(|entry| entry.starts_with("HOME=")) {
+        if !spec.process.without_home && !env.iter().any(|entry| entry.starts_with("HOME=")) {
             env.push(format!("HOME={}", user.home));
         }
         // Until the exec the process is sbx: nobody inside may look into it or reach its binary.

@@ -342,8 +342,6 @@ fn options_of_podman_that_are_not_there_say_why() {
         "--attach",
         "--gpus",
         "--cgroup-parent",
-        "--tz",
-        "--env-host",
     ] {
         let refused = is_refused(world.run([option, "host", "true"]), "is not supported");
         assert!(refused.stderr().contains("Caused by: "), "{option}: {}", refused.stderr());

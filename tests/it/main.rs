@@ -37,4 +37,5 @@ mod streams;
 mod terminal;
 mod transfer;
 mod unpacking;
+mod variables;
 mod verbs;
