@@ -88,7 +88,7 @@ impl Filters {
             "id" => self.ids.push(value.trim_start_matches("sha256:").to_owned()),
             "before" => self.before.push(value.to_owned()),
             "since" | "after" => self.since.push(value.to_owned()),
-            "until" => self.until = Some(moment::parse(text, value, Timestamp::now())?),
+            "until" => self.until = Some(moment(text, value, Timestamp::now())?),
             // `label!=x` is `label!` `x`, and is so read by docker.
             "label" | "label!" => self.labels.push(LabelFilter::new(value, key == "label")),
             _ => return Err(wrong(text).hint(format!("there are: {KEYS}"))),
@@ -146,7 +146,7 @@ fn any<T>(wanted: &[T], fits: impl Fn(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(fits)
 }
 
-fn truth(text: &str, value: &str) -> Result<bool> {
+pub(crate) fn truth(text: &str, value: &str) -> Result<bool> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "t" | "1" => Ok(true),
         "false" | "f" | "0" => Ok(false),
@@ -154,7 +154,12 @@ fn truth(text: &str, value: &str) -> Result<bool> {
     }
 }
 
-fn wrong(text: &str) -> Error {
+/// A moment, with the filter in the error (see [`moment::parse`]).
+pub(crate) fn moment(text: &str, value: &str, now: Timestamp) -> Result<Timestamp> {
+    moment::parse(value, now).map_err(|error| error.while_doing(wrong(text).message()))
+}
+
+pub(crate) fn wrong(text: &str) -> Error {
     Error::new(format!("cannot filter by `{}`", text.escape_debug()))
 }
 
