@@ -3,6 +3,7 @@
 mod boolean;
 pub mod completion;
 mod confirm;
+pub mod container;
 pub mod container_options;
 mod creation;
 mod dialect;
@@ -80,8 +81,17 @@ pub struct Global {
 #[command(defer = true)]
 enum Verb {
     Run(Box<run::RunArgs>),
+    Create(Box<container::create::CreateArgs>),
+    Start(container::start::StartArgs),
+    Stop(container::stop::StopArgs),
+    Restart(container::restart::RestartArgs),
+    Kill(container::kill::KillArgs),
+    Wait(container::wait::WaitArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
+    Rename(container::rename::RenameArgs),
+    Update(container::update::UpdateArgs),
+    Container(container::ContainerArgs),
     Images(image::list::ListArgs),
     Rmi(image::remove::RemoveArgs),
     Tag(image::tag::TagArgs),
@@ -142,6 +152,15 @@ pub fn report(error: &Error) -> String {
 fn dispatch(cli: Cli) -> Result<u8> {
     match cli.verb {
         Verb::Run(args) => run::execute(*args, &cli.global),
+        Verb::Create(args) => container::create::execute(*args, &cli.global),
+        Verb::Start(args) => container::start::execute(&args, &cli.global),
+        Verb::Stop(args) => container::stop::execute(&args, &cli.global),
+        Verb::Restart(args) => container::restart::execute(&args, &cli.global),
+        Verb::Kill(args) => container::kill::execute(&args, &cli.global),
+        Verb::Wait(args) => container::wait::execute(&args, &cli.global),
+        Verb::Rename(args) => container::rename::execute(&args, &cli.global),
+        Verb::Update(args) => container::update::execute(&args, &cli.global),
+        Verb::Container(args) => container::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),

@@ -12,6 +12,7 @@ pub mod env;
 pub mod export;
 pub mod filter;
 pub mod label;
+pub mod life;
 pub mod list;
 pub mod moment;
 pub mod name;
