@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use crate::cli::Global;
+use crate::cli::dialect::{self, Dialect};
 use crate::cli::failures::Failures;
 use crate::cli::image::Stores;
-use crate::cli::dialect::{self, Dialect};
 use crate::container::document;
 use crate::container::list;
 use crate::error::{Error, Result, Step};
@@ -87,7 +87,7 @@ pub(crate) fn show(
     }
     print::text(&match format {
         Some(format) => format.list(&found, &[])?,
-        None => json(found.into_iter().map(without_unset).collect())?,
+        None => json(found.into_iter().map(shown).collect())?,
     })?;
     failures.finish()
 }
@@ -110,6 +110,11 @@ fn look(stores: &Stores, word: &str, kind: Kind, size: bool) -> Result<Value> {
     Err(Error::new(format!("no such object: \"{}\"", word.escape_debug()))
         .because(format!("there is no {what} of that name or ID"))
         .hint("`sbx ps -a` lists the containers, `sbx images -a` the images"))
+}
+
+/// Of images, docker leaves out what they do not set.
+fn shown(document: Value) -> Value {
+    if document.get("State").is_some() { document } else { without_unset(document) }
 }
 
 fn container(stores: &Stores, id: &str, size: bool) -> Result<Value> {

@@ -58,7 +58,6 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "IsInfra": false,
         "Pod": "",
         "Dependencies": host::dependencies(spec),
-        "ExecIDs": [],
         "AppArmorProfile": "",
         "MountLabel": "",
         "ProcessLabel": "",
@@ -223,15 +222,13 @@ fn log_path(store: &Store, spec: &Spec) -> String {
     }
 }
 
-/// The entry point and its arguments; null for none.
-fn entry_point(spec: &Spec) -> (Option<&[String]>, Option<&[String]>) {
+/// The entry point and its arguments.
+fn entry_point(spec: &Spec) -> (&[String], &[String]) {
     let args = &spec.process.args;
-    let (entry_point, command) = args.split_at(spec.process.entry_point.min(args.len()));
-    (Some(entry_point).filter(|words| !words.is_empty()), Some(command).filter(|words| !words.is_empty()))
+    args.split_at(spec.process.entry_point.min(args.len()))
 }
 
 /// docker's set of the image's volumes.
-fn volumes(spec: &Spec) -> Option<serde_json::Map<String, Value>> {
-    let targets = spec.directories.iter().map(|target| (target.display().to_string(), json!({})));
-    Some(targets.collect::<serde_json::Map<_, _>>()).filter(|volumes| !volumes.is_empty())
+fn volumes(spec: &Spec) -> serde_json::Map<String, Value> {
+    spec.directories.iter().map(|target| (target.display().to_string(), json!({}))).collect()
 }

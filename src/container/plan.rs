@@ -229,11 +229,7 @@ impl namespace::Containers for Names<'_> {
 }
 
 /// Entry point and arguments: the image's, the flag's, the words typed; and how many of them are the entry point.
-fn command(
-    options: &ContainerOptions,
-    config: &Config,
-    words: Vec<String>,
-) -> Result<(Vec<String>, usize)> {
+fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> Result<(Vec<String>, usize)> {
     let mut args = match &options.entrypoint {
         Some(text) if text.starts_with('[') => serde_json::from_str(text).map_err(|error| {
             Error::new(format!("cannot use `--entrypoint {text}`"))

@@ -65,11 +65,9 @@ fn all_ports(spec: &Spec) -> Map<String, Value> {
 }
 
 /// docker's set of `80/tcp`: what the image says, and what was published.
-pub(super) fn exposed(spec: &Spec) -> Option<Map<String, Value>> {
+pub(super) fn exposed(spec: &Spec) -> Map<String, Value> {
     let published = spec.network.ports.iter().map(inside);
-    let ports: Map<String, Value> =
-        spec.exposed_ports.iter().cloned().chain(published).map(|port| (port, json!({}))).collect();
-    Some(ports).filter(|ports| !ports.is_empty())
+    spec.exposed_ports.iter().cloned().chain(published).map(|port| (port, json!({}))).collect()
 }
 
 pub(super) fn extra_hosts(spec: &Spec) -> Vec<String> {
