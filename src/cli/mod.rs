@@ -8,16 +8,19 @@ pub mod container_options;
 mod creation;
 mod dialect;
 pub mod doctor;
+pub mod events;
 mod failures;
 pub mod image;
 pub mod info;
 pub mod inspect;
+pub mod logs;
 pub mod man;
 pub mod ps;
 pub mod registry;
 mod report;
 pub mod rm;
 pub mod run;
+pub mod secret;
 pub mod system;
 pub mod transfer;
 pub mod unshare;
@@ -87,6 +90,7 @@ enum Verb {
     Restart(container::restart::RestartArgs),
     Kill(container::kill::KillArgs),
     Wait(container::wait::WaitArgs),
+    Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
     Rename(container::rename::RenameArgs),
@@ -109,6 +113,8 @@ enum Verb {
     Login(registry::login::LoginArgs),
     Logout(registry::logout::LogoutArgs),
     Search(registry::search::SearchArgs),
+    Events(events::EventsArgs),
+    Secret(secret::SecretArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
     Info(info::InfoArgs),
@@ -161,6 +167,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Rename(args) => container::rename::execute(&args, &cli.global),
         Verb::Update(args) => container::update::execute(&args, &cli.global),
         Verb::Container(args) => container::execute(args, &cli.global),
+        Verb::Logs(args) => logs::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),
@@ -180,6 +187,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Login(args) => registry::login::execute(&args, &cli.global),
         Verb::Logout(args) => registry::logout::execute(args, &cli.global),
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
+        Verb::Events(args) => events::execute(&args, &cli.global),
+        Verb::Secret(args) => secret::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),
         Verb::Info(args) => info::execute(args, &cli.global),

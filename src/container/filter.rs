@@ -7,12 +7,13 @@ use regex_lite::Regex;
 
 use crate::container::label::{self, LabelFilter};
 use crate::container::list::{Listed, Status};
+use crate::container::moment;
 use crate::container::restart::Restart;
 use crate::container::spec::{MountKind, Spec};
 use crate::container::store::{Store, is_id};
 use crate::error::Result;
 use crate::image::digest::Digest;
-use crate::image::filter::{self, wrong};
+use crate::image::filter::wrong;
 use crate::image::reference::Reference;
 use crate::image::store::ImageStore;
 use crate::image::usage;
@@ -90,7 +91,7 @@ impl Filters {
             "before" => self.before.push(value.to_owned()),
             "since" | "after" => self.since.push(value.to_owned()),
             "until" => {
-                let time = filter::moment(text, value, Timestamp::now())?;
+                let time = moment::parse(text, value, Timestamp::now())?;
                 // Nothing is older than the epoch.
                 self.until =
                     Some(Utc::at(time.as_second(), u32::try_from(time.subsec_nanosecond()).unwrap_or(0)));

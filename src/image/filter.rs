@@ -88,7 +88,7 @@ impl Filters {
             "id" => self.ids.push(value.trim_start_matches("sha256:").to_owned()),
             "before" => self.before.push(value.to_owned()),
             "since" | "after" => self.since.push(value.to_owned()),
-            "until" => self.until = Some(moment(text, value, Timestamp::now())?),
+            "until" => self.until = Some(moment::parse(text, value, Timestamp::now())?),
             // `label!=x` is `label!` `x`, and is so read by docker.
             "label" | "label!" => self.labels.push(LabelFilter::new(value, key == "label")),
             _ => return Err(wrong(text).hint(format!("there are: {KEYS}"))),
@@ -152,11 +152,6 @@ pub(crate) fn truth(text: &str, value: &str) -> Result<bool> {
         "false" | "f" | "0" => Ok(false),
         _ => Err(wrong(text).because("it is neither `true` nor `false`")),
     }
-}
-
-/// A moment, with the filter in the error (see [`moment::parse`]).
-pub(crate) fn moment(text: &str, value: &str, now: Timestamp) -> Result<Timestamp> {
-    moment::parse(value, now).map_err(|error| error.while_doing(wrong(text).message()))
 }
 
 pub(crate) fn wrong(text: &str) -> Error {

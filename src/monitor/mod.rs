@@ -10,7 +10,6 @@ pub mod control;
 mod files;
 pub mod guard;
 mod life;
-pub mod log;
 pub mod message;
 pub mod output;
 mod requests;

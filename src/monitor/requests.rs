@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use crate::error::{Error, Result};
-use crate::monitor::log::Name;
+use crate::logs::Name;
 use crate::monitor::message::{Request, Standard, ToClient, ToMonitor};
 use crate::monitor::run::{Asked, Monitor};
 use crate::monitor::sessions::Role;
