@@ -88,17 +88,16 @@ pub fn execute(args: LogsArgs, global: &Global) -> Result<u8> {
     let since = args.since.as_deref().map(|text| when::bound("--since", text, now, Span::Ago)).transpose()?;
     let until = args.until.as_deref().map(|text| when::bound("--until", text, now, ahead)).transpose()?;
     let mut logs = Vec::new();
-    let ids = chosen(&store, &args)?;
-    for (number, id) in ids.iter().enumerate() {
-        let prefix = match (ids.len(), args.names) {
+    let chosen = chosen(&store, &args)?;
+    for (number, (word, id)) in chosen.iter().enumerate() {
+        let prefix = match (chosen.len(), args.names) {
             (_, true) => Prefix::Name,
             (1, false) => Prefix::None,
             _ => Prefix::Id,
         };
         logs.push(
-            open(&store, id, &args, tail, (since.clone(), until.clone()), (number, prefix)).map_err(
-                |error| error.while_doing(format!("cannot show the log of container {}", short(id))),
-            )?,
+            open(&store, id, &args, tail, (since.clone(), until.clone()), (number, prefix))
+                .map_err(|error| error.while_doing(failed(word)))?,
         );
     }
     let end = until.filter(|_| args.follow).map(|until| until.time());
@@ -160,11 +159,16 @@ fn settle_n(mut args: LogsArgs) -> Result<(LogsArgs, Tail)> {
     Ok((args, chosen))
 }
 
-fn chosen(store: &Store, args: &LogsArgs) -> Result<Vec<String>> {
+fn failed(word: &str) -> String {
+    format!("cannot show the log of the container `{word}`")
+}
+
+/// The containers as they were named, with their IDs.
+fn chosen(store: &Store, args: &LogsArgs) -> Result<Vec<(String, String)>> {
     match (args.latest, args.containers.as_slice()) {
         (true, []) => {
             let newest = list::all(store).into_iter().next();
-            newest.map(|newest| vec![newest.id]).ok_or_else(|| {
+            newest.map(|newest| vec![(short(&newest.id).to_owned(), newest.id)]).ok_or_else(|| {
                 Error::new("cannot show the log of the latest container").because("there is no container")
             })
         }
@@ -174,9 +178,8 @@ fn chosen(store: &Store, args: &LogsArgs) -> Result<Vec<String>> {
         (false, words) => words
             .iter()
             .map(|word| {
-                store
-                    .find(word)
-                    .map_err(|error| error.while_doing(format!("cannot show the log of `{word}`")))
+                let id = store.find(word).map_err(|error| error.while_doing(failed(word)))?;
+                Ok((word.clone(), id))
             })
             .collect(),
     }
