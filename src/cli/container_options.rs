@@ -205,6 +205,10 @@ pub struct ContainerOptions {
     /// Read environment variables from a file.
     #[arg(long, value_name = "FILE", help_heading = "Command")]
     pub env_file: Vec<String>,
+    /// Give a secret to the container: `NAME[,type=mount|env,target=,uid=,gid=,mode=]`; a file in /run/secrets unless
+    /// told otherwise.
+    #[arg(long, value_name = "SECRET", help_heading = "Command")]
+    pub secret: Vec<String>,
     /// Working directory, made where it is missing.
     #[arg(short, long, visible_alias = "cwd", value_name = "DIR", help_heading = "Command")]
     pub workdir: Option<String>,

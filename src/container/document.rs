@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::container::disk;
 use crate::container::list::{self, Listed, Status};
 use crate::container::signal;
-use crate::container::spec::{Mount, MountKind, Namespace, Spec};
+use crate::container::spec::{Mount, MountKind, Namespace, SecretFile, Spec};
 use crate::container::store::Store;
 use crate::error::{Error, Result};
 use crate::image::usage;
@@ -39,7 +39,7 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "Name": spec.name,
         "RestartCount": listed.state.as_ref().map_or(0, |state| state.restarts),
         "Platform": "linux",
-        "Mounts": spec.mounts.iter().map(mount).collect::<Vec<_>>(),
+        "Mounts": spec.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Secrets(_))).map(mount).collect::<Vec<_>>(),
         "Config": config(spec),
         "HostConfig": host_config(spec),
         "NetworkSettings": { "Ports": ports(&spec.network.ports) },
@@ -79,6 +79,7 @@ fn mount(mount: &Mount) -> Value {
     let (kind, source) = match &mount.kind {
         MountKind::Bind(bind) => ("bind", bind.source.as_path()),
         MountKind::Tmpfs { .. } => ("tmpfs", Path::new("")),
+        MountKind::Secrets(_) => ("tmpfs", Path::new("")),
         MountKind::Devpts => ("devpts", Path::new("")),
         MountKind::Mqueue => ("mqueue", Path::new("")),
         MountKind::Proc => ("proc", Path::new("")),
@@ -98,14 +99,23 @@ fn mount(mount: &Mount) -> Value {
     })
 }
 
+/// podman's list of those that are files.
+fn secrets(mount: &Mount) -> Vec<Value> {
+    let MountKind::Secrets(files) = &mount.kind else { return Vec::new() };
+    let shown = |file: &SecretFile| json!({ "Name": file.name, "ID": file.secret, "UID": file.uid, "GID": file.gid, "Mode": file.mode });
+    files.iter().map(shown).collect()
+}
+
 fn config(spec: &Spec) -> Value {
+    let hidden = spec.secret_env.iter().map(|env| format!("{}=*******", env.variable));
     json!({
         "Hostname": spec.hostname.as_deref().unwrap_or(crate::container::store::short(&spec.id)),
         "Domainname": spec.domainname.as_deref().unwrap_or_default(),
         "User": spec.process.user.as_deref().unwrap_or_default(),
         "Tty": spec.process.terminal,
         "OpenStdin": spec.process.stdin,
-        "Env": spec.process.env,
+        "Env": spec.process.env.iter().cloned().chain(hidden).collect::<Vec<_>>(),
+        "Secrets": spec.mounts.iter().flat_map(secrets).collect::<Vec<_>>(),
         "Cmd": spec.process.args,
         "Image": spec.image,
         "WorkingDir": spec.process.cwd.display().to_string(),

@@ -25,6 +25,7 @@ use crate::layers;
 use crate::logs;
 use crate::network;
 use crate::seccomp;
+use crate::secret::{self, SecretStore};
 
 /// SIGTERM (docker-run(1), --stop-signal).
 const DEFAULT_STOP_SIGNAL: &str = "TERM";
@@ -79,6 +80,8 @@ pub fn container(
     degraded.extend(users::powers_of_the_host(&identity, &security));
     let image = source.word();
     let mut mounts = mounts(options)?;
+    let secrets = secret::option::parse_all(&options.secret, &SecretStore::new(place.store.root()))?;
+    mounts.extend(secrets.mounts);
     let directories = image_volumes(options, config, &mut mounts);
     users::check_overlays(&identity, &mounts)?;
     let cwd = working_directory(options, config)?;
@@ -168,6 +171,7 @@ pub fn container(
             None => None,
         },
         mounts,
+        secret_env: secrets.variables,
         directories,
         devices: devices(options)?,
         security,

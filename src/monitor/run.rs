@@ -69,7 +69,7 @@ pub(super) fn run(job: Job<'_>) {
     let mut sessions = Sessions::default();
     let role = match caller {
         Caller::Owner => Role::Client { owner: true },
-        Caller::Guest => Role::Client { owner: false },
+        Caller::Guest { .. } => Role::Client { owner: false },
         Caller::Starter => Role::Starter,
     };
     let caller = sessions.add(control, role);
