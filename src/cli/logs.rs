@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::cli::Global;
+use crate::cli::dialect::{self, Dialect};
 use crate::container::list;
 use crate::container::store::{Store, short};
 use crate::error::{Error, Result};
@@ -141,13 +142,16 @@ fn open(
     Ok(Shown { name: spec.name, reader, lines: Lines::new(show, skip), writer })
 }
 
-/// `-n` is docker's `--tail` and podman's `--names`: a number tells.
+/// `-n` is docker's `--tail` and podman's `--names`: the dialect tells, or a number.
 fn settle_n(mut args: LogsArgs) -> Result<(LogsArgs, Tail)> {
     let mut number = None;
+    let is_tail = |word: &str| match dialect::current() {
+        Dialect::Docker => true,
+        Dialect::Podman => false,
+        Dialect::Sbx => tail(word).is_ok() && (args.latest || !args.containers.is_empty()),
+    };
     match args.n.take() {
-        Some(Some(word)) if tail(&word).is_ok() && (args.latest || !args.containers.is_empty()) => {
-            number = Some(tail(&word)?);
-        }
+        Some(Some(word)) if is_tail(&word) => number = Some(tail(&word)?),
         Some(Some(word)) => {
             args.names = true;
             args.containers.insert(0, word);
