@@ -117,7 +117,6 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
         &[
             "cp",
             "diff",
-            "exec",
             "generate",
             "healthcheck",
             "init",

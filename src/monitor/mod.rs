@@ -7,6 +7,7 @@
 //! exchange besides are the [`message`]s.
 
 pub mod control;
+pub mod exec;
 mod files;
 pub mod guard;
 mod life;

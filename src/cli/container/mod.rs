@@ -2,6 +2,7 @@
 
 pub mod cleanup;
 pub mod create;
+pub mod exec;
 pub mod exists;
 pub mod kill;
 pub mod prune;
@@ -35,6 +36,7 @@ pub struct ContainerArgs {
 enum Verb {
     Cleanup(cleanup::CleanupArgs),
     Create(Box<create::CreateArgs>),
+    Exec(exec::ExecArgs),
     Exists(exists::ExistsArgs),
     Export(transfer::export::ExportArgs),
     Inspect(inspect::InspectArgs),
@@ -58,6 +60,7 @@ pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
     match args.verb {
         Verb::Cleanup(args) => cleanup::execute(&args, global),
         Verb::Create(args) => create::execute(*args, global),
+        Verb::Exec(args) => exec::execute(args, global),
         Verb::Exists(args) => exists::execute(&args, global),
         Verb::Export(args) => transfer::export::execute(&args, global),
         Verb::Inspect(args) => inspect::execute(&args, global),
