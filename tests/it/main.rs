@@ -22,6 +22,7 @@ mod kills;
 mod layers;
 mod lesser_hosts;
 mod login;
+mod logs;
 mod mounts;
 mod network;
 mod newuidmap_shim;

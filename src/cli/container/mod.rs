@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::cli::{Global, inspect, ps, rm, run, transfer};
+use crate::cli::{Global, inspect, logs, ps, rm, run, transfer};
 use crate::container::store::Store;
 use crate::error::Result;
 use crate::host::paths;
@@ -41,6 +41,7 @@ enum Verb {
     Export(transfer::export::ExportArgs),
     Inspect(inspect::InspectArgs),
     Kill(kill::KillArgs),
+    Logs(logs::LogsArgs),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::PsArgs),
     Prune(prune::PruneArgs),
@@ -64,6 +65,7 @@ pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
         Verb::Export(args) => transfer::export::execute(&args, global),
         Verb::Inspect(args) => inspect::execute(&args, global),
         Verb::Kill(args) => kill::execute(&args, global),
+        Verb::Logs(args) => logs::execute(args, global),
         Verb::Ls(args) => ps::execute(args, global),
         Verb::Prune(args) => prune::execute(&args, global),
         Verb::Rename(args) => rename::execute(&args, global),
