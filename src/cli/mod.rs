@@ -4,6 +4,7 @@ mod boolean;
 pub mod completion;
 mod confirm;
 pub mod container_options;
+pub mod cp;
 pub mod doctor;
 mod failures;
 pub mod image;
@@ -80,6 +81,7 @@ enum Verb {
     Run(Box<run::RunArgs>),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
+    Cp(cp::CpArgs),
     Images(image::list::ListArgs),
     Rmi(image::remove::RemoveArgs),
     Tag(image::tag::TagArgs),
@@ -129,6 +131,7 @@ pub fn main() -> Result<u8> {
         Verb::Run(args) => run::execute(*args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
+        Verb::Cp(args) => cp::execute(&args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),
         Verb::Rmi(args) => image::remove::execute(args, &cli.global),
         Verb::Tag(args) => image::tag::execute(&args, &cli.global),

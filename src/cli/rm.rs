@@ -91,7 +91,7 @@ fn remove(store: &Store, runtime: &Path, word: &str, force: bool, may_be_gone: b
         }
         let record = store.record_of(&id).unwrap_or_default();
         // A lock without a monitor is that of another command that removes it, or has just made it.
-        if !force && record.monitor.is_some() {
+        if !force && record.monitor.is_some() && !record.visit {
             return Err(error.while_doing(failed()).hint(format!("remove it by force: `sbx rm -f {word}`")));
         }
         if force && !record.boot_id.is_empty() && record.boot_id != boot_id() {

@@ -120,7 +120,6 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
         &[
             "attach",
             "container",
-            "cp",
             "create",
             "diff",
             "exec",

@@ -13,6 +13,7 @@ pub mod export;
 pub mod list;
 pub mod name;
 pub mod namespace;
+pub mod open_root;
 pub mod plan;
 pub mod process;
 pub mod rlimit;

@@ -66,6 +66,10 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
     if let Some(own) = record.runtime.filter(|own| own.ends_with(id)) {
         remove_runtime(&own);
     }
+    if record.visit {
+        claim.release();
+        return Ok(());
+    }
     match spec {
         Ok(spec) if record.started_at.is_some() && !spec.remove_on_exit => {
             let finished = store.directory(id).log().metadata().and_then(|log| log.modified()).ok();

@@ -5,7 +5,7 @@
 //! the client's own process, so that the terminal's job control works as for any program; what the two
 //! exchange besides are the [`message`]s.
 
-mod files;
+pub(crate) mod files;
 pub mod guard;
 pub mod log;
 pub mod message;
