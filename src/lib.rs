@@ -12,6 +12,7 @@ pub mod copying;
 pub mod doctor;
 pub mod emulation;
 pub mod error;
+pub mod events;
 pub mod host;
 pub mod identity;
 pub mod image;
@@ -22,6 +23,7 @@ pub mod output;
 pub mod registry;
 pub mod sandbox;
 pub mod seccomp;
+pub mod secret;
 pub mod sys;
 
 pub use error::{Error, Result};

@@ -9,7 +9,6 @@ const DETACHED: &str = "sbx runs containers in the foreground only, so far";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
 const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
-const SECRETS: &str = "there is no store of secrets: bind a file with `-v FILE:/run/secrets/NAME:ro`";
 const HEALTH: &str = "health checks are of use for containers in the background, which are not there yet";
 const PODS: &str = "there are no pods: share namespaces with `--net container:ID` and its like";
 const PORTS: &str = "publishing all ports that an image names is not there yet: publish each with `-p`";
@@ -17,7 +16,7 @@ const STREAMS: &str = "the streams of a container in the foreground are always t
 
 /// Sorted by reason: what is missing today, then what will never be there.
 const KNOWN: &[(&str, &[&str])] = &[
-    (DETACHED, &["--detach", "-d", "--restart", "--detach-keys", "--sdnotify"]),
+    (DETACHED, &["--detach-keys", "--sdnotify"]),
     (
         HEALTH,
         &[
@@ -86,7 +85,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
     (PORTS, &["--publish-all", "-P", "--expose"]),
     (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
-    (SECRETS, &["--secret"]),
     (PODS, &["--pod", "--pod-id-file", "--infra", "--requires", "--init-ctr"]),
     (STREAMS, &["--attach", "-a", "--preserve-fds", "--preserve-fd"]),
     ("a name is free again as soon as its container is removed: `--rm`", &["--replace"]),
@@ -118,33 +116,22 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (
         DETACHED,
         &[
-            "attach",
-            "container",
-            "create",
             "diff",
             "exec",
             "generate",
             "healthcheck",
             "init",
-            "kill",
             "logs",
             "pause",
             "port",
-            "rename",
-            "restart",
-            "start",
             "stats",
-            "stop",
             "top",
             "unpause",
-            "update",
-            "wait",
         ],
     ),
     ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
     (BRIDGES, &["network"]),
     (PODS, &["compose", "kube", "play", "pod"]),
-    (SECRETS, &["secret"]),
 ];
 
 /// Why the command is not there, where there is something to say.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::container::disk;
 use crate::container::list::{self, Listed, Status};
 use crate::container::signal;
-use crate::container::spec::{Mount, MountKind, Namespace, Spec};
+use crate::container::spec::{Mount, MountKind, Namespace, SecretFile, Spec};
 use crate::container::store::Store;
 use crate::error::{Error, Result};
 use crate::image::usage;
@@ -30,16 +30,16 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
     let (path, args) = process.args.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
     let mut document = json!({
         "Id": id,
-        "Created": Utc::at(spec.created.cast_signed(), 0).to_string(),
+        "Created": spec.created,
         "Path": path,
         "Args": args,
-        "State": state(store, &listed),
+        "State": state(&listed),
         "Image": usage::image_of(spec).map(|id| id.to_string()).unwrap_or_default(),
         "ImageName": spec.image,
         "Name": spec.name,
-        "RestartCount": 0,
+        "RestartCount": listed.state.as_ref().map_or(0, |state| state.restarts),
         "Platform": "linux",
-        "Mounts": spec.mounts.iter().map(mount).collect::<Vec<_>>(),
+        "Mounts": spec.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Secrets(_))).map(mount).collect::<Vec<_>>(),
         "Config": config(spec),
         "HostConfig": host_config(spec),
         "NetworkSettings": { "Ports": ports(&spec.network.ports) },
@@ -50,26 +50,26 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
     Ok(document)
 }
 
-fn state(store: &Store, listed: &Listed) -> Value {
-    let moment = |seconds: Option<u64>| {
-        seconds.map_or_else(|| NEVER.to_owned(), |seconds| Utc::at(seconds.cast_signed(), 0).to_string())
-    };
-    let recorded = store.read_state(&listed.id).unwrap_or_default();
-    let (status, pid, code, started, finished) = match listed.status {
-        Status::Created => ("created", 0, 0, None, None),
-        Status::Running { since, pid } => ("running", pid, 0, Some(since), None),
-        Status::Exited { code, at } => ("exited", 0, code, recorded.started_at, at),
-        Status::Dead => ("dead", 0, 0, None, None),
+fn state(listed: &Listed) -> Value {
+    let moment = |at: Option<Utc>| at.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
+    let recorded = listed.state.clone().unwrap_or_default();
+    let status = listed.status.name();
+    let (pid, code, started, finished) = match listed.status {
+        Status::Created => (0, recorded.exit_code, None, None),
+        Status::Running { since, pid } | Status::Paused { since, pid } => (pid, 0, Some(since), None),
+        Status::Restarting { code, at } => (0, code, recorded.started_at, Some(at)),
+        Status::Exited { code, at } => (0, code, recorded.started_at, at),
+        Status::Dead => (0, 0, None, None),
     };
     json!({
         "Status": status,
-        "Running": status == "running",
-        "Paused": false,
-        "Restarting": false,
+        "Running": listed.status.is_up(),
+        "Paused": status == "paused",
+        "Restarting": status == "restarting",
         "Dead": status == "dead",
         "Pid": pid,
         "ExitCode": code,
-        "Error": if status == "exited" { recorded.error.unwrap_or_default() } else { String::new() },
+        "Error": if matches!(status, "exited" | "created") { recorded.error.unwrap_or_default() } else { String::new() },
         "StartedAt": moment(started),
         "FinishedAt": moment(finished),
     })
@@ -79,6 +79,7 @@ fn mount(mount: &Mount) -> Value {
     let (kind, source) = match &mount.kind {
         MountKind::Bind(bind) => ("bind", bind.source.as_path()),
         MountKind::Tmpfs { .. } => ("tmpfs", Path::new("")),
+        MountKind::Secrets(_) => ("tmpfs", Path::new("")),
         MountKind::Devpts => ("devpts", Path::new("")),
         MountKind::Mqueue => ("mqueue", Path::new("")),
         MountKind::Proc => ("proc", Path::new("")),
@@ -98,14 +99,23 @@ fn mount(mount: &Mount) -> Value {
     })
 }
 
+/// podman's list of those that are files.
+fn secrets(mount: &Mount) -> Vec<Value> {
+    let MountKind::Secrets(files) = &mount.kind else { return Vec::new() };
+    let shown = |file: &SecretFile| json!({ "Name": file.name, "ID": file.secret, "UID": file.uid, "GID": file.gid, "Mode": file.mode });
+    files.iter().map(shown).collect()
+}
+
 fn config(spec: &Spec) -> Value {
+    let hidden = spec.secret_env.iter().map(|env| format!("{}=*******", env.variable));
     json!({
         "Hostname": spec.hostname.as_deref().unwrap_or(crate::container::store::short(&spec.id)),
         "Domainname": spec.domainname.as_deref().unwrap_or_default(),
         "User": spec.process.user.as_deref().unwrap_or_default(),
         "Tty": spec.process.terminal,
         "OpenStdin": spec.process.stdin,
-        "Env": spec.process.env,
+        "Env": spec.process.env.iter().cloned().chain(hidden).collect::<Vec<_>>(),
+        "Secrets": spec.mounts.iter().flat_map(secrets).collect::<Vec<_>>(),
         "Cmd": spec.process.args,
         "Image": spec.image,
         "WorkingDir": spec.process.cwd.display().to_string(),

@@ -254,6 +254,7 @@ fn keeps_files(kind: &MountKind) -> bool {
         | MountKind::Mqueue
         | MountKind::Proc
         | MountKind::Sysfs
-        | MountKind::Cgroup => false,
+        | MountKind::Cgroup
+        | MountKind::Secrets(_) => false,
     }
 }

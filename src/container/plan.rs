@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::container_options::{ContainerOptions, ImageVolume, LogDriver as LogDriverWord};
 use crate::container::capabilities::CapSet;
+use crate::container::restart::Restart;
 use crate::container::scratch::{self, Uppers};
 use crate::container::spec::{
     LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
@@ -23,6 +24,7 @@ use crate::image::{Config, Source};
 use crate::layers;
 use crate::network;
 use crate::seccomp;
+use crate::secret::{self, SecretStore};
 
 /// SIGTERM (docker-run(1), --stop-signal).
 const DEFAULT_STOP_SIGNAL: &str = "TERM";
@@ -77,6 +79,8 @@ pub fn container(
     degraded.extend(users::powers_of_the_host(&identity, &security));
     let image = source.word();
     let mut mounts = mounts(options)?;
+    let secrets = secret::option::parse_all(&options.secret, &SecretStore::new(place.store.root()))?;
+    mounts.extend(secrets.mounts);
     let directories = image_volumes(options, config, &mut mounts);
     users::check_overlays(&identity, &mounts)?;
     let cwd = working_directory(options, config)?;
@@ -121,7 +125,7 @@ pub fn container(
     let environment = environment(options, config, hostname.as_deref())?;
     let stop_signal = options.stop_signal.as_deref().or(config.stop_signal.as_deref());
     Ok(Spec {
-        created: crate::sys::time::Utc::now().seconds(),
+        created: crate::sys::time::Utc::now(),
         image,
         root,
         read_only: options.read_only,
@@ -137,6 +141,7 @@ pub fn container(
             account: options.passwd.then_some(account),
             terminal: options.tty,
             stdin: options.interactive,
+            stdin_once: options.interactive && !options.detach,
             umask: options.umask.as_deref().map(umask).transpose()?,
         },
         identity,
@@ -156,6 +161,7 @@ pub fn container(
             None => None,
         },
         mounts,
+        secret_env: secrets.variables,
         directories,
         devices: devices(options)?,
         security,
@@ -171,6 +177,7 @@ pub fn container(
         timeout: (options.timeout > 0).then_some(options.timeout),
         log_driver: log_driver(options)?,
         remove_on_exit: options.rm,
+        restart: restart(options)?,
         labels: labels(options, config)?,
         annotations: pairs("--annotation", &options.annotation)?,
         degraded,
@@ -427,6 +434,15 @@ fn log_driver(options: &ContainerOptions) -> Result<LogDriver> {
             .hint("redirect the streams, or use `--log-driver none`"));
     }
     Ok(driver)
+}
+
+fn restart(options: &ContainerOptions) -> Result<Restart> {
+    if options.rm && options.restart != Restart::No {
+        return Err(Error::new(format!("cannot use `--rm` with `--restart {}`", options.restart))
+            .because("a container cannot be removed and started again when it ends")
+            .hint("leave one of them out"));
+    }
+    Ok(options.restart)
 }
 
 fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>> {

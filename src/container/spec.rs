@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::container::directory::ContainerDirectory;
+use crate::container::restart::Restart;
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::layers;
 use crate::layers::store::MapKey;
+use crate::sys::time::Utc;
 
 /// A container, complete.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -19,8 +21,7 @@ pub struct Spec {
     /// 64 lower-case hexadecimal digits.
     pub id: String,
     pub name: String,
-    /// Seconds since the epoch.
-    pub created: u64,
+    pub created: Utc,
     /// What the user named as the source of the root: an image as people write it, or a directory.
     pub image: String,
     pub root: Root,
@@ -39,6 +40,9 @@ pub struct Spec {
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     pub mounts: Vec<Mount>,
+    /// Variables whose values are secrets: in no record, and set when the command starts.
+    #[serde(default)]
+    pub secret_env: Vec<SecretEnv>,
     /// Directories that the image wants to be there, its volumes: made where they are missing.
     pub directories: Vec<PathBuf>,
     pub devices: Vec<Device>,
@@ -61,6 +65,8 @@ pub struct Spec {
     pub log_driver: LogDriver,
     /// `--rm`: the container's directory goes with its exit.
     pub remove_on_exit: bool,
+    #[serde(default)]
+    pub restart: Restart,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     /// Notices of everything that the host could not give and what was taken instead.
@@ -71,6 +77,17 @@ impl Spec {
     /// Whose all files of layers seem to be; none: they keep their owners.
     pub fn sole_owner(&self) -> Option<(u32, u32)> {
         if self.squashed { self.identity.lowest() } else { self.identity.sole_owner() }
+    }
+
+    /// IDs and names of the secrets that the container was made with.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        let files = self.mounts.iter().flat_map(|mount| match &mount.kind {
+            MountKind::Secrets(files) => files.as_slice(),
+            _ => &[],
+        });
+        files
+            .map(|file| (file.secret.as_str(), file.name.as_str()))
+            .chain(self.secret_env.iter().map(|env| (env.secret.as_str(), env.name.as_str())))
     }
 
     /// The spec with a root that can be mounted: see [`Root::located`].
@@ -171,6 +188,9 @@ pub struct Process {
     pub account: Option<Account>,
     pub terminal: bool,
     pub stdin: bool,
+    /// Standard input ends with the first client that was connected to it; otherwise it stays open for others.
+    #[serde(default)]
+    pub stdin_once: bool,
     pub umask: Option<u32>,
 }
 
@@ -247,11 +267,35 @@ pub enum MountKind {
         /// Copy what the image has at the target into the new tmpfs.
         copy_up: bool,
     },
+    /// A tmpfs with secrets, or one secret on a file.
+    Secrets(Vec<SecretFile>),
     Devpts,
     Mqueue,
     Proc,
     Sysfs,
     Cgroup,
+}
+
+/// A secret as a file; its data is in a file of its own ([`crate::secret::copies`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretFile {
+    /// The ID.
+    pub secret: String,
+    pub name: String,
+    /// Below the target of the mount; empty: the target is the file.
+    pub path: PathBuf,
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+}
+
+/// A secret as a variable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretEnv {
+    pub variable: String,
+    /// The ID.
+    pub secret: String,
+    pub name: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,11 +19,13 @@ use crate::container::directory::ContainerDirectory;
 use crate::container::name;
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::scratch;
+use crate::container::settings::Settings;
 use crate::container::spec::{Root, Spec};
 use crate::container::state::State;
 use crate::error::{Error, Result, Step};
+use crate::secret;
 
-pub use crate::container::claim::{Claim, Running};
+pub use crate::container::claim::{Claim, Restarting, Running};
 
 /// How long a guard, or processes of a killed monitor, may take to let go of the lock.
 const DYING: Duration = Duration::from_secs(5);
@@ -128,6 +130,7 @@ impl Store {
         for part in parts {
             fs::DirBuilder::new().mode(0o755).create(part).map_err(|error| no_room(error, failed()))?;
         }
+        secret::copies::keep(&self.root, spec, directory)?;
         self.take_name(&spec.name, &spec.id)?;
         write_json(&directory.spec(), spec).map_err(|error| no_room(error, failed()))
     }
@@ -283,10 +286,11 @@ impl Store {
         let path = self.directory(id).spec();
         let text = super::claim::read(&path).step(|| format!("cannot read `{}`", path.display()))?;
         let damaged = || format!("cannot understand `{}`", path.display());
-        let spec: Spec = serde_json::from_slice(&text).step(damaged)?;
+        let mut spec: Spec = serde_json::from_slice(&text).step(damaged)?;
         if spec.id != id {
             return Err(Error::new(damaged()).because("it is the spec of another container"));
         }
+        self.settings(id).lay_over(&mut spec);
         name::check(&spec.name).map_err(|error| error.while_doing(damaged()))?;
         Ok(spec)
     }
@@ -371,6 +375,43 @@ impl Store {
         for name in names_in(&self.names()) {
             self.release_name(&name, id);
         }
+    }
+
+    /// What commands changed of a container after it was made.
+    pub fn settings(&self, id: &str) -> Settings {
+        let text = super::claim::read(&self.directory(id).settings());
+        text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    /// Changes them, one command after the other.
+    ///
+    /// # Errors
+    /// There is no room, or the store cannot be written.
+    pub fn change_settings(&self, id: &str, change: impl FnOnce(Settings) -> Settings) -> Result<()> {
+        let directory = self.directory(id);
+        let path = directory.settings();
+        let failed = || format!("cannot write `{}`", path.display());
+        let lock = File::open(directory.path()).step(failed)?;
+        lock.lock().step(failed)?;
+        write_json(&path, &change(self.settings(id))).map_err(|error| no_room(error, failed()))
+    }
+
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// It is taken, or there is no room.
+    pub fn rename(&self, id: &str, name: &str) -> Result<()> {
+        let old = self.read_spec(id)?.name;
+        if old == name {
+            return Err(Error::new(format!("cannot give the container the name `{name}`"))
+                .because("it has that name already"));
+        }
+        self.take_name(name, id)?;
+        let renamed =
+            self.change_settings(id, |settings| Settings { name: Some(name.to_owned()), ..settings });
+        // Killed before this the container has both names; both go with it.
+        self.release_name(if renamed.is_ok() { &old } else { name }, id);
+        renamed
     }
 
     pub fn write_state(&self, id: &str, state: &State) -> Result<()> {

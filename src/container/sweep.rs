@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::process::{ProcessRef, boot_id, kill_user_namespace};
@@ -16,7 +16,9 @@ use crate::error::{Error, Result, Step};
 use crate::host::overlay;
 use crate::identity::{self, Caller, Host};
 use crate::layers::remove;
+use crate::monitor::control;
 use crate::network;
+use crate::sys::time::Utc;
 
 /// Attempts to remove a directory in which files are that were just closed, every 10 ms.
 const LATE_CLOSES: u32 = 100;
@@ -44,6 +46,15 @@ pub fn sweep(store: &Store, runtime: &Path) -> usize {
     abandoned
 }
 
+/// The same for one container.
+pub fn put_in_order_if_abandoned(store: &Store, id: &str, runtime: &Path) {
+    if let Some(claim) = store.claim_abandoned(id)
+        && let Err(error) = put_in_order(store, id, &claim, runtime)
+    {
+        log::warn!("cannot clean up after container {}: {error}", short(id));
+    }
+}
+
 /// Removes what a process was writing when it was killed: files with its PID in their names.
 fn remove_unfinished(directory: &Path, prefix: &str, suffix: &str) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -63,6 +74,7 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
         end_processes(store, id, &record, spec.as_ref().ok());
     }
     remove_runtime(&runtime.join(id));
+    control::remove(runtime, id);
     if let Some(own) = record.runtime.filter(|own| own.ends_with(id)) {
         remove_runtime(&own);
     }
@@ -71,19 +83,20 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
         return Ok(());
     }
     match spec {
-        Ok(spec) if record.started_at.is_some() && !spec.remove_on_exit => {
+        Ok(spec) if record.removing || spec.remove_on_exit => erase(store, &spec, None)?,
+        // What it was before: never started, or ended, and killed before it started again.
+        Ok(_) if record.started_at.is_none() || record.restarting.is_some() => {}
+        Ok(_) => {
             let finished = store.directory(id).log().metadata().and_then(|log| log.modified()).ok();
-            let finished_at = finished.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
             let state = State {
-                finished_at: finished_at.map(|time| time.as_secs()),
-                ..State::lost(record.started_at)
+                finished_at: finished.map(Utc::from),
+                ..State::lost(record.started_at, record.restarts)
             };
             if let Err(error) = store.write_state(id, &state) {
                 // The monitor has written what matters when the container started.
                 log::debug!("{error}");
             }
         }
-        Ok(spec) => erase(store, &spec, None)?,
         // What it holds may be dear to somebody; `sbx rm` removes it. Without a spec it was being removed.
         Err(damage)
             if record.started_at.is_some() && store.directory(id).spec().symlink_metadata().is_ok() =>
@@ -134,7 +147,7 @@ pub fn erase(store: &Store, spec: &Spec, userns: Option<&fs::File>) -> Result<()
     let directory = store.directory_of(spec);
     erase_as(&directory, &spec.identity, userns)?;
     erase_scratch(spec, userns)?;
-    store.release_name(&spec.name, &spec.id);
+    release_names(store, spec, &directory);
     erase_rest(&directory)
 }
 
@@ -154,10 +167,19 @@ pub fn is_husk(directory: &ContainerDirectory) -> bool {
 /// As [`erase`].
 pub fn erase_retired(store: &Store, spec: &Spec, userns: Option<&fs::File>) -> Result<()> {
     let directory = store.retired(&spec.id);
-    store.release_name(&spec.name, &spec.id);
+    release_names(store, spec, &directory);
     erase_as(&directory, &spec.identity, userns)?;
     erase_scratch(spec, userns)?;
     erase_rest(&directory)
+}
+
+/// A monitor knows the name that its container had at the start alone.
+fn release_names(store: &Store, spec: &Spec, directory: &ContainerDirectory) {
+    if directory.settings().exists() {
+        store.release_names_of(&spec.id);
+    } else {
+        store.release_name(&spec.name, &spec.id);
+    }
 }
 
 /// That of a container about which nothing is known.
@@ -232,7 +254,7 @@ pub const RUNNING: u8 = 2;
 /// It runs (with the exit code [`RUNNING`]), or something of it cannot be removed.
 pub fn remove_stopped(store: &Store, id: &str, runtime: &Path) -> Result<()> {
     let running = || Error::new("it is running").exit_code(RUNNING);
-    // Killed between here and the end, the next command goes on: a record without a start is erased.
+    // Killed between here and the end, the next command goes on.
     let claim = match store.claim_stopped(id) {
         Ok(claim) => Some(claim.ok_or_else(running)?),
         // A full disk is no reason to keep what fills it.
@@ -246,7 +268,7 @@ pub fn remove_stopped(store: &Store, id: &str, runtime: &Path) -> Result<()> {
         if record.boot_id == boot_id() {
             end_processes(store, id, &record, store.read_spec(id).ok().as_ref());
         }
-        if let Err(error) = claim.record(&Running::default()) {
+        if let Err(error) = claim.record(&Running { removing: true, ..Running::default() }) {
             log::debug!("{error}");
         }
     }
