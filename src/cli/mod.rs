@@ -5,6 +5,7 @@ pub mod completion;
 mod confirm;
 pub mod container;
 pub mod container_options;
+pub mod cp;
 mod creation;
 mod dialect;
 pub mod doctor;
@@ -94,6 +95,7 @@ enum Verb {
     Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
+    Cp(cp::CpArgs),
     Rename(container::rename::RenameArgs),
     Update(container::update::UpdateArgs),
     Container(container::ContainerArgs),
@@ -172,6 +174,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Logs(args) => logs::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
+        Verb::Cp(args) => cp::execute(&args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),
         Verb::Rmi(args) => image::remove::execute(args, &cli.global),
         Verb::Tag(args) => image::tag::execute(&args, &cli.global),

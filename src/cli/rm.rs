@@ -113,7 +113,8 @@ pub fn remove_down(store: &Store, runtime: &Path, id: &str) -> Result<()> {
         let Err(error) = sweep::remove_stopped(store, id, runtime) else { return Ok(()) };
         let record = store.record_of(id).unwrap_or_default();
         // A lock without a monitor is that of another command that removes it, or has just made it.
-        if error.code() != RUNNING || record.monitor.is_some() || Instant::now() > until {
+        let held = record.monitor.is_some() && !record.visit;
+        if error.code() != RUNNING || held || Instant::now() > until {
             return Err(error);
         }
         std::thread::sleep(Duration::from_millis(2));

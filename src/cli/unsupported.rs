@@ -109,7 +109,6 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (
         DETACHED,
         &[
-            "cp",
             "diff",
             "generate",
             "healthcheck",

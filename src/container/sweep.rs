@@ -78,6 +78,10 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
     if let Some(own) = record.runtime.filter(|own| own.ends_with(id)) {
         remove_runtime(&own);
     }
+    if record.visit {
+        claim.release();
+        return Ok(());
+    }
     match spec {
         Ok(spec) if record.removing || spec.remove_on_exit => erase(store, &spec, None)?,
         // What it was before: never started, or ended, and killed before it started again.

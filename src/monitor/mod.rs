@@ -9,6 +9,7 @@
 pub mod control;
 pub mod exec;
 mod files;
+pub(crate) mod files;
 pub mod guard;
 mod life;
 pub mod message;

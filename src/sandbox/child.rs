@@ -112,7 +112,7 @@ impl Inside<'_> {
         self.working_directory(&inroot)?;
         root::enter(&inroot)?;
         // The monitor completes its record while the kernel takes its time.
-        self.channel.send(&FromChild::Ready).step(lost)?;
+        self.channel.send_with(&FromChild::Ready, inroot.directory()).step(lost)?;
         root::let_go()?;
         if self.spec.read_only || self.spec.root == (Root::Host { driver: Driver::Bind }) {
             root::make_read_only(Path::new("/"), false)?;

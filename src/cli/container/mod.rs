@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use crate::cli::{Global, inspect, logs, ps, rm, run, transfer};
+use crate::cli::{Global, cp, inspect, ps, rm, run, transfer};
 use crate::container::store::Store;
 use crate::error::Result;
 use crate::host::paths;
@@ -35,6 +36,7 @@ pub struct ContainerArgs {
 #[command(defer = true)]
 enum Verb {
     Cleanup(cleanup::CleanupArgs),
+    Cp(cp::CpArgs),
     Create(Box<create::CreateArgs>),
     Exec(exec::ExecArgs),
     Exists(exists::ExistsArgs),
@@ -59,6 +61,7 @@ enum Verb {
 pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
     match args.verb {
         Verb::Cleanup(args) => cleanup::execute(&args, global),
+        Verb::Cp(args) => cp::execute(&args, global),
         Verb::Create(args) => create::execute(*args, global),
         Verb::Exec(args) => exec::execute(args, global),
         Verb::Exists(args) => exists::execute(&args, global),
