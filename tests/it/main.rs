@@ -11,6 +11,7 @@ mod damage;
 mod devices;
 mod emulated_root;
 mod environment;
+mod exec;
 mod exit_codes;
 mod host_image;
 mod hostile_roots;
