@@ -1,6 +1,7 @@
 //! Words become requests: one verb, one file, one function. No logic but parsing, calling and printing.
 
 mod boolean;
+mod changes;
 pub mod completion;
 mod confirm;
 pub mod container;
@@ -93,6 +94,7 @@ enum Verb {
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
     Cp(cp::CpArgs),
+    Diff(container::diff::DiffArgs),
     Rename(container::rename::RenameArgs),
     Update(container::update::UpdateArgs),
     Container(container::ContainerArgs),
@@ -169,6 +171,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Container(args) => container::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
+        Verb::Diff(args) => container::diff::execute(&args, &cli.global),
         Verb::Cp(args) => cp::execute(&args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),
         Verb::Rmi(args) => image::remove::execute(args, &cli.global),

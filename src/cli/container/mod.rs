@@ -2,6 +2,7 @@
 
 pub mod cleanup;
 pub mod create;
+pub mod diff;
 pub mod exists;
 pub mod kill;
 pub mod prune;
@@ -36,6 +37,7 @@ enum Verb {
     Cleanup(cleanup::CleanupArgs),
     Cp(cp::CpArgs),
     Create(Box<create::CreateArgs>),
+    Diff(diff::DiffArgs),
     Exists(exists::ExistsArgs),
     Export(transfer::export::ExportArgs),
     Inspect(inspect::InspectArgs),
@@ -59,6 +61,7 @@ pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
         Verb::Cleanup(args) => cleanup::execute(&args, global),
         Verb::Cp(args) => cp::execute(&args, global),
         Verb::Create(args) => create::execute(*args, global),
+        Verb::Diff(args) => diff::execute(&args, global),
         Verb::Exists(args) => exists::execute(&args, global),
         Verb::Export(args) => transfer::export::execute(&args, global),
         Verb::Inspect(args) => inspect::execute(&args, global),
