@@ -17,6 +17,7 @@ pub mod host;
 pub mod identity;
 pub mod image;
 pub mod layers;
+pub mod logs;
 pub mod monitor;
 pub mod network;
 pub mod output;

@@ -15,6 +15,7 @@ mod failures;
 pub mod image;
 pub mod info;
 pub mod inspect;
+pub mod logs;
 pub mod man;
 pub mod ps;
 pub mod registry;
@@ -90,7 +91,9 @@ enum Verb {
     Stop(container::stop::StopArgs),
     Restart(container::restart::RestartArgs),
     Kill(container::kill::KillArgs),
+    Exec(container::exec::ExecArgs),
     Wait(container::wait::WaitArgs),
+    Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
     Cp(cp::CpArgs),
@@ -164,11 +167,13 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Start(args) => container::start::execute(&args, &cli.global),
         Verb::Stop(args) => container::stop::execute(&args, &cli.global),
         Verb::Restart(args) => container::restart::execute(&args, &cli.global),
+        Verb::Exec(args) => container::exec::execute(args, &cli.global),
         Verb::Kill(args) => container::kill::execute(&args, &cli.global),
         Verb::Wait(args) => container::wait::execute(&args, &cli.global),
         Verb::Rename(args) => container::rename::execute(&args, &cli.global),
         Verb::Update(args) => container::update::execute(&args, &cli.global),
         Verb::Container(args) => container::execute(args, &cli.global),
+        Verb::Logs(args) => logs::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
         Verb::Diff(args) => container::diff::execute(&args, &cli.global),

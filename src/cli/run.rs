@@ -82,8 +82,12 @@ fn run_detached(created: Created) -> Result<u8> {
 
 fn run_in_foreground(created: Created, signal_proxy: bool) -> Result<u8> {
     let Created { store, runtime, spec, directory, claim, cidfile } = created;
-    let serving =
-        client::Options { stdin: spec.process.stdin, terminal: spec.process.terminal, signal_proxy };
+    let serving = client::Options {
+        stdin: spec.process.stdin,
+        terminal: spec.process.terminal,
+        signal_proxy,
+        brought_in: false,
+    };
     if serving.terminal && serving.stdin && !client::is_terminal() {
         log::warn!("the input device is not a TTY: `-t` and `-i` might not work together as expected");
     }

@@ -33,5 +33,6 @@ pub mod state;
 pub mod store;
 pub mod sweep;
 pub mod sysctl;
+pub mod timezone;
 pub mod user;
 pub mod volume;

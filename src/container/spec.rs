@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::restart::Restart;
+use crate::container::timezone::Timezone;
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::layers;
@@ -39,6 +40,9 @@ pub struct Spec {
     pub namespaces: Namespaces,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
+    /// `--tz`; none: the time zone is the root's own.
+    #[serde(default)]
+    pub timezone: Option<Timezone>,
     pub mounts: Vec<Mount>,
     /// Variables whose values are secrets: in no record, and set when the command starts.
     #[serde(default)]
@@ -63,6 +67,8 @@ pub struct Spec {
     /// Seconds after which the container is killed; none: never.
     pub timeout: Option<u64>,
     pub log_driver: LogDriver,
+    #[serde(default)]
+    pub log_options: crate::logs::Options,
     /// `--rm`: the container's directory goes with its exit.
     pub remove_on_exit: bool,
     #[serde(default)]
@@ -176,6 +182,9 @@ pub enum Driver {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Process {
     pub args: Vec<String>,
+    /// How many of the arguments, from the first, are the entry point.
+    #[serde(default)]
+    pub entry_point: usize,
     pub env: Vec<String>,
     pub cwd: PathBuf,
     /// `--user` as typed (`name`, `uid`, `name:group`, …); looked up in the container's own passwd file.
@@ -191,6 +200,9 @@ pub struct Process {
     /// Standard input ends with the first client that was connected to it; otherwise it stays open for others.
     #[serde(default)]
     pub stdin_once: bool,
+    /// HOME is not set where nobody sets it.
+    #[serde(default)]
+    pub without_home: bool,
     pub umask: Option<u32>,
 }
 
@@ -354,6 +366,7 @@ pub struct Rlimit {
 pub enum LogDriver {
     /// `TIMESTAMP stdout|stderr F|P TEXT`, a line each.
     K8sFile,
+    JsonFile,
     None,
     /// The caller's streams are the container's; nothing is kept.
     Passthrough,

@@ -13,6 +13,11 @@ use crate::network;
 /// container's part of the runtime directory is made where a network helper needs it.
 pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime: &Path) -> Result<()> {
     overlay_volumes(spec, directory)?;
+    if let Some(timezone) = &spec.timezone {
+        let path = directory.localtime();
+        fs::write(&path, timezone.read()?)
+            .map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))?;
+    }
     if let Namespace::Container(other) = &spec.namespaces.net {
         let theirs = store.directory(other).generated_files();
         for ((own, _), (shared, _)) in directory.generated_files().iter().zip(theirs) {

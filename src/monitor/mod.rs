@@ -7,10 +7,11 @@
 //! exchange besides are the [`message`]s.
 
 pub mod control;
+pub mod exec;
+mod files;
 pub(crate) mod files;
 pub mod guard;
 mod life;
-pub mod log;
 pub mod message;
 pub mod output;
 mod requests;

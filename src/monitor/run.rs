@@ -9,17 +9,19 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::container::directory::ContainerDirectory;
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::restart::BackOff;
-use crate::container::spec::{LogDriver, Spec};
+use crate::container::spec::Spec;
 use crate::container::state::State;
 use crate::container::store::{Claim, Restarting, Running, Store};
 use crate::container::sweep;
 use crate::emulation::Places;
 use crate::error::{Error, Result, Step};
+use crate::logs::{Log, Name};
+use crate::monitor::exec::{Execs, Wake};
 use crate::monitor::life::{self, Life};
 use crate::monitor::message::ToClient;
 use crate::monitor::sessions::{Role, Sessions};
 use crate::monitor::wires::Wires;
-use crate::monitor::{Caller, Job, control, files, guard, log, output};
+use crate::monitor::{Caller, Job, control, files, guard, output};
 use crate::sandbox::launch::{self, Born, Meanwhile};
 use crate::sys::channel::Channel;
 use crate::sys::process::{close_all_but, reap_any};
@@ -53,12 +55,13 @@ pub(super) struct Monitor<'a> {
     caller: u64,
     /// The control socket.
     listener: Option<OwnedFd>,
-    log: Option<log::Log>,
+    log: Option<Log>,
     /// What became of the container before this monitor started it.
     before: State,
     pub(super) asked: Asked,
     back_off: BackOff,
     pub(super) life: Option<Life>,
+    pub(super) execs: Execs,
 }
 
 /// Runs the container to its end, and tells those who are connected.
@@ -96,6 +99,7 @@ pub(super) fn run(job: Job<'_>) {
         asked: Asked::Nothing,
         back_off: BackOff::default(),
         life: None,
+        execs: Execs::default(),
     };
     if let Err(error) = ready.and_then(|()| monitor.begin(wires)) {
         return monitor.never_started(&error);
@@ -223,10 +227,9 @@ impl Monitor<'_> {
         outputs: Vec<super::wires::Output>,
         terminal_client: Option<OwnedFd>,
     ) -> Result<()> {
-        if self.spec.log_driver == LogDriver::K8sFile && self.log.is_none() {
-            let path = self.directory.log();
-            self.log =
-                Some(log::Log::open(&path).step(|| format!("cannot write the log `{}`", path.display()))?);
+        match &mut self.log {
+            Some(log) => log.end_lines(),
+            None => self.log = Log::open(self.spec, self.directory)?,
         }
         for wire in outputs {
             let mut stream = output::Stream::new(wire.name, wire.source)?;
@@ -237,7 +240,7 @@ impl Monitor<'_> {
         }
         if let Some(master) = life.sandbox.terminal.take() {
             life.terminal = Some(master.try_clone().step(|| "cannot copy a descriptor")?);
-            let mut stream = output::Stream::new(log::Name::Stdout, master)?;
+            let mut stream = output::Stream::new(Name::Stdout, master)?;
             if let Some(client) = terminal_client {
                 stream.connect(self.caller, client)?;
                 if let (Some(session), Some(master)) = (self.sessions.get(self.caller), &life.terminal) {
@@ -281,6 +284,7 @@ impl Monitor<'_> {
                 .map_or(125, |life| crate::sys::process::wait_for(life.sandbox.pid).unwrap_or(125)),
         };
         let owner = self.sessions.owner().map(|session| session.id);
+        self.execs.end_all(&mut self.sessions);
         self.sessions.notify(&ToClient::Ended);
         if let Some(life) = &mut self.life {
             life.finish(&self.record, &mut self.log, owner);
@@ -294,6 +298,9 @@ impl Monitor<'_> {
                 let Some(life) = &mut self.life else { continue };
                 if pid == life.sandbox.pid {
                     return code;
+                }
+                if self.execs.reaped(pid, code, &mut self.sessions) {
+                    continue;
                 }
                 life.replace(pid, code, &self.claim, &mut self.record, &self.sessions);
             }
@@ -318,6 +325,15 @@ impl Monitor<'_> {
                 id
             })
             .collect();
+        let first_wake = polled.len();
+        let wakes: Vec<Wake> = self
+            .execs
+            .descriptors()
+            .map(|(wake, end)| {
+                polled.push(PollFd::from_borrowed_fd(end, PollFlags::IN));
+                wake
+            })
+            .collect();
         let first_stream = polled.len();
         for stream in self.life.iter().flat_map(|life| &life.streams) {
             polled.extend(stream.waits_for().map(|(end, flags)| PollFd::from_borrowed_fd(end, flags)));
@@ -338,6 +354,9 @@ impl Monitor<'_> {
         }
         for (id, _) in ids.into_iter().zip(&happened[first_session..]).filter(|(_, happened)| **happened) {
             self.serve(id);
+        }
+        for (wake, _) in wakes.into_iter().zip(&happened[first_wake..]).filter(|(_, happened)| **happened) {
+            self.wake(wake);
         }
         if first_session == 2 && happened[1] {
             self.take_connections();

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::container::spec::{LogDriver, Spec};
 use crate::error::{Error, Result, Step};
-use crate::monitor::log::Name;
+use crate::logs::Name;
 use crate::sandbox::child::Stdio;
 
 /// Of one life of a container.
@@ -149,7 +149,7 @@ pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")
 }
 
-fn null() -> Result<OwnedFd> {
+pub(super) fn null() -> Result<OwnedFd> {
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
     rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty()).step(|| "cannot open /dev/null")
 }

@@ -50,6 +50,11 @@ impl InRoot {
         self.resolve(path, OFlags::PATH, ResolveFlags::empty())
     }
 
+    /// Opens the file `path` itself, with the flags of open(2). With NONBLOCK a FIFO does not hold the caller up.
+    pub fn open_file(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        self.resolve(path, flags, ResolveFlags::empty())
+    }
+
     /// Whether the way to `path` leads into something that is mounted in the root.
     pub fn is_behind_a_mount(&self, path: &Path) -> bool {
         matches!(self.resolve(path, OFlags::PATH, ResolveFlags::NO_XDEV), Err(Errno::XDEV))

@@ -19,7 +19,7 @@ use crate::layers::{Upper, fuse_overlayfs};
 use crate::network::{self, Helper, Target};
 use crate::sandbox::child::{Inside, Stdio};
 use crate::sandbox::message::{FromChild, FromLauncher, ToChild, ToLauncher};
-use crate::sandbox::namespaces::{Join, to_join, to_make};
+use crate::sandbox::namespaces::{Held, Join, to_join, to_make};
 use crate::sandbox::userns::become_root;
 use crate::seccomp;
 use crate::secret::copies::Values;
@@ -45,6 +45,8 @@ pub struct Sandbox {
     pub root: Option<OwnedFd>,
     /// Answers for emulated root.
     pub emulator: Option<Emulator>,
+    /// For processes that are brought in while the container runs.
+    pub namespaces: Option<Held>,
     /// What the caller should know.
     pub notices: Vec<String>,
     channel: Channel,
@@ -129,6 +131,7 @@ impl Sandbox {
             network: None,
             root: None,
             emulator: None,
+            namespaces: None,
             notices: Vec::new(),
             channel,
         }
@@ -181,6 +184,8 @@ impl Sandbox {
 
     /// Ends what serves a container whose first process is gone already.
     pub fn end_servers(&mut self) {
+        // The root is served for as long as anybody holds it.
+        self.namespaces = None;
         if let Some(network) = self.network.take() {
             network.stop();
         }
@@ -350,7 +355,7 @@ fn launch_child(
             nix::sched::unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| clone_failed(&errno.into()))?;
             flags &= !libc::CLONE_NEWNET;
         }
-        crate::sandbox::child::set_oom_score(inside.spec)?;
+        crate::sandbox::command::set_oom_score(inside.spec)?;
         crate::sys::process::forget_arguments(c"sbx").step(|| "cannot hide the command line")?;
         set_dumpable(DumpableBehavior::NotDumpable)?;
     } else if let Some(_nested) = &identity.nested {
@@ -419,8 +424,10 @@ fn serve_until_ready(
     if spec.emulation != Emulation::Off {
         sandbox.emulator = Some(Emulator::start(sandbox.pid, owners)?);
     }
+    let mut shown = Vec::new();
     loop {
         match sandbox.channel.receive().step(lost)? {
+            Some((FromChild::Namespace { name }, Some(namespace))) => shown.push((name, namespace)),
             Some((FromChild::ServeRoot, Some(device))) => {
                 sandbox.root_server = Some(serve_root(sandbox, spec, directory, device, &mut launcher)?);
             }
@@ -434,6 +441,7 @@ fn serve_until_ready(
             None | Some(_) => return Err(with_server_log(ended_early(sandbox.pid), directory)),
         }
     }
+    sandbox.namespaces = Some(Held::of(sandbox.pid, spec, shown)?);
     let ready = match &mut sandbox.network {
         Some(helper) => helper.wait_ready(HELPER_TIMEOUT),
         None => Ok(()),

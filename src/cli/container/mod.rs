@@ -3,6 +3,7 @@
 pub mod cleanup;
 pub mod create;
 pub mod diff;
+pub mod exec;
 pub mod exists;
 pub mod kill;
 pub mod prune;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use crate::cli::{Global, inspect, logs, ps, rm, run, transfer};
 use crate::cli::{Global, cp, inspect, ps, rm, run, transfer};
 use crate::container::store::Store;
 use crate::error::Result;
@@ -38,10 +40,12 @@ enum Verb {
     Cp(cp::CpArgs),
     Create(Box<create::CreateArgs>),
     Diff(diff::DiffArgs),
+    Exec(exec::ExecArgs),
     Exists(exists::ExistsArgs),
     Export(transfer::export::ExportArgs),
     Inspect(inspect::InspectArgs),
     Kill(kill::KillArgs),
+    Logs(logs::LogsArgs),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::PsArgs),
     Prune(prune::PruneArgs),
@@ -62,10 +66,12 @@ pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
         Verb::Cp(args) => cp::execute(&args, global),
         Verb::Create(args) => create::execute(*args, global),
         Verb::Diff(args) => diff::execute(&args, global),
+        Verb::Exec(args) => exec::execute(args, global),
         Verb::Exists(args) => exists::execute(&args, global),
         Verb::Export(args) => transfer::export::execute(&args, global),
         Verb::Inspect(args) => inspect::execute(&args, global),
         Verb::Kill(args) => kill::execute(&args, global),
+        Verb::Logs(args) => logs::execute(args, global),
         Verb::Ls(args) => ps::execute(args, global),
         Verb::Prune(args) => prune::execute(&args, global),
         Verb::Rename(args) => rename::execute(&args, global),

@@ -72,6 +72,7 @@ fn explain(place: &Place, id: &str, error: Error) -> Error {
 fn attach(place: &Place, id: &str, args: &StartArgs) -> Result<u8> {
     let spec = place.store.read_spec(id)?;
     let options = client::Options {
+        brought_in: false,
         stdin: args.interactive && spec.process.stdin,
         terminal: spec.process.terminal,
         signal_proxy: args.sig_proxy,
