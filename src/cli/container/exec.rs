@@ -139,6 +139,7 @@ fn entry(args: &ExecArgs, spec: &Spec) -> Result<Entry> {
     Ok(Entry {
         process: Process {
             args: args.words.clone(),
+            entry_point: 0,
             env: env::merge(&container.env, &files, &args.env, &env::of_caller(), defaults)?,
             cwd,
             user: args.user.clone().or_else(|| container.user.clone()),
@@ -148,6 +149,7 @@ fn entry(args: &ExecArgs, spec: &Spec) -> Result<Entry> {
             terminal: args.tty,
             stdin: args.interactive,
             stdin_once: true,
+            without_home: container.without_home,
             umask: container.umask,
         },
         privileged: args.privileged,

@@ -1,6 +1,7 @@
 //! `sbx container`, and the verbs that act on containers that have been made.
 
 pub mod cleanup;
+pub mod commit;
 pub mod create;
 pub mod diff;
 pub mod exec;
@@ -19,8 +20,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::cli::{Global, inspect, logs, ps, rm, run, transfer};
-use crate::cli::{Global, cp, inspect, ps, rm, run, transfer};
+use crate::cli::{Global, cp, inspect, logs, ps, rm, run, transfer};
 use crate::container::store::Store;
 use crate::error::Result;
 use crate::host::paths;
@@ -37,6 +37,7 @@ pub struct ContainerArgs {
 #[command(defer = true)]
 enum Verb {
     Cleanup(cleanup::CleanupArgs),
+    Commit(commit::CommitArgs),
     Cp(cp::CpArgs),
     Create(Box<create::CreateArgs>),
     Diff(diff::DiffArgs),
@@ -63,6 +64,7 @@ enum Verb {
 pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
     match args.verb {
         Verb::Cleanup(args) => cleanup::execute(&args, global),
+        Verb::Commit(args) => commit::execute(args, global),
         Verb::Cp(args) => cp::execute(&args, global),
         Verb::Create(args) => create::execute(*args, global),
         Verb::Diff(args) => diff::execute(&args, global),
