@@ -105,8 +105,8 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
-    (IMAGES, &["build", "builder", "buildx", "commit", "manifest"]),
-    (DETACHED, &["diff", "generate", "healthcheck", "init", "pause", "port", "stats", "top", "unpause"]),
+    (IMAGES, &["build", "builder", "buildx", "manifest"]),
+    (DETACHED, &["generate", "healthcheck", "init", "pause", "port", "stats", "top", "unpause"]),
     ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
     (BRIDGES, &["network"]),
     (PODS, &["compose", "kube", "play", "pod"]),

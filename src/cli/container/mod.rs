@@ -1,7 +1,9 @@
 //! `sbx container`, and the verbs that act on containers that have been made.
 
 pub mod cleanup;
+pub mod commit;
 pub mod create;
+pub mod diff;
 pub mod exec;
 pub mod exists;
 pub mod kill;
@@ -35,8 +37,10 @@ pub struct ContainerArgs {
 #[command(defer = true)]
 enum Verb {
     Cleanup(cleanup::CleanupArgs),
+    Commit(commit::CommitArgs),
     Cp(cp::CpArgs),
     Create(Box<create::CreateArgs>),
+    Diff(diff::DiffArgs),
     Exec(exec::ExecArgs),
     Exists(exists::ExistsArgs),
     Export(transfer::export::ExportArgs),
@@ -60,8 +64,10 @@ enum Verb {
 pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
     match args.verb {
         Verb::Cleanup(args) => cleanup::execute(&args, global),
+        Verb::Commit(args) => commit::execute(args, global),
         Verb::Cp(args) => cp::execute(&args, global),
         Verb::Create(args) => create::execute(*args, global),
+        Verb::Diff(args) => diff::execute(&args, global),
         Verb::Exec(args) => exec::execute(args, global),
         Verb::Exists(args) => exists::execute(&args, global),
         Verb::Export(args) => transfer::export::execute(&args, global),
