@@ -18,8 +18,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::cli::{Global, inspect, logs, ps, rm, run, transfer};
-use crate::cli::{Global, cp, inspect, ps, rm, run, transfer};
+use crate::cli::{Global, cp, inspect, logs, ps, rm, run, transfer};
 use crate::container::store::Store;
 use crate::error::Result;
 use crate::host::paths;
