@@ -5,6 +5,7 @@
 mod harness;
 
 mod as_root;
+mod clients;
 mod command_line;
 mod concurrency;
 mod damage;
@@ -22,6 +23,7 @@ mod isolation;
 mod kills;
 mod layers;
 mod lesser_hosts;
+mod listing;
 mod login;
 mod logs;
 mod mounts;
