@@ -4,7 +4,7 @@ use crate::cli::Global;
 use crate::cli::container_options::ContainerOptions;
 use crate::cli::creation::{Created, create, remove_cidfile};
 use crate::client::{self, attached};
-use crate::container::spec::Seccomp;
+use crate::container::spec::{LogDriver, Seccomp};
 use crate::container::sweep;
 use crate::error::{Error, Result};
 use crate::events::{self, Action, Event};
@@ -68,7 +68,7 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
             .hint("add `-i`"));
     }
     if !attach.is_empty() {
-        if options.log_driver == Driver::Passthrough {
+        if options.log_driver == Driver::Other(LogDriver::Passthrough) {
             return Err(Error::new("cannot leave streams unattached with `--log-driver passthrough`")
                 .because("the command has the caller's own streams"));
         }
