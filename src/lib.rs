@@ -8,19 +8,23 @@
 pub mod cli;
 pub mod client;
 pub mod container;
+pub mod copying;
 pub mod doctor;
 pub mod emulation;
 pub mod error;
+pub mod events;
 pub mod host;
 pub mod identity;
 pub mod image;
 pub mod layers;
+pub mod logs;
 pub mod monitor;
 pub mod network;
 pub mod output;
 pub mod registry;
 pub mod sandbox;
 pub mod seccomp;
+pub mod secret;
 pub mod sys;
 
 pub use error::{Error, Result};

@@ -5,19 +5,23 @@ pub mod completion;
 mod confirm;
 pub mod container;
 pub mod container_options;
+pub mod cp;
 mod creation;
 mod dialect;
 pub mod doctor;
+pub mod events;
 mod failures;
 pub mod image;
 pub mod info;
 pub mod inspect;
+pub mod logs;
 pub mod man;
 pub mod ps;
 pub mod registry;
 mod report;
 pub mod rm;
 pub mod run;
+pub mod secret;
 pub mod system;
 pub mod transfer;
 pub mod unshare;
@@ -88,8 +92,10 @@ enum Verb {
     Kill(container::kill::KillArgs),
     Exec(container::exec::ExecArgs),
     Wait(container::wait::WaitArgs),
+    Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
+    Cp(cp::CpArgs),
     Rename(container::rename::RenameArgs),
     Update(container::update::UpdateArgs),
     Container(container::ContainerArgs),
@@ -110,6 +116,8 @@ enum Verb {
     Login(registry::login::LoginArgs),
     Logout(registry::logout::LogoutArgs),
     Search(registry::search::SearchArgs),
+    Events(events::EventsArgs),
+    Secret(secret::SecretArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
     Info(info::InfoArgs),
@@ -163,8 +171,10 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Rename(args) => container::rename::execute(&args, &cli.global),
         Verb::Update(args) => container::update::execute(&args, &cli.global),
         Verb::Container(args) => container::execute(args, &cli.global),
+        Verb::Logs(args) => logs::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
+        Verb::Cp(args) => cp::execute(&args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),
         Verb::Rmi(args) => image::remove::execute(args, &cli.global),
         Verb::Tag(args) => image::tag::execute(&args, &cli.global),
@@ -182,6 +192,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Login(args) => registry::login::execute(&args, &cli.global),
         Verb::Logout(args) => registry::logout::execute(args, &cli.global),
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
+        Verb::Events(args) => events::execute(&args, &cli.global),
+        Verb::Secret(args) => secret::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),
         Verb::Info(args) => info::execute(args, &cli.global),

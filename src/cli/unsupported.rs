@@ -9,7 +9,6 @@ const DETACHED: &str = "sbx runs containers in the foreground only, so far";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
 const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
-const SECRETS: &str = "there is no store of secrets: bind a file with `-v FILE:/run/secrets/NAME:ro`";
 const HEALTH: &str = "health checks are of use for containers in the background, which are not there yet";
 const PODS: &str = "there are no pods: share namespaces with `--net container:ID` and its like";
 const PORTS: &str = "publishing all ports that an image names is not there yet: publish each with `-p`";
@@ -86,19 +85,12 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
     (PORTS, &["--publish-all", "-P", "--expose"]),
     (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
-    (SECRETS, &["--secret"]),
     (PODS, &["--pod", "--pod-id-file", "--infra", "--requires", "--init-ctr"]),
     (STREAMS, &["--attach", "-a", "--preserve-fds", "--preserve-fd"]),
     ("a name is free again as soon as its container is removed: `--rm`", &["--replace"]),
     ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
     (CGROUP_V1, &["--oom-kill-disable", "--kernel-memory"]),
     ("`--userns auto`, `--uidmap` and `--gidmap` give ranges", &["--subuidname", "--subgidname"]),
-    ("the log is a file beside the container, without options", &["--log-opt"]),
-    ("labels are set one by one", &["--label-file"]),
-    (
-        "the caller's environment is passed on by name: `-e NAME`",
-        &["--env-host", "--env-merge", "--unsetenv", "--unsetenv-all", "--http-proxy"],
-    ),
     ("devices of the host are brought in one by one with `--device`", &["--gpus"]),
     ("the init of `--init` is part of sbx", &["--init-path"]),
     ("sbx has no runtime of another program below it", &["--runtime", "--isolation"]),
@@ -106,7 +98,6 @@ const KNOWN: &[(&str, &[&str])] = &[
         "the entries of /etc/passwd, /etc/hosts and /etc/hostname are sbx's own",
         &["--passwd", "--passwd-entry", "--group-entry", "--hostuser", "--no-hostname", "--hosts-file"],
     ),
-    ("the time zone of the container is its root's own: `-e TZ=…`", &["--tz"]),
     ("systemd needs a delegated control group, which sbx does not manage yet", &["--systemd"]),
     ("there is no cache shared between machines to be told apart", &["--rdt-class", "--intel-rdt-closid"]),
     ("hardware and personality are the host's", &["--personality"]),
@@ -115,26 +106,10 @@ const KNOWN: &[(&str, &[&str])] = &[
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (IMAGES, &["build", "builder", "buildx", "commit", "manifest"]),
-    (
-        DETACHED,
-        &[
-            "cp",
-            "diff",
-            "generate",
-            "healthcheck",
-            "init",
-            "logs",
-            "pause",
-            "port",
-            "stats",
-            "top",
-            "unpause",
-        ],
-    ),
+    (DETACHED, &["diff", "generate", "healthcheck", "init", "pause", "port", "stats", "top", "unpause"]),
     ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
     (BRIDGES, &["network"]),
     (PODS, &["compose", "kube", "play", "pod"]),
-    (SECRETS, &["secret"]),
 ];
 
 /// Why the command is not there, where there is something to say.

@@ -38,6 +38,11 @@ impl ContainerDirectory {
         self.path.join("state.json")
     }
 
+    /// Copies of the container's secrets, mode 0600; there only where it has some.
+    pub fn secrets(&self) -> PathBuf {
+        self.path.join("secrets.json")
+    }
+
     /// [`crate::container::settings::Settings`]: what commands changed of it later.
     pub fn settings(&self) -> PathBuf {
         self.path.join("settings.json")
@@ -68,6 +73,11 @@ impl ContainerDirectory {
 
     pub fn root_server_log(&self) -> PathBuf {
         self.path.join("fuse-overlayfs.log")
+    }
+
+    /// A copy of the file of `--tz`, over /etc/localtime.
+    pub fn localtime(&self) -> PathBuf {
+        self.path.join("localtime")
     }
 
     /// Generated files and what they cover in the container.

@@ -61,8 +61,9 @@ fn claim_down(store: &Store, runtime: &Path, id: &str) -> Result<Option<Claim>> 
             return Ok(Some(claim));
         }
         let record = store.record_of(id).unwrap_or_default();
-        // Its lock is held without a monitor for moments only: by a command that makes or removes it.
-        if record.monitor.is_some() || Instant::now() > until {
+        // Its lock is held without a monitor for moments only: by a command that makes or removes it, or works in its
+        // files.
+        if record.monitor.is_some() && !record.visit || Instant::now() > until {
             return Ok(None);
         }
         std::thread::sleep(STEP);

@@ -6,7 +6,7 @@ mod users;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::cli::container_options::{ContainerOptions, ImageVolume, LogDriver as LogDriverWord};
+use crate::cli::container_options::{ContainerOptions, ImageVolume};
 use crate::container::capabilities::CapSet;
 use crate::container::restart::Restart;
 use crate::container::scratch::{self, Uppers};
@@ -14,6 +14,7 @@ use crate::container::spec::{
     LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
 };
 use crate::container::store::Store;
+use crate::container::timezone::Timezone;
 use crate::container::{device, env, name, namespace, rlimit, security, signal, size, sysctl, volume};
 use crate::emulation;
 use crate::error::{Error, Result, Step};
@@ -22,8 +23,10 @@ use crate::host::proc_mask;
 use crate::identity::{Identity, Tier};
 use crate::image::{Config, Source};
 use crate::layers;
+use crate::logs;
 use crate::network;
 use crate::seccomp;
+use crate::secret::{self, SecretStore};
 
 /// SIGTERM (docker-run(1), --stop-signal).
 const DEFAULT_STOP_SIGNAL: &str = "TERM";
@@ -57,7 +60,7 @@ pub fn container(
         None => name::random()?,
     };
     let mut degraded = Vec::new();
-    let args = command(options, config, words)?;
+    let (args, entry_point) = command(options, config, words)?;
 
     let resolved = Names { store: place.store };
     let mut namespaces = Namespaces {
@@ -78,6 +81,8 @@ pub fn container(
     degraded.extend(users::powers_of_the_host(&identity, &security));
     let image = source.word();
     let mut mounts = mounts(options)?;
+    let secrets = secret::option::parse_all(&options.secret, &SecretStore::new(place.store.root()))?;
+    mounts.extend(secrets.mounts);
     let directories = image_volumes(options, config, &mut mounts);
     users::check_overlays(&identity, &mounts)?;
     let cwd = working_directory(options, config)?;
@@ -119,7 +124,17 @@ pub fn container(
         net: namespaces.net == Namespace::Private,
         ipc: namespaces.ipc == Namespace::Private,
     };
+    let timezone = options.tz.as_deref().map(Timezone::parse).transpose()?;
     let environment = environment(options, config, hostname.as_deref())?;
+    let labels = labels(options, config)?;
+    let facts = logs::options::Facts {
+        id: &id,
+        name: &name,
+        image: &image,
+        labels: &labels,
+        environment: &environment,
+    };
+    let (log_driver, log_options) = log(options, &facts)?;
     let stop_signal = options.stop_signal.as_deref().or(config.stop_signal.as_deref());
     Ok(Spec {
         created: crate::sys::time::Utc::now(),
@@ -130,6 +145,7 @@ pub fn container(
         squashed,
         process: Process {
             args,
+            entry_point,
             env: environment,
             cwd,
             user,
@@ -139,12 +155,14 @@ pub fn container(
             terminal: options.tty,
             stdin: options.interactive,
             stdin_once: options.interactive && !options.detach,
+            without_home: options.unsetenv_all || options.unsetenv.iter().any(|name| name == "HOME"),
             umask: options.umask.as_deref().map(umask).transpose()?,
         },
         identity,
         emulation,
         namespaces,
         hostname,
+        timezone,
         domainname: match &options.domainname {
             Some(_) if shared_uts => {
                 return Err(Error::new("cannot set a domain name")
@@ -158,6 +176,7 @@ pub fn container(
             None => None,
         },
         mounts,
+        secret_env: secrets.variables,
         directories,
         devices: devices(options)?,
         security,
@@ -171,10 +190,11 @@ pub fn container(
         stop_signal: signal::parse("--stop-signal", stop_signal.unwrap_or(DEFAULT_STOP_SIGNAL))?,
         stop_timeout: options.stop_timeout,
         timeout: (options.timeout > 0).then_some(options.timeout),
-        log_driver: log_driver(options)?,
+        log_driver,
+        log_options,
         remove_on_exit: options.rm,
         restart: restart(options)?,
-        labels: labels(options, config)?,
+        labels,
         annotations: pairs("--annotation", &options.annotation)?,
         degraded,
         id,
@@ -227,8 +247,8 @@ impl namespace::Containers for Names<'_> {
     }
 }
 
-/// Entry point and arguments: the image's, the flag's, the words typed.
-fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> Result<Vec<String>> {
+/// Entry point and arguments: the image's, the flag's, the words typed; and how many of them are the entry point.
+fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> Result<(Vec<String>, usize)> {
     let mut args = match &options.entrypoint {
         Some(text) if text.starts_with('[') => serde_json::from_str(text).map_err(|error| {
             Error::new(format!("cannot use `--entrypoint {text}`"))
@@ -239,6 +259,7 @@ fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> R
         Some(text) => vec![text.clone()],
         None => config.entrypoint.clone(),
     };
+    let entry_point = args.len();
     if !words.is_empty() {
         args.extend(words);
     } else if options.entrypoint.is_none() {
@@ -249,7 +270,7 @@ fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> R
             .because("no command specified, and the source of the root names none")
             .hint("add one: `sbx run --rootfs DIR COMMAND`"));
     }
-    Ok(args)
+    Ok((args, entry_point))
 }
 
 fn network(
@@ -341,8 +362,21 @@ fn image_volumes(options: &ContainerOptions, config: &Config, mounts: &mut Vec<M
 /// The flag's beat the image's.
 fn labels(options: &ContainerOptions, config: &Config) -> Result<BTreeMap<String, String>> {
     let mut labels = config.labels.clone();
+    for path in &options.label_file {
+        let (_, text) = env::read_file(path).map_err(|error| error.while_doing(label_file(path)))?;
+        let text =
+            String::from_utf8(text).map_err(|_| Error::new(label_file(path)).because("it is not UTF-8"))?;
+        let lines =
+            text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines: Vec<String> = lines.map(str::to_owned).collect();
+        labels.extend(pairs("--label-file", &lines)?);
+    }
     labels.extend(pairs("--label", &options.label)?);
     Ok(labels)
+}
+
+fn label_file(path: &str) -> String {
+    format!("cannot use `--label-file {path}`")
 }
 
 fn working_directory(options: &ContainerOptions, config: &Config) -> Result<PathBuf> {
@@ -386,7 +420,16 @@ fn groups(options: &ContainerOptions) -> Result<(Vec<String>, bool)> {
 
 fn environment(options: &ContainerOptions, config: &Config, hostname: Option<&str>) -> Result<Vec<String>> {
     let files = options.env_file.iter().map(|path| env::read_file(path)).collect::<Result<Vec<_>>>()?;
-    let defaults = env::Defaults { hostname, home: None, terminal: options.tty };
+    let defaults = env::Defaults {
+        hostname,
+        home: None,
+        terminal: options.tty,
+        all_of_caller: options.env_host,
+        proxies: options.http_proxy,
+        unset: &options.unsetenv,
+        unset_all: options.unsetenv_all,
+        merged: &options.env_merge,
+    };
     env::merge(&config.env, &files, &options.env, &env::of_caller(), defaults)
 }
 
@@ -416,12 +459,8 @@ fn security(options: &ContainerOptions) -> Result<Security> {
     })
 }
 
-fn log_driver(options: &ContainerOptions) -> Result<LogDriver> {
-    let driver = match options.log_driver {
-        LogDriverWord::K8sFile => LogDriver::K8sFile,
-        LogDriverWord::None => LogDriver::None,
-        LogDriverWord::Passthrough => LogDriver::Passthrough,
-    };
+fn log(options: &ContainerOptions, facts: &logs::options::Facts<'_>) -> Result<(LogDriver, logs::Options)> {
+    let (driver, kept) = logs::options::parse(options.log_driver, &options.log_opt, facts)?;
     let standard = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     let passed = if options.interactive { &standard[..] } else { &standard[1..] };
     if driver == LogDriver::Passthrough && (options.tty || passed.iter().any(rustix::termios::isatty)) {
@@ -429,7 +468,7 @@ fn log_driver(options: &ContainerOptions) -> Result<LogDriver> {
             .because("the container could type into the terminal of its caller")
             .hint("redirect the streams, or use `--log-driver none`"));
     }
-    Ok(driver)
+    Ok((driver, kept))
 }
 
 fn restart(options: &ContainerOptions) -> Result<Restart> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::restart::Restart;
+use crate::container::timezone::Timezone;
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::layers;
@@ -39,7 +40,13 @@ pub struct Spec {
     pub namespaces: Namespaces,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
+    /// `--tz`; none: the time zone is the root's own.
+    #[serde(default)]
+    pub timezone: Option<Timezone>,
     pub mounts: Vec<Mount>,
+    /// Variables whose values are secrets: in no record, and set when the command starts.
+    #[serde(default)]
+    pub secret_env: Vec<SecretEnv>,
     /// Directories that the image wants to be there, its volumes: made where they are missing.
     pub directories: Vec<PathBuf>,
     pub devices: Vec<Device>,
@@ -60,6 +67,8 @@ pub struct Spec {
     /// Seconds after which the container is killed; none: never.
     pub timeout: Option<u64>,
     pub log_driver: LogDriver,
+    #[serde(default)]
+    pub log_options: crate::logs::Options,
     /// `--rm`: the container's directory goes with its exit.
     pub remove_on_exit: bool,
     #[serde(default)]
@@ -74,6 +83,17 @@ impl Spec {
     /// Whose all files of layers seem to be; none: they keep their owners.
     pub fn sole_owner(&self) -> Option<(u32, u32)> {
         if self.squashed { self.identity.lowest() } else { self.identity.sole_owner() }
+    }
+
+    /// IDs and names of the secrets that the container was made with.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        let files = self.mounts.iter().flat_map(|mount| match &mount.kind {
+            MountKind::Secrets(files) => files.as_slice(),
+            _ => &[],
+        });
+        files
+            .map(|file| (file.secret.as_str(), file.name.as_str()))
+            .chain(self.secret_env.iter().map(|env| (env.secret.as_str(), env.name.as_str())))
     }
 
     /// The spec with a root that can be mounted: see [`Root::located`].
@@ -162,6 +182,9 @@ pub enum Driver {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Process {
     pub args: Vec<String>,
+    /// How many of the arguments, from the first, are the entry point.
+    #[serde(default)]
+    pub entry_point: usize,
     pub env: Vec<String>,
     pub cwd: PathBuf,
     /// `--user` as typed (`name`, `uid`, `name:group`, …); looked up in the container's own passwd file.
@@ -177,6 +200,9 @@ pub struct Process {
     /// Standard input ends with the first client that was connected to it; otherwise it stays open for others.
     #[serde(default)]
     pub stdin_once: bool,
+    /// HOME is not set where nobody sets it.
+    #[serde(default)]
+    pub without_home: bool,
     pub umask: Option<u32>,
 }
 
@@ -253,11 +279,35 @@ pub enum MountKind {
         /// Copy what the image has at the target into the new tmpfs.
         copy_up: bool,
     },
+    /// A tmpfs with secrets, or one secret on a file.
+    Secrets(Vec<SecretFile>),
     Devpts,
     Mqueue,
     Proc,
     Sysfs,
     Cgroup,
+}
+
+/// A secret as a file; its data is in a file of its own ([`crate::secret::copies`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretFile {
+    /// The ID.
+    pub secret: String,
+    pub name: String,
+    /// Below the target of the mount; empty: the target is the file.
+    pub path: PathBuf,
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+}
+
+/// A secret as a variable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretEnv {
+    pub variable: String,
+    /// The ID.
+    pub secret: String,
+    pub name: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -316,6 +366,7 @@ pub struct Rlimit {
 pub enum LogDriver {
     /// `TIMESTAMP stdout|stderr F|P TEXT`, a line each.
     K8sFile,
+    JsonFile,
     None,
     /// The caller's streams are the container's; nothing is kept.
     Passthrough,

@@ -23,6 +23,7 @@ use crate::container::settings::Settings;
 use crate::container::spec::{Root, Spec};
 use crate::container::state::State;
 use crate::error::{Error, Result, Step};
+use crate::secret;
 
 pub use crate::container::claim::{Claim, Restarting, Running};
 
@@ -129,6 +130,7 @@ impl Store {
         for part in parts {
             fs::DirBuilder::new().mode(0o755).create(part).map_err(|error| no_room(error, failed()))?;
         }
+        secret::copies::keep(&self.root, spec, directory)?;
         self.take_name(&spec.name, &spec.id)?;
         write_json(&directory.spec(), spec).map_err(|error| no_room(error, failed()))
     }

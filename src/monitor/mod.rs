@@ -8,10 +8,9 @@
 
 pub mod control;
 pub mod exec;
-mod files;
+pub(crate) mod files;
 pub mod guard;
 mod life;
-pub mod log;
 pub mod message;
 pub mod output;
 mod requests;

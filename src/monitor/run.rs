@@ -9,18 +9,20 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::container::directory::ContainerDirectory;
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::restart::BackOff;
-use crate::container::spec::{LogDriver, Spec};
+use crate::container::spec::Spec;
 use crate::container::state::State;
 use crate::container::store::{Claim, Restarting, Running, Store};
 use crate::container::sweep;
 use crate::emulation::Places;
 use crate::error::{Error, Result, Step};
+use crate::events::{self, Action, Event};
+use crate::logs::{Log, Name};
 use crate::monitor::exec::{Execs, Wake};
 use crate::monitor::life::{self, Life};
 use crate::monitor::message::ToClient;
 use crate::monitor::sessions::{Role, Sessions};
 use crate::monitor::wires::Wires;
-use crate::monitor::{Caller, Job, control, files, guard, log, output};
+use crate::monitor::{Caller, Job, control, files, guard, output};
 use crate::sandbox::launch::{self, Born, Meanwhile};
 use crate::sys::channel::Channel;
 use crate::sys::process::{close_all_but, reap_any};
@@ -36,7 +38,16 @@ const SIGNALS: [i32; 6] =
 pub(super) enum Asked {
     Nothing,
     Stop,
+    /// By a signal that ends it.
+    Kill,
     Restart,
+}
+
+impl Asked {
+    /// Its restart policy has nothing to say.
+    fn for_good(self) -> bool {
+        matches!(self, Self::Stop | Self::Kill)
+    }
 }
 
 pub(super) struct Monitor<'a> {
@@ -54,7 +65,7 @@ pub(super) struct Monitor<'a> {
     caller: u64,
     /// The control socket.
     listener: Option<OwnedFd>,
-    log: Option<log::Log>,
+    log: Option<Log>,
     /// What became of the container before this monitor started it.
     before: State,
     pub(super) asked: Asked,
@@ -108,9 +119,14 @@ pub(super) fn run(job: Job<'_>) {
         if !monitor.rest(code, wait) {
             return monitor.down_after_rest(code);
         }
-        monitor.asked = Asked::Nothing;
+        let asked = std::mem::replace(&mut monitor.asked, Asked::Nothing);
         code = match Wires::lay(spec, None).and_then(|wires| monitor.begin(wires)) {
-            Ok(()) => monitor.live(),
+            Ok(()) => {
+                if asked == Asked::Restart {
+                    monitor.tell(Event::container(Action::Restart, spec));
+                }
+                monitor.live()
+            }
             Err(error) => monitor.failed_again(&error),
         };
     }
@@ -226,10 +242,9 @@ impl Monitor<'_> {
         outputs: Vec<super::wires::Output>,
         terminal_client: Option<OwnedFd>,
     ) -> Result<()> {
-        if self.spec.log_driver == LogDriver::K8sFile && self.log.is_none() {
-            let path = self.directory.log();
-            self.log =
-                Some(log::Log::open(&path).step(|| format!("cannot write the log `{}`", path.display()))?);
+        match &mut self.log {
+            Some(log) => log.end_lines(),
+            None => self.log = Log::open(self.spec, self.directory)?,
         }
         for wire in outputs {
             let mut stream = output::Stream::new(wire.name, wire.source)?;
@@ -240,7 +255,7 @@ impl Monitor<'_> {
         }
         if let Some(master) = life.sandbox.terminal.take() {
             life.terminal = Some(master.try_clone().step(|| "cannot copy a descriptor")?);
-            let mut stream = output::Stream::new(log::Name::Stdout, master)?;
+            let mut stream = output::Stream::new(Name::Stdout, master)?;
             if let Some(client) = terminal_client {
                 stream.connect(self.caller, client)?;
                 if let (Some(session), Some(master)) = (self.sessions.get(self.caller), &life.terminal) {
@@ -270,6 +285,7 @@ impl Monitor<'_> {
         }
         life.deadline = self.spec.timeout.and_then(life::after);
         self.sessions.started(life.sandbox.pid);
+        self.tell(Event::container(Action::Start, self.spec));
         Ok(())
     }
 
@@ -286,6 +302,10 @@ impl Monitor<'_> {
         let owner = self.sessions.owner().map(|session| session.id);
         self.execs.end_all(&mut self.sessions);
         self.sessions.notify(&ToClient::Ended);
+        if self.asked == Asked::Stop {
+            self.tell(Event::container(Action::Stop, self.spec));
+        }
+        self.tell(Event::container(Action::Died, self.spec).with("exitCode", code));
         if let Some(life) = &mut self.life {
             life.finish(&self.record, &mut self.log, owner);
         }
@@ -416,7 +436,7 @@ impl Monitor<'_> {
     fn waits_for_another_life(&mut self, code: i32) -> Option<Duration> {
         let up = self.life.as_ref().map_or(Duration::ZERO, Life::up);
         match self.asked {
-            Asked::Stop => None,
+            Asked::Stop | Asked::Kill => None,
             Asked::Restart => Some(Duration::ZERO),
             Asked::Nothing => {
                 let policy = self.store.settings(&self.spec.id).restart.unwrap_or(self.spec.restart);
@@ -443,13 +463,13 @@ impl Monitor<'_> {
             ::log::debug!("{error}");
         }
         if let Ok(signals) = signal_descriptor(&SIGNALS) {
-            while self.asked != Asked::Stop && Instant::now() < until {
+            while !self.asked.for_good() && Instant::now() < until {
                 while reap_any().is_some() {}
                 self.turn(&signals, Some(until));
             }
         }
         unblock_signals();
-        self.asked != Asked::Stop
+        !self.asked.for_good()
     }
 
     /// Ends what is left of a life; what happened to it that its command did not do.
@@ -470,7 +490,7 @@ impl Monitor<'_> {
             exit_code: code,
             error,
             restarts: self.record.restarts,
-            stopped_by_user: self.asked == Asked::Stop,
+            stopped_by_user: self.asked.for_good(),
         };
         if let Err(error) = self.store.write_state(&self.spec.id, &state) {
             ::log::debug!("{error}");
@@ -511,6 +531,7 @@ impl Monitor<'_> {
                 Ok(()) => self.claim.release(),
                 Err(left) => ::log::debug!("{left}"),
             }
+            self.tell(Event::container(Action::Remove, self.spec));
         } else {
             self.claim.release();
         }
@@ -538,6 +559,7 @@ impl Monitor<'_> {
                 Ok(()) => self.claim.release(),
                 Err(left) => ::log::debug!("{left}"),
             }
+            self.tell(Event::container(Action::Remove, spec));
             return;
         }
         self.close_socket();
@@ -555,15 +577,22 @@ impl Monitor<'_> {
                 exit_code: code,
                 error: trouble.clone(),
                 restarts: self.record.restarts,
-                stopped_by_user: self.asked == Asked::Stop,
+                stopped_by_user: self.asked.for_good(),
             };
             self.store.write_state(&spec.id, &state)
         };
         if recorded.is_ok() || !spec.remove_on_exit {
             self.claim.release();
         }
+        if spec.remove_on_exit {
+            self.tell(Event::container(Action::Remove, spec));
+        }
         let trouble = trouble.or_else(|| recorded.err().map(|error| error.to_string()));
         self.sessions.ended(code, trouble.as_deref(), true);
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        events::record(self.store.root(), self.runtime, event);
     }
 
     fn close_socket(&mut self) {

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::container::spec::{LogDriver, Spec};
 use crate::error::{Error, Result, Step};
-use crate::monitor::log::Name;
+use crate::logs::Name;
 use crate::sandbox::child::Stdio;
 
 /// Of one life of a container.

@@ -23,6 +23,7 @@ use crate::sandbox::{
     accounts, devices, kernel_mounts, namespaces, ownership, root, terminal, user_mounts, userns,
 };
 use crate::seccomp::bpf::Instruction;
+use crate::secret::copies::{self, Values};
 use crate::sys::channel::Channel;
 use crate::sys::process::exit_now;
 
@@ -48,6 +49,8 @@ pub struct Inside<'a> {
     pub seccomp: Option<Vec<Instruction>>,
     /// The filter of emulated root.
     pub emulation: Option<Vec<Instruction>>,
+    /// The data of the container's secrets, once [`Inside::run`] has read it.
+    pub secrets: Values,
     /// The process was cloned into the network namespace of its parent and makes its own.
     pub makes_network: bool,
 }
@@ -62,13 +65,17 @@ impl Inside<'_> {
     /// Becomes the container's command, or says why not and ends.
     pub fn run(self) -> ! {
         let _ = rustix::thread::set_name(c"sbx-child");
+        let secrets = match copies::values(self.spec, self.directory) {
+            Ok(secrets) => secrets,
+            Err(error) => command::fail(&self.channel, error),
+        };
         // Elsewhere the container's root is the caller and reaches what the caller does.
         let root_is_another = self.spec.identity.nested.is_some() || self.spec.identity.join.is_some();
         let reach = if root_is_another { Reach::open(self.spec, self.directory).map(Some) } else { Ok(None) };
         match reach {
-            Ok(None) => self.become_command(),
+            Ok(None) => Inside { secrets, ..self }.become_command(),
             Ok(Some(reach)) => {
-                Inside { spec: &reach.spec, directory: &reach.directory, ..self }.become_command()
+                Inside { spec: &reach.spec, directory: &reach.directory, secrets, ..self }.become_command()
             }
             Err(error) => command::fail(&self.channel, error),
         }
@@ -105,7 +112,7 @@ impl Inside<'_> {
         self.working_directory(&inroot)?;
         root::enter(&inroot)?;
         // The monitor completes its record while the kernel takes its time.
-        self.channel.send(&FromChild::Ready).step(lost)?;
+        self.channel.send_with(&FromChild::Ready, inroot.directory()).step(lost)?;
         root::let_go()?;
         if self.spec.read_only || self.spec.root == (Root::Host { driver: Driver::Bind }) {
             root::make_read_only(Path::new("/"), false)?;
@@ -273,7 +280,11 @@ impl Inside<'_> {
                 user_mounts::bind_generated(inroot, &file, Path::new(target), bare)?;
             }
         }
-        user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch())?;
+        if spec.timezone.is_some() {
+            let target = Path::new("/etc/localtime");
+            user_mounts::bind_generated(inroot, &self.directory.localtime(), target, bare)?;
+        }
+        user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch(), &self.secrets)?;
         spec.directories.iter().try_for_each(|directory| {
             inroot.ensure_directory(directory).map(|_| ()).map_err(|error| {
                 error.while_doing(format!("cannot make the image's volume `{}`", directory.display()))
@@ -341,6 +352,7 @@ impl Inside<'_> {
         Command {
             spec: self.spec,
             channel: &self.channel,
+            secrets: Some(&self.secrets),
             seccomp: self.seccomp.as_deref(),
             emulation: self.emulation.as_deref(),
         }

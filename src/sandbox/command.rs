@@ -8,6 +8,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
+use crate::container::env;
 use crate::container::spec::{LogDriver, MountKind, Root, Seccomp, Spec};
 use crate::container::user::{self, ResolvedUser};
 use crate::emulation::{self, Credentials, Emulation};
@@ -18,6 +19,7 @@ use crate::sandbox::message::FromChild;
 use crate::sandbox::privileges::{self, Privileges};
 use crate::sandbox::{init, program, terminal};
 use crate::seccomp::bpf::Instruction;
+use crate::secret::copies::{self, Values};
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, exit_now};
 
@@ -63,6 +65,8 @@ pub struct Command<'a> {
     pub seccomp: Option<&'a [Instruction]>,
     /// The filter of emulated root.
     pub emulation: Option<&'a [Instruction]>,
+    /// Those of the container, where the environment does not have them yet.
+    pub secrets: Option<&'a Values>,
 }
 
 impl Command<'_> {
@@ -106,7 +110,11 @@ impl Command<'_> {
     pub fn execute(&self, user: &ResolvedUser) -> Error {
         let spec = self.spec;
         let mut env = spec.process.env.clone();
-        if !env.iter().any(|entry| entry.starts_with("HOME=")) {
+        match self.secrets.map_or_else(|| Ok(Vec::new()), |secrets| copies::variables(spec, secrets)) {
+            Ok(variables) => env::set_all(&mut env, variables),
+            Err(error) => return error,
+        }
+        if !spec.process.without_home && !env.iter().any(|entry| entry.starts_with("HOME=")) {
             env.push(format!("HOME={}", user.home));
         }
         // Until the exec the process is sbx: nobody inside may look into it or reach its binary.

@@ -307,6 +307,7 @@ impl Inside<'_> {
             channel: self.channel,
             seccomp: self.seccomp.as_deref(),
             emulation: self.emulation.as_deref(),
+            secrets: None,
         }
     }
 }

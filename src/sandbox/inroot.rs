@@ -36,6 +36,11 @@ impl InRoot {
         Ok(Self { directory })
     }
 
+    /// A root that is open already.
+    pub fn of(directory: OwnedFd) -> Self {
+        Self { directory }
+    }
+
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }

@@ -22,6 +22,7 @@ use crate::sandbox::message::{FromChild, FromLauncher, ToChild, ToLauncher};
 use crate::sandbox::namespaces::{Held, Join, to_join, to_make};
 use crate::sandbox::userns::become_root;
 use crate::seccomp;
+use crate::secret::copies::Values;
 use crate::sys::channel::Channel;
 use crate::sys::process::{Clone, Fork, clone3, exit_now, fork, send_signal, wait_for};
 
@@ -40,6 +41,8 @@ pub struct Sandbox {
     /// The server of the root.
     pub root_server: Option<i32>,
     pub network: Option<Helper>,
+    /// The root, until the container runs: an open directory keeps its server from ending.
+    pub root: Option<OwnedFd>,
     /// Answers for emulated root.
     pub emulator: Option<Emulator>,
     /// For processes that are brought in while the container runs.
@@ -89,7 +92,16 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
         Emulation::Off => None,
         Emulation::IfPossible | Emulation::Required => Some(emulation::program()?),
     };
-    let inside = Inside { spec, directory, channel: theirs, stdio, seccomp, emulation, makes_network: false };
+    let inside = Inside {
+        spec,
+        directory,
+        channel: theirs,
+        stdio,
+        seccomp,
+        emulation,
+        secrets: Values::new(),
+        makes_network: false,
+    };
 
     let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
         (directly(inside, ours, meanwhile.mapping)?, None)
@@ -117,6 +129,7 @@ impl Sandbox {
             terminal: None,
             root_server: None,
             network: None,
+            root: None,
             emulator: None,
             namespaces: None,
             notices: Vec::new(),
@@ -127,6 +140,7 @@ impl Sandbox {
     /// Lets the process execute the command, and returns when it has: its end of the channel is
     /// close-on-exec.
     pub fn go(&mut self) -> Result<()> {
+        self.root = None;
         // One that failed meanwhile has said why, and does not read any more.
         let _ = self.channel.send(&ToChild::Go);
         let mut listened = false;
@@ -162,6 +176,7 @@ impl Sandbox {
 
     /// Ends everything that was started and waits for it.
     pub fn end(&mut self) {
+        self.root = None;
         let _ = send_signal(self.pid, libc::SIGKILL);
         let _ = wait_for(self.pid);
         self.end_servers();
@@ -418,7 +433,10 @@ fn serve_until_ready(
             }
             Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
             Some((FromChild::Terminal, Some(master))) => sandbox.terminal = Some(master),
-            Some((FromChild::Ready, _)) => break,
+            Some((FromChild::Ready, root)) => {
+                sandbox.root = root;
+                break;
+            }
             Some((FromChild::Failed(error), _)) => return Err(with_server_log(error, directory)),
             None | Some(_) => return Err(with_server_log(ended_early(sandbox.pid), directory)),
         }

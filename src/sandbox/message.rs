@@ -21,7 +21,8 @@ pub enum FromChild {
     ServeRoot,
     /// Carries the master side of the container's terminal.
     Terminal,
-    /// Everything but the last steps is done: the next message that is waited for is [`ToChild::Go`].
+    /// Everything but the last steps is done: the next message that is waited for is [`ToChild::Go`]. Carries the
+    /// directory that has become the root.
     Ready,
     /// Carries the listener on which the calls of emulated root arrive.
     Listener {

@@ -21,6 +21,7 @@ pub mod privileges;
 pub mod program;
 pub mod reach;
 pub mod root;
-pub mod terminal;
+mod secret_mounts;
+mod terminal;
 pub mod user_mounts;
 pub mod userns;
