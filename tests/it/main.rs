@@ -7,6 +7,7 @@ mod harness;
 mod as_root;
 mod command_line;
 mod concurrency;
+mod copying;
 mod damage;
 mod devices;
 mod emulated_root;
