@@ -8,6 +8,7 @@ mod as_root;
 mod clients;
 mod command_line;
 mod concurrency;
+mod copying;
 mod damage;
 mod devices;
 mod emulated_root;
