@@ -7,6 +7,7 @@ use crate::cli::Global;
 use crate::cli::container::Place;
 use crate::cli::container::selection::Named;
 use crate::client;
+use crate::client::keys::DetachKeys;
 use crate::container::spec::{Process, Spec};
 use crate::container::store::short;
 use crate::container::{env, life, name};
@@ -15,6 +16,7 @@ use crate::monitor::exec::{self, NOT_RUNNING};
 use crate::monitor::message::Request;
 use crate::output::print;
 use crate::sandbox::enter::Entry;
+use crate::secret::copies;
 
 /// Run a command in a running container
 ///
@@ -37,6 +39,9 @@ pub struct ExecArgs {
     /// Leave the command running in the background, and print the ID of its session
     #[arg(short, long)]
     detach: bool,
+    /// Keys that leave the command running; an empty text: there are none
+    #[arg(long, value_name = "KEYS", default_value = client::keys::DEFAULT)]
+    detach_keys: DetachKeys,
     /// Connect standard input; without it the command reads nothing
     #[arg(short, long)]
     interactive: bool,
@@ -73,7 +78,9 @@ pub fn execute(mut args: ExecArgs, global: &Global) -> Result<u8> {
     let place = Place::of(global)?;
     let id = target(&place, &mut args)?;
     let spec = place.store.read_spec(&id)?;
-    let entry = entry(&args, &spec)?;
+    let secrets = copies::values(&spec, &place.store.directory_of(&spec))?;
+    let mut entry = entry(&args, &spec)?;
+    env::set_all(&mut entry.process.env, copies::variables(&spec, &secrets)?);
     let stdin = args.interactive && !args.detach;
     let request = exec::Request {
         id: name::random_id()?,
@@ -100,7 +107,9 @@ pub fn execute(mut args: ExecArgs, global: &Global) -> Result<u8> {
         print::line(&session)?;
         return Ok(0);
     }
-    let options = client::Options { stdin, terminal: args.tty, signal_proxy: false, brought_in: true };
+    let detach_keys = args.detach_keys;
+    let options =
+        client::Options { stdin, terminal: args.tty, signal_proxy: false, detach_keys, brought_in: true };
     client::attach(control, &options)
 }
 
@@ -142,13 +151,11 @@ fn entry(args: &ExecArgs, spec: &Spec) -> Result<Entry> {
             env: env::merge(&container.env, &files, &args.env, &env::of_caller(), defaults)?,
             cwd,
             user: args.user.clone().or_else(|| container.user.clone()),
-            groups: container.groups.clone(),
-            keep_groups: container.keep_groups,
             account: None,
             terminal: args.tty,
             stdin: args.interactive,
             stdin_once: true,
-            umask: container.umask,
+            ..container.clone()
         },
         privileged: args.privileged,
     })

@@ -1,5 +1,6 @@
 //! `sbx container`, and the verbs that act on containers that have been made.
 
+pub mod attach;
 pub mod cleanup;
 pub mod create;
 pub mod exec;
@@ -18,8 +19,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::cli::{Global, inspect, logs, ps, rm, run, transfer};
-use crate::cli::{Global, cp, inspect, ps, rm, run, transfer};
+use crate::cli::{Global, cp, inspect, logs, ps, rm, run, transfer};
 use crate::container::store::Store;
 use crate::error::Result;
 use crate::host::paths;
@@ -35,6 +35,7 @@ pub struct ContainerArgs {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Verb {
+    Attach(attach::AttachArgs),
     Cleanup(cleanup::CleanupArgs),
     Cp(cp::CpArgs),
     Create(Box<create::CreateArgs>),
@@ -60,6 +61,7 @@ enum Verb {
 
 pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
     match args.verb {
+        Verb::Attach(args) => attach::execute(&args, global),
         Verb::Cleanup(args) => cleanup::execute(&args, global),
         Verb::Cp(args) => cp::execute(&args, global),
         Verb::Create(args) => create::execute(*args, global),
