@@ -8,6 +8,7 @@ use crate::client::keys::DetachKeys;
 use crate::container::spec::Seccomp;
 use crate::container::sweep;
 use crate::error::Result;
+use crate::events::{self, Action, Event};
 use crate::monitor::{self, Caller, Place};
 use crate::output::print;
 
@@ -71,8 +72,11 @@ fn run_detached(created: Created) -> Result<u8> {
     sweep::sweep(&store, &runtime);
     let size = client::caller_size();
     let place = Place { store: &store, runtime: &runtime };
-    let started = monitor::start(place, &spec, &directory, claim, Caller::Starter, size)
-        .and_then(|connection| client::until_started(&connection.control));
+    let started =
+        monitor::start(place, &spec, &directory, claim, Caller::Starter, size).and_then(|connection| {
+            events::record(store.root(), &runtime, Event::container(Action::Create, &spec));
+            client::until_started(&connection.control)
+        });
     if let Err(error) = started {
         sweep::sweep(&store, &runtime);
         if spec.remove_on_exit {
@@ -104,6 +108,8 @@ fn run_in_foreground(created: Created, signal_proxy: bool, detach_keys: DetachKe
             sweep::sweep(&store, &runtime);
         })
         .and_then(|connection| {
+            // The container is on its way meanwhile.
+            events::record(store.root(), &runtime, Event::container(Action::Create, &spec));
             client::serve(connection, &serving, || {
                 sweep::sweep(&store, &runtime);
             })

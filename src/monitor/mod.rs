@@ -8,7 +8,6 @@
 
 pub mod control;
 pub mod exec;
-mod files;
 pub(crate) mod files;
 pub mod guard;
 mod life;
