@@ -88,6 +88,7 @@ enum Verb {
     Run(Box<run::RunArgs>),
     Create(Box<container::create::CreateArgs>),
     Start(container::start::StartArgs),
+    Attach(container::attach::AttachArgs),
     Stop(container::stop::StopArgs),
     Restart(container::restart::RestartArgs),
     Kill(container::kill::KillArgs),
@@ -165,6 +166,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match cli.verb {
         Verb::Run(args) => run::execute(*args, &cli.global),
         Verb::Create(args) => container::create::execute(*args, &cli.global),
+        Verb::Attach(args) => container::attach::execute(&args, &cli.global),
         Verb::Start(args) => container::start::execute(&args, &cli.global),
         Verb::Stop(args) => container::stop::execute(&args, &cli.global),
         Verb::Restart(args) => container::restart::execute(&args, &cli.global),

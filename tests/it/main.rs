@@ -5,6 +5,7 @@
 mod harness;
 
 mod as_root;
+mod attach;
 mod clients;
 mod command_line;
 mod concurrency;

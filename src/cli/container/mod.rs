@@ -1,5 +1,6 @@
 //! `sbx container`, and the verbs that act on containers that have been made.
 
+pub mod attach;
 pub mod cleanup;
 pub mod commit;
 pub mod create;
@@ -36,6 +37,7 @@ pub struct ContainerArgs {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Verb {
+    Attach(attach::AttachArgs),
     Cleanup(cleanup::CleanupArgs),
     Commit(commit::CommitArgs),
     Cp(cp::CpArgs),
@@ -63,6 +65,7 @@ enum Verb {
 
 pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
     match args.verb {
+        Verb::Attach(args) => attach::execute(&args, global),
         Verb::Cleanup(args) => cleanup::execute(&args, global),
         Verb::Commit(args) => commit::execute(args, global),
         Verb::Cp(args) => cp::execute(&args, global),
