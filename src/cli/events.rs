@@ -56,9 +56,7 @@ pub fn execute(args: &EventsArgs, global: &Global) -> Result<u8> {
     let filters = Filters::parse(&args.filter)?;
     let now = Timestamp::now();
     let time = |flag: &str, text: Option<&String>| {
-        let parse = |text: &String| {
-            moment::parse(&format!("{flag} {text}"), text, now)
-        };
+        let parse = |text: &String| moment::parse(&format!("{flag} {text}"), text, now);
         text.map(parse).transpose()
     };
     let (since, until) = (time("--since", args.since.as_ref())?, time("--until", args.until.as_ref())?);

@@ -5,7 +5,7 @@ use crate::cli::container_options::ContainerOptions;
 use crate::cli::creation::{Created, create, remove_cidfile};
 use crate::client;
 use crate::container::spec::Seccomp;
-use crate::container::sweep;
+use crate::container::{requires, sweep};
 use crate::error::Result;
 use crate::monitor::{self, Caller, Place};
 use crate::output::print;
@@ -59,6 +59,14 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     let RunArgs { mut options, detach, sig_proxy, quiet, words, .. } = args;
     options.detach = detach;
     let created = create(&options, words, quiet, global)?;
+    if let Err(error) = requires::start_first(&created.store, &created.runtime, &created.spec) {
+        created.claim.release();
+        if created.spec.remove_on_exit {
+            remove_cidfile(created.cidfile.as_deref());
+            sweep::remove_stopped(&created.store, &created.spec.id, &created.runtime)?;
+        }
+        return Err(error);
+    }
     if detach { run_detached(created) } else { run_in_foreground(created, sig_proxy) }
 }
 

@@ -42,7 +42,9 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "Mounts": spec.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Secrets(_))).map(mount).collect::<Vec<_>>(),
         "Config": config(spec),
         "HostConfig": host_config(spec),
-        "NetworkSettings": { "Ports": ports(&spec.network.ports) },
+        "NetworkSettings": { "Ports": all_ports(spec) },
+        "Pod": spec.pod.as_ref().map(|pod| pod.id.as_str()).unwrap_or_default(),
+        "Dependencies": spec.requires,
     });
     if with_size {
         document["SizeRw"] = json!(disk::written(store, spec));
@@ -118,6 +120,7 @@ fn config(spec: &Spec) -> Value {
         "Secrets": spec.mounts.iter().flat_map(secrets).collect::<Vec<_>>(),
         "Cmd": spec.process.args,
         "Image": spec.image,
+        "ExposedPorts": spec.exposed_ports.iter().map(|port| (port.clone(), json!({}))).collect::<serde_json::Map<_, _>>(),
         "WorkingDir": spec.process.cwd.display().to_string(),
         "Labels": spec.labels,
         "Annotations": spec.annotations,
@@ -162,6 +165,17 @@ fn namespace(namespace: &Namespace) -> String {
         Namespace::Path(path) => format!("ns:{}", path.display()),
         Namespace::Container(id) => format!("container:{id}"),
     }
+}
+
+/// Those that nobody published are null.
+fn all_ports(spec: &Spec) -> Value {
+    let mut all = ports(&spec.network.ports);
+    for port in &spec.exposed_ports {
+        if all.get(port).is_none() {
+            all[port] = Value::Null;
+        }
+    }
+    all
 }
 
 /// docker's map of `80/tcp` to where it is on the host.

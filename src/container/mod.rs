@@ -19,6 +19,7 @@ pub mod name;
 pub mod namespace;
 pub mod plan;
 pub mod process;
+pub mod requires;
 pub mod restart;
 pub mod rlimit;
 pub mod scratch;

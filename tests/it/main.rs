@@ -25,6 +25,8 @@ mod login;
 mod mounts;
 mod network;
 mod newuidmap_shim;
+mod pods;
+mod ports;
 mod ps_rm;
 mod readme;
 mod registry;

@@ -4,6 +4,7 @@ pub mod cleanup;
 pub mod create;
 pub mod exists;
 pub mod kill;
+pub mod port;
 pub mod prune;
 pub mod rename;
 pub mod restart;
@@ -41,6 +42,7 @@ enum Verb {
     Kill(kill::KillArgs),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::PsArgs),
+    Port(port::PortArgs),
     Prune(prune::PruneArgs),
     Rename(rename::RenameArgs),
     Restart(restart::RestartArgs),
@@ -62,6 +64,7 @@ pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
         Verb::Inspect(args) => inspect::execute(&args, global),
         Verb::Kill(args) => kill::execute(&args, global),
         Verb::Ls(args) => ps::execute(args, global),
+        Verb::Port(args) => port::execute(&args, global),
         Verb::Prune(args) => prune::execute(&args, global),
         Verb::Rename(args) => rename::execute(&args, global),
         Verb::Restart(args) => restart::execute(&args, global),

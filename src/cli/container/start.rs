@@ -5,7 +5,7 @@ use crate::cli::container::Place;
 use crate::cli::container::selection::{Named, all, each};
 use crate::client;
 use crate::container::life::{self, Started};
-use crate::container::sweep;
+use crate::container::{requires, sweep};
 use crate::error::{Error, Result};
 use crate::monitor::Caller;
 
@@ -54,7 +54,10 @@ pub fn execute(args: &StartArgs, global: &Global) -> Result<u8> {
 }
 
 fn start(place: &Place, id: &str) -> Result<()> {
-    let started = life::start(&place.store, &place.runtime, id, Caller::Starter, client::caller_size())
+    let required = place.store.read_spec(id);
+    let started = required
+        .and_then(|spec| requires::start_first(&place.store, &place.runtime, &spec))
+        .and_then(|()| life::start(&place.store, &place.runtime, id, Caller::Starter, client::caller_size()))
         .and_then(|started| match started {
             Started::Now(connection) => client::until_started(&connection.control),
             Started::Before => Ok(()),
@@ -76,6 +79,7 @@ fn attach(place: &Place, id: &str, args: &StartArgs) -> Result<u8> {
         terminal: spec.process.terminal,
         signal_proxy: args.sig_proxy,
     };
+    requires::start_first(&place.store, &place.runtime, &spec)?;
     let caller = Caller::Guest { stdin: options.stdin };
     match life::start(&place.store, &place.runtime, id, caller, client::caller_size())? {
         Started::Now(connection) => {
