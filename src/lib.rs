@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod client;
 pub mod container;
+pub mod copying;
 pub mod doctor;
 pub mod emulation;
 pub mod error;

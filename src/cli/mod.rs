@@ -5,6 +5,7 @@ pub mod completion;
 mod confirm;
 pub mod container;
 pub mod container_options;
+pub mod cp;
 mod creation;
 mod dialect;
 pub mod doctor;
@@ -90,10 +91,12 @@ enum Verb {
     Stop(container::stop::StopArgs),
     Restart(container::restart::RestartArgs),
     Kill(container::kill::KillArgs),
+    Exec(container::exec::ExecArgs),
     Wait(container::wait::WaitArgs),
     Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
+    Cp(cp::CpArgs),
     Rename(container::rename::RenameArgs),
     Update(container::update::UpdateArgs),
     Container(container::ContainerArgs),
@@ -165,6 +168,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Start(args) => container::start::execute(&args, &cli.global),
         Verb::Stop(args) => container::stop::execute(&args, &cli.global),
         Verb::Restart(args) => container::restart::execute(&args, &cli.global),
+        Verb::Exec(args) => container::exec::execute(args, &cli.global),
         Verb::Kill(args) => container::kill::execute(&args, &cli.global),
         Verb::Wait(args) => container::wait::execute(&args, &cli.global),
         Verb::Rename(args) => container::rename::execute(&args, &cli.global),
@@ -173,6 +177,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Logs(args) => logs::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
+        Verb::Cp(args) => cp::execute(&args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),
         Verb::Rmi(args) => image::remove::execute(args, &cli.global),
         Verb::Tag(args) => image::tag::execute(&args, &cli.global),

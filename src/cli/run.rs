@@ -7,6 +7,7 @@ use crate::client;
 use crate::container::spec::Seccomp;
 use crate::container::{requires, sweep};
 use crate::error::Result;
+use crate::events::{self, Action, Event};
 use crate::monitor::{self, Caller, Place};
 use crate::output::print;
 
@@ -75,8 +76,11 @@ fn run_detached(created: Created) -> Result<u8> {
     sweep::sweep(&store, &runtime);
     let size = client::caller_size();
     let place = Place { store: &store, runtime: &runtime };
-    let started = monitor::start(place, &spec, &directory, claim, Caller::Starter, size)
-        .and_then(|connection| client::until_started(&connection.control));
+    let started =
+        monitor::start(place, &spec, &directory, claim, Caller::Starter, size).and_then(|connection| {
+            events::record(store.root(), &runtime, Event::container(Action::Create, &spec));
+            client::until_started(&connection.control)
+        });
     if let Err(error) = started {
         sweep::sweep(&store, &runtime);
         if spec.remove_on_exit {
@@ -90,8 +94,12 @@ fn run_detached(created: Created) -> Result<u8> {
 
 fn run_in_foreground(created: Created, signal_proxy: bool) -> Result<u8> {
     let Created { store, runtime, spec, directory, claim, cidfile } = created;
-    let serving =
-        client::Options { stdin: spec.process.stdin, terminal: spec.process.terminal, signal_proxy };
+    let serving = client::Options {
+        stdin: spec.process.stdin,
+        terminal: spec.process.terminal,
+        signal_proxy,
+        brought_in: false,
+    };
     if serving.terminal && serving.stdin && !client::is_terminal() {
         log::warn!("the input device is not a TTY: `-t` and `-i` might not work together as expected");
     }
@@ -103,6 +111,8 @@ fn run_in_foreground(created: Created, signal_proxy: bool) -> Result<u8> {
             sweep::sweep(&store, &runtime);
         })
         .and_then(|connection| {
+            // The container is on its way meanwhile.
+            events::record(store.root(), &runtime, Event::container(Action::Create, &spec));
             client::serve(connection, &serving, || {
                 sweep::sweep(&store, &runtime);
             })

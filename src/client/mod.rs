@@ -27,6 +27,8 @@ pub struct Options {
     pub terminal: bool,
     /// Forward signals to the container (`--sig-proxy`).
     pub signal_proxy: bool,
+    /// The command is one of `sbx exec`: the container goes on when it has ended, and others may hold its streams.
+    pub brought_in: bool,
 }
 
 /// Serves the container until it ends; its exit code.
@@ -40,8 +42,14 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
     let Connection { monitor, control, stdin, stdout, stderr, terminal } = connection;
     // Before the first thread, so that every thread inherits the mask and the signals come here alone.
     let signals = signals::catch().step(|| "cannot catch signals")?;
-    let mut client =
-        Client { control, options, terminal: None, commands_signals: options.signal_proxy, outcome: None };
+    let mut client = Client {
+        control,
+        options,
+        terminal: None,
+        commands_signals: options.signal_proxy,
+        calling: None,
+        outcome: None,
+    };
     if monitor.is_some() {
         client.until_news(&signals);
     }
@@ -50,7 +58,9 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
     if let Some(master) = terminal {
         client.terminal = Some(Terminal::take_over(master, options.stdin)?);
     }
-    let all_written = match start_copying(stdin, stdout, stderr) {
+    let copying =
+        client.last_call().and_then(|last_call| start_copying(stdin, stdout, stderr, last_call.as_ref()));
+    let all_written = match copying {
         Ok(all_written) => all_written,
         Err(error) => {
             // Without its client the container is stopped.
@@ -113,19 +123,44 @@ fn start_copying(
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
+    last_call: Option<&LastCall>,
 ) -> Result<OwnedFd> {
     let (all_written, writing) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
-    for (from, to) in [(stdout, rustix::stdio::stdout()), (stderr, rustix::stdio::stderr())] {
+    let outputs = [
+        (stdout, rustix::stdio::stdout(), Standard::Output),
+        (stderr, rustix::stdio::stderr(), Standard::Error),
+    ];
+    for (from, to, name) in outputs {
         if let Some(from) = from {
             let writing = writing.try_clone().step(|| "cannot make a pipe")?;
-            streams::copy_out(from, to, writing).step(|| "cannot start a thread")?;
+            let last_call = last_call.map(|last| last.of(name)).transpose()?;
+            streams::copy_out(from, to, writing, last_call).step(|| "cannot start a thread")?;
         }
     }
     if let Some(stdin) = stdin {
         streams::copy_in(stdin).step(|| "cannot start a thread")?;
     }
     Ok(all_written)
+}
+
+/// For streams that others may hold open when the command has ended, and whose writers are told by the monitor that
+/// nobody listens.
+struct LastCall {
+    /// Reads its end when the command has ended.
+    called: OwnedFd,
+    control: Channel,
+}
+
+impl LastCall {
+    fn of(&self, name: Standard) -> Result<streams::LastCall> {
+        let failed = || "cannot copy a descriptor";
+        let control = self.control.try_clone().step(failed)?;
+        Ok(streams::LastCall {
+            called: self.called.try_clone().step(failed)?,
+            deaf: Box::new(move || drop(control.send(&ToMonitor::Deaf(name)))),
+        })
+    }
 }
 
 struct Client<'a> {
@@ -135,10 +170,23 @@ struct Client<'a> {
     terminal: Option<Terminal>,
     /// Whether signals are meant for the command: while it runs, and with `--sig-proxy`.
     commands_signals: bool,
+    /// Closed when the command has ended: see [`LastCall`].
+    calling: Option<OwnedFd>,
     outcome: Option<Result<u8>>,
 }
 
 impl Client<'_> {
+    fn last_call(&mut self) -> Result<Option<LastCall>> {
+        if !self.options.brought_in {
+            return Ok(None);
+        }
+        let (called, calling) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
+        self.calling = Some(calling);
+        let control = self.control.try_clone().step(|| "cannot copy a descriptor")?;
+        Ok(Some(LastCall { called, control }))
+    }
+
     /// Serves signals until the monitor has something to say.
     fn until_news(&mut self, signals: &OwnedFd) {
         while !self.serve_signals(signals, None) {}
@@ -170,6 +218,9 @@ impl Client<'_> {
                     return;
                 }
                 self.outcome = self.told();
+                if self.outcome.is_some() {
+                    self.calling = None;
+                }
             }
         }
     }

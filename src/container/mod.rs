@@ -17,6 +17,7 @@ pub mod list;
 pub mod moment;
 pub mod name;
 pub mod namespace;
+pub mod open_root;
 pub mod plan;
 pub mod process;
 pub mod requires;

@@ -61,7 +61,7 @@ pub fn container(
         None => name::random()?,
     };
     let mut degraded = Vec::new();
-    let args = command(options, config, words)?;
+    let (args, entry_point) = command(options, config, words)?;
 
     let resolved = Names { store: place.store };
     let mut namespaces = Namespaces {
@@ -147,6 +147,7 @@ pub fn container(
         squashed,
         process: Process {
             args,
+            entry_point,
             env: environment,
             cwd,
             user,
@@ -250,8 +251,8 @@ impl namespace::Containers for Names<'_> {
     }
 }
 
-/// Entry point and arguments: the image's, the flag's, the words typed.
-fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> Result<Vec<String>> {
+/// Entry point and arguments: the image's, the flag's, the words typed; and how many of them are the entry point.
+fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> Result<(Vec<String>, usize)> {
     let mut args = match &options.entrypoint {
         Some(text) if text.starts_with('[') => serde_json::from_str(text).map_err(|error| {
             Error::new(format!("cannot use `--entrypoint {text}`"))
@@ -262,6 +263,7 @@ fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> R
         Some(text) => vec![text.clone()],
         None => config.entrypoint.clone(),
     };
+    let entry_point = args.len();
     if !words.is_empty() {
         args.extend(words);
     } else if options.entrypoint.is_none() {
@@ -272,7 +274,7 @@ fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> R
             .because("no command specified, and the source of the root names none")
             .hint("add one: `sbx run --rootfs DIR COMMAND`"));
     }
-    Ok(args)
+    Ok((args, entry_point))
 }
 
 fn network(

@@ -189,6 +189,9 @@ pub enum Driver {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Process {
     pub args: Vec<String>,
+    /// How many of the arguments, from the first, are the entry point.
+    #[serde(default)]
+    pub entry_point: usize,
     pub env: Vec<String>,
     pub cwd: PathBuf,
     /// `--user` as typed (`name`, `uid`, `name:group`, …); looked up in the container's own passwd file.

@@ -146,7 +146,7 @@ fn any<T>(wanted: &[T], fits: impl Fn(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(fits)
 }
 
-fn truth(text: &str, value: &str) -> Result<bool> {
+pub(crate) fn truth(text: &str, value: &str) -> Result<bool> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "t" | "1" => Ok(true),
         "false" | "f" | "0" => Ok(false),
@@ -154,7 +154,7 @@ fn truth(text: &str, value: &str) -> Result<bool> {
     }
 }
 
-fn wrong(text: &str) -> Error {
+pub(crate) fn wrong(text: &str) -> Error {
     Error::new(format!("cannot filter by `{}`", text.escape_debug()))
 }
 

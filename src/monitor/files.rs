@@ -47,7 +47,7 @@ pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime
 }
 
 /// The uppers of `-v SOURCE:TARGET:O`: the caller's, as the sources are, and as open as those.
-fn overlay_volumes(spec: &Spec, directory: &ContainerDirectory) -> Result<()> {
+pub(crate) fn overlay_volumes(spec: &Spec, directory: &ContainerDirectory) -> Result<()> {
     for (number, mount) in spec.mounts.iter().enumerate() {
         let MountKind::Bind(bind) = &mount.kind else { continue };
         if !bind.overlay {

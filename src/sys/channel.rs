@@ -77,6 +77,11 @@ impl Channel {
         }
     }
 
+    /// The same end under another descriptor.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     pub fn send(&self, message: &impl Serialize) -> io::Result<()> {
         self.transmit(message, None)
     }

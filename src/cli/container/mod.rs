@@ -2,6 +2,7 @@
 
 pub mod cleanup;
 pub mod create;
+pub mod exec;
 pub mod exists;
 pub mod kill;
 pub mod port;
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::cli::{Global, inspect, ps, rm, run, transfer};
+use crate::cli::{Global, cp, inspect, logs, ps, rm, run, transfer};
 use crate::container::store::Store;
 use crate::error::Result;
 use crate::host::paths;
@@ -35,11 +36,14 @@ pub struct ContainerArgs {
 #[command(defer = true)]
 enum Verb {
     Cleanup(cleanup::CleanupArgs),
+    Cp(cp::CpArgs),
     Create(Box<create::CreateArgs>),
+    Exec(exec::ExecArgs),
     Exists(exists::ExistsArgs),
     Export(transfer::export::ExportArgs),
     Inspect(inspect::InspectArgs),
     Kill(kill::KillArgs),
+    Logs(logs::LogsArgs),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::PsArgs),
     Port(port::PortArgs),
@@ -58,11 +62,14 @@ enum Verb {
 pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
     match args.verb {
         Verb::Cleanup(args) => cleanup::execute(&args, global),
+        Verb::Cp(args) => cp::execute(&args, global),
         Verb::Create(args) => create::execute(*args, global),
+        Verb::Exec(args) => exec::execute(args, global),
         Verb::Exists(args) => exists::execute(&args, global),
         Verb::Export(args) => transfer::export::execute(&args, global),
         Verb::Inspect(args) => inspect::execute(&args, global),
         Verb::Kill(args) => kill::execute(&args, global),
+        Verb::Logs(args) => logs::execute(args, global),
         Verb::Ls(args) => ps::execute(args, global),
         Verb::Port(args) => port::execute(&args, global),
         Verb::Prune(args) => prune::execute(&args, global),
