@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cli::Global;
-use crate::cli::container::selection::Named;
+use crate::cli::container::selection::{Named, all};
 use crate::cli::container::{Place, stop};
 use crate::container::life;
-use crate::container::list;
 use crate::container::process::boot_id;
 use crate::container::store::Store;
 use crate::container::sweep::{self, RUNNING};
@@ -52,11 +51,14 @@ pub struct RmArgs {
     /// Take the container's ID from this file
     #[arg(long, value_name = "FILE")]
     cidfile: Vec<PathBuf>,
+    /// Containers that fit: `KEY=VALUE`, as `sbx ps --filter` takes it; without `--force` those that do not run
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with_all = ["containers", "all", "latest"])]
+    filter: Vec<String>,
     /// Remove all containers; without `--force` those that do not run
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
     /// Names or IDs
-    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest", "cidfile"])]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest", "cidfile", "filter"])]
     containers: Vec<String>,
 }
 
@@ -67,8 +69,10 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
     sweep::sweep(&store, &runtime);
     let force = args.force.then(|| stop::seconds("--time", &args.time)).transpose()?;
     let place = Place { store, runtime };
-    let words: Vec<String> = if args.all {
-        every(&place.store, args.force)
+    let every = args.all || !args.filter.is_empty();
+    let words: Vec<String> = if every {
+        let chosen = all(&place, &args.filter, |found| args.force || !found.status.is_up())?;
+        chosen.into_iter().map(|one| one.word).collect()
     } else {
         let (latest, cidfile, containers) = (args.latest, args.cidfile, args.containers);
         let chosen = Named { latest, cidfile, containers }.resolve(&place)?;
@@ -76,7 +80,7 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
     };
     let Place { store, runtime } = place;
     // Of all that there are, others may have removed one meanwhile.
-    let may_be_gone = args.force || args.all || args.ignore;
+    let may_be_gone = args.force || every || args.ignore;
     let mut worst: Option<Error> = None;
     for word in words {
         match remove(&store, &runtime, &word, force, may_be_gone) {
@@ -93,14 +97,6 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
         }
     }
     worst.map_or(Ok(0), Err)
-}
-
-fn every(store: &Store, force: bool) -> Vec<String> {
-    list::all(store)
-        .into_iter()
-        .filter(|found| force || !found.status.is_up())
-        .map(|found| found.id)
-        .collect()
 }
 
 /// Removes one that is down.

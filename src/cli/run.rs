@@ -4,9 +4,10 @@ use crate::cli::Global;
 use crate::cli::container_options::ContainerOptions;
 use crate::cli::creation::{Created, create, remove_cidfile};
 use crate::client::{self, attached};
-use crate::container::spec::Seccomp;
+use crate::container::spec::{LogDriver, Seccomp};
 use crate::container::sweep;
 use crate::error::{Error, Result};
+use crate::events::{self, Action, Event};
 use crate::logs::options::Driver;
 use crate::monitor::{self, Caller, Place};
 use crate::output::print;
@@ -67,7 +68,7 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
             .hint("add `-i`"));
     }
     if !attach.is_empty() {
-        if options.log_driver == Driver::Passthrough {
+        if options.log_driver == Driver::Other(LogDriver::Passthrough) {
             return Err(Error::new("cannot leave streams unattached with `--log-driver passthrough`")
                 .because("the command has the caller's own streams"));
         }
@@ -83,8 +84,11 @@ fn run_detached(created: Created) -> Result<u8> {
     sweep::sweep(&store, &runtime);
     let size = client::caller_size();
     let place = Place { store: &store, runtime: &runtime };
-    let started = monitor::start(place, &spec, &directory, claim, Caller::Starter, size)
-        .and_then(|connection| client::until_started(&connection.control));
+    let started =
+        monitor::start(place, &spec, &directory, claim, Caller::Starter, size).and_then(|connection| {
+            events::record(store.root(), &runtime, Event::container(Action::Create, &spec));
+            client::until_started(&connection.control)
+        });
     if let Err(error) = started {
         sweep::sweep(&store, &runtime);
         if spec.remove_on_exit {
@@ -115,6 +119,8 @@ fn run_in_foreground(created: Created, signal_proxy: bool, attach: &[attached::S
             sweep::sweep(&store, &runtime);
         })
         .and_then(|connection| {
+            // The container is on its way meanwhile.
+            events::record(store.root(), &runtime, Event::container(Action::Create, &spec));
             let _muted = attached::Muted::but_for(attach)?;
             client::serve(connection, &serving, || {
                 sweep::sweep(&store, &runtime);

@@ -13,6 +13,7 @@ use crate::container::spec::{Namespace, Spec};
 use crate::container::state::State;
 use crate::container::store::{Claim, Running, Store, short};
 use crate::error::{Error, Result, Step};
+use crate::events::{self, Action, Event};
 use crate::host::overlay;
 use crate::identity::{self, Caller, Host};
 use crate::layers::remove;
@@ -274,7 +275,10 @@ pub fn remove_stopped(store: &Store, id: &str, runtime: &Path) -> Result<()> {
     }
     remove_runtime(&runtime.join(id));
     match store.read_spec(id) {
-        Ok(spec) => erase(store, &spec, None)?,
+        Ok(spec) => {
+            erase(store, &spec, None)?;
+            events::record(store.root(), runtime, Event::container(Action::Remove, &spec));
+        }
         Err(_) => erase_unknown(store, id)?,
     }
     if let Some(claim) = claim {

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use crate::error::{Error, Result};
+use crate::events::{Action, Event};
 use crate::logs::Name;
 use crate::monitor::message::{Request, Standard, ToClient, ToMonitor};
 use crate::monitor::run::{Asked, Monitor};
@@ -61,7 +62,10 @@ impl Monitor<'_> {
             }
             Request::Kill { signal } => {
                 let answer = match self.kill(signal) {
-                    Ok(()) => ToClient::Done,
+                    Ok(()) => {
+                        self.tell(Event::container(Action::Kill, self.spec).with("signal", signal));
+                        ToClient::Done
+                    }
                     Err(error) => ToClient::Failed(error),
                 };
                 self.sessions.dismiss(id, &answer);
@@ -92,7 +96,7 @@ impl Monitor<'_> {
         };
         if signal == libc::SIGKILL || signal == self.spec.stop_signal {
             // Who ends it by hand does not want it back (docker-kill(1)).
-            self.asked = Asked::Stop;
+            self.asked = Asked::Kill;
         }
         send_signal(life.sandbox.pid, signal).map_err(|error| {
             Error::new(format!("cannot send signal {signal} to container {}", self.spec.name)).because(error)
@@ -132,6 +136,7 @@ impl Monitor<'_> {
         }
         session.tell(&ToClient::Started { pid: life.sandbox.pid });
         self.sessions.set_role(id, Role::Client { owner: false });
+        self.tell(Event::container(Action::Attach, self.spec));
         Ok(())
     }
 }

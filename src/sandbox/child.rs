@@ -67,7 +67,7 @@ impl Inside<'_> {
         let _ = rustix::thread::set_name(c"sbx-child");
         let secrets = match copies::values(self.spec, self.directory) {
             Ok(secrets) => secrets,
-            Err(error) => self.fail(error),
+            Err(error) => command::fail(&self.channel, error),
         };
         // Elsewhere the container's root is the caller and reaches what the caller does.
         let root_is_another = self.spec.identity.nested.is_some() || self.spec.identity.join.is_some();

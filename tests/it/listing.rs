@@ -136,7 +136,9 @@ fn labels_are_asked_for_by_their_names() {
 fn what_a_container_wrote_is_counted() {
     let world = sbx();
     image().layer(|tar| tar.file("a", "1")).runnable().load(&world, "tool");
-    world.run(["--net=none", "--name=w", "tool", "sh", "-c", "busybox head -c 5000 /dev/zero >/f"]).expect_code(0);
+    world
+        .run(["--net=none", "--name=w", "tool", "sh", "-c", "busybox head -c 5000 /dev/zero >/f"])
+        .expect_code(0);
     let listed = world.sbx(["ps", "-as"]).succeed();
     assert!(listed.lines().next().is_some_and(|header| header.ends_with("NAMES   SIZE")), "{listed}");
     assert!(listed.contains("5kB (virtual "), "{listed}");

@@ -13,6 +13,7 @@ mod devices;
 mod emulated_root;
 mod environment;
 mod events;
+mod exec;
 mod exit_codes;
 mod host_image;
 mod hostile_roots;

@@ -15,6 +15,7 @@ use crate::monitor::exec::{self, NOT_RUNNING};
 use crate::monitor::message::Request;
 use crate::output::print;
 use crate::sandbox::enter::Entry;
+use crate::secret::copies;
 
 /// Run a command in a running container
 ///
@@ -73,7 +74,9 @@ pub fn execute(mut args: ExecArgs, global: &Global) -> Result<u8> {
     let place = Place::of(global)?;
     let id = target(&place, &mut args)?;
     let spec = place.store.read_spec(&id)?;
-    let entry = entry(&args, &spec)?;
+    let secrets = copies::values(&spec, &place.store.directory_of(&spec))?;
+    let mut entry = entry(&args, &spec)?;
+    env::set_all(&mut entry.process.env, copies::variables(&spec, &secrets)?);
     let stdin = args.interactive && !args.detach;
     let request = exec::Request {
         id: name::random_id()?,
@@ -142,13 +145,11 @@ fn entry(args: &ExecArgs, spec: &Spec) -> Result<Entry> {
             env: env::merge(&container.env, &files, &args.env, &env::of_caller(), defaults)?,
             cwd,
             user: args.user.clone().or_else(|| container.user.clone()),
-            groups: container.groups.clone(),
-            keep_groups: container.keep_groups,
             account: None,
             terminal: args.tty,
             stdin: args.interactive,
             stdin_once: true,
-            umask: container.umask,
+            ..container.clone()
         },
         privileged: args.privileged,
     })

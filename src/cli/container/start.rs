@@ -16,13 +16,16 @@ use crate::monitor::Caller;
 #[command(after_help = "Examples:
   sbx start web db
   sbx start --attach --interactive build
-  sbx start --all")]
+  sbx start --all --filter restart-policy=always")]
 pub struct StartArgs {
     #[command(flatten)]
     named: Named,
     /// All containers that are down
     #[arg(long, conflicts_with_all = ["containers", "latest"])]
     all: bool,
+    /// Containers that are down and fit: `KEY=VALUE`, as `sbx ps --filter` takes it
+    #[arg(short, long, value_name = "KEY=VALUE", conflicts_with_all = ["containers", "latest"])]
+    filter: Vec<String>,
     /// Connect the output, and forward signals; the exit code is the container's
     #[arg(short, long)]
     attach: bool,
@@ -37,8 +40,8 @@ pub struct StartArgs {
 pub fn execute(args: &StartArgs, global: &Global) -> Result<u8> {
     let place = Place::of(global)?;
     sweep::sweep(&place.store, &place.runtime);
-    let chosen = match args.all {
-        true => all(&place, |found| !found.status.is_up() && found.spec.is_some()),
+    let chosen = match args.all || !args.filter.is_empty() {
+        true => all(&place, &args.filter, |found| !found.status.is_up() && found.spec.is_some())?,
         false => args.named.resolve(&place)?,
     };
     if !args.attach && !args.interactive {
