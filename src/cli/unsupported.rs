@@ -91,6 +91,11 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
     (CGROUP_V1, &["--oom-kill-disable", "--kernel-memory"]),
     ("`--userns auto`, `--uidmap` and `--gidmap` give ranges", &["--subuidname", "--subgidname"]),
+    ("labels are set one by one", &["--label-file"]),
+    (
+        "the caller's environment is passed on by name: `-e NAME`",
+        &["--env-host", "--env-merge", "--unsetenv", "--unsetenv-all", "--http-proxy"],
+    ),
     ("devices of the host are brought in one by one with `--device`", &["--gpus"]),
     ("the init of `--init` is part of sbx", &["--init-path"]),
     ("sbx has no runtime of another program below it", &["--runtime", "--isolation"]),
@@ -98,6 +103,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         "the entries of /etc/passwd, /etc/hosts and /etc/hostname are sbx's own",
         &["--passwd", "--passwd-entry", "--group-entry", "--hostuser", "--no-hostname", "--hosts-file"],
     ),
+    ("the time zone of the container is its root's own: `-e TZ=…`", &["--tz"]),
     ("systemd needs a delegated control group, which sbx does not manage yet", &["--systemd"]),
     ("there is no cache shared between machines to be told apart", &["--rdt-class", "--intel-rdt-closid"]),
     ("hardware and personality are the host's", &["--personality"]),
@@ -105,8 +111,8 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
-    (IMAGES, &["build", "builder", "buildx", "commit", "manifest"]),
-    (DETACHED, &["diff", "generate", "healthcheck", "init", "pause", "port", "stats", "top", "unpause"]),
+    (IMAGES, &["build", "builder", "buildx", "manifest"]),
+    (DETACHED, &["generate", "healthcheck", "init", "pause", "port", "stats", "top", "unpause"]),
     ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
     (BRIDGES, &["network"]),
     (PODS, &["compose", "kube", "play", "pod"]),

@@ -5,9 +5,11 @@
 mod harness;
 
 mod as_root;
+mod attach;
 mod clients;
 mod command_line;
 mod concurrency;
+mod copying;
 mod damage;
 mod devices;
 mod emulated_root;
