@@ -21,6 +21,7 @@ pub mod unshare;
 mod unsupported;
 mod usage;
 pub mod version;
+pub mod volume;
 
 use std::path::PathBuf;
 
@@ -88,6 +89,7 @@ enum Verb {
     Inspect(inspect::InspectArgs),
     Image(image::ImageArgs),
     System(system::SystemArgs),
+    Volume(volume::VolumeArgs),
     Pull(transfer::pull::PullArgs),
     Push(transfer::push::PushArgs),
     Save(transfer::save::SaveArgs),
@@ -137,6 +139,7 @@ pub fn main() -> Result<u8> {
         Verb::Inspect(args) => inspect::execute(&args, &cli.global),
         Verb::Image(args) => image::execute(args, &cli.global),
         Verb::System(args) => system::execute(args, &cli.global),
+        Verb::Volume(args) => volume::execute(args, &cli.global),
         Verb::Pull(args) => transfer::pull::execute(&args, &cli.global),
         Verb::Push(args) => transfer::push::execute(&args, &cli.global),
         Verb::Save(args) => transfer::save::execute(&args, &cli.global),

@@ -1,6 +1,6 @@
 //! A container as `inspect` shows it: docker's fields, as far as its records tell.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -13,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::image::usage;
 use crate::network::PortMapping;
 use crate::sys::time::Utc;
+use crate::volume::VolumeStore;
+use crate::volume::record::DRIVER;
 
 /// docker's way to say never.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -39,7 +41,7 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "Name": spec.name,
         "RestartCount": 0,
         "Platform": "linux",
-        "Mounts": spec.mounts.iter().map(mount).collect::<Vec<_>>(),
+        "Mounts": spec.mounts.iter().map(|one| mount(one, &VolumeStore::of(store))).collect::<Vec<_>>(),
         "Config": config(spec),
         "HostConfig": host_config(spec),
         "NetworkSettings": { "Ports": ports(&spec.network.ports) },
@@ -75,27 +77,50 @@ fn state(store: &Store, listed: &Listed) -> Value {
     })
 }
 
-fn mount(mount: &Mount) -> Value {
+fn mount(mount: &Mount, volumes: &VolumeStore) -> Value {
     let (kind, source) = match &mount.kind {
-        MountKind::Bind(bind) => ("bind", bind.source.as_path()),
-        MountKind::Tmpfs { .. } => ("tmpfs", Path::new("")),
-        MountKind::Devpts => ("devpts", Path::new("")),
-        MountKind::Mqueue => ("mqueue", Path::new("")),
-        MountKind::Proc => ("proc", Path::new("")),
-        MountKind::Sysfs => ("sysfs", Path::new("")),
-        MountKind::Cgroup => ("cgroup", Path::new("")),
+        MountKind::Bind(bind) => ("bind", bind.source.clone()),
+        MountKind::Volume(volume) => ("volume", volumes.directory(&volume.name).data()),
+        MountKind::Tmpfs { .. } => ("tmpfs", PathBuf::new()),
+        MountKind::Devpts => ("devpts", PathBuf::new()),
+        MountKind::Mqueue => ("mqueue", PathBuf::new()),
+        MountKind::Proc => ("proc", PathBuf::new()),
+        MountKind::Sysfs => ("sysfs", PathBuf::new()),
+        MountKind::Cgroup => ("cgroup", PathBuf::new()),
     };
-    let propagation = match &mount.kind {
-        MountKind::Bind(bind) => serde_json::to_value(bind.propagation).unwrap_or_default(),
-        _ => json!(""),
-    };
-    json!({
+    let propagation = mount.kind.bind().map_or(json!(""), |bind| {
+        let letter = if bind.recursive_propagation { "r" } else { "" };
+        json!(format!(
+            "{letter}{}",
+            serde_json::to_value(bind.propagation).unwrap_or_default().as_str().unwrap_or("")
+        ))
+    });
+    let mut document = json!({
         "Type": kind,
         "Source": source.display().to_string(),
         "Destination": mount.target.display().to_string(),
+        "Mode": "",
+        "Options": options(mount),
         "RW": !mount.flags.read_only,
         "Propagation": propagation,
-    })
+    });
+    if let MountKind::Volume(volume) = &mount.kind {
+        document["Name"] = json!(volume.name);
+        document["Driver"] = json!(DRIVER);
+        if let Some(path) = &volume.subpath {
+            document["SubPath"] = json!(path.display().to_string());
+        }
+    }
+    document
+}
+
+/// podman's list of what a bind is mounted with.
+fn options(mount: &Mount) -> Vec<&'static str> {
+    let Some(bind) = mount.kind.bind() else { return Vec::new() };
+    let flags =
+        [(mount.flags.no_suid, "nosuid"), (mount.flags.no_dev, "nodev"), (mount.flags.no_exec, "noexec")];
+    let kind = if bind.recursive { "rbind" } else { "bind" };
+    flags.into_iter().filter(|(set, _)| *set).map(|(_, word)| word).chain([kind]).collect()
 }
 
 fn config(spec: &Spec) -> Value {
@@ -121,6 +146,7 @@ fn host_config(spec: &Spec) -> Value {
     let namespaces = &spec.namespaces;
     let binds = spec.mounts.iter().filter_map(|mount| match &mount.kind {
         MountKind::Bind(bind) => Some(format!("{}:{}", bind.source.display(), mount.target.display())),
+        MountKind::Volume(volume) => Some(format!("{}:{}", volume.name, mount.target.display())),
         _ => None,
     });
     json!({

@@ -22,6 +22,7 @@ use crate::container::scratch;
 use crate::container::spec::{Root, Spec};
 use crate::container::state::State;
 use crate::error::{Error, Result, Step};
+use crate::volume::hold::hold;
 
 pub use crate::container::claim::{Claim, Running};
 
@@ -129,7 +130,11 @@ impl Store {
             fs::DirBuilder::new().mode(0o755).create(part).map_err(|error| no_room(error, failed()))?;
         }
         self.take_name(&spec.name, &spec.id)?;
-        write_json(&directory.spec(), spec).map_err(|error| no_room(error, failed()))
+        let volumes = hold(self, spec)?;
+        write_json(&directory.spec(), spec).map_err(|error| {
+            volumes.undo(self, spec);
+            no_room(error, failed())
+        })
     }
 
     fn claim(&self, id: &str) -> Result<Claim> {

@@ -17,6 +17,7 @@ use crate::host::overlay;
 use crate::identity::{self, Caller, Host};
 use crate::layers::remove;
 use crate::network;
+use crate::volume::{VolumeStore, removal};
 
 /// Attempts to remove a directory in which files are that were just closed, every 10 ms.
 const LATE_CLOSES: u32 = 100;
@@ -35,6 +36,7 @@ pub fn sweep(store: &Store, runtime: &Path) -> usize {
             log::warn!("cannot clean up after container {}: {error}", short(&id));
         }
     }
+    VolumeStore::of(store).sweep();
     overlay::remove_abandoned_trials(store.root());
     scratch::remove_orphans(store.root(), canonical_identity, |id| store.has_traces(id));
     for prefix in ["overlay.json.", "storage.json."] {
@@ -130,13 +132,20 @@ pub fn erase(store: &Store, spec: &Spec, userns: Option<&fs::File>) -> Result<()
     let directory = store.directory_of(spec);
     erase_as(&directory, &spec.identity, userns)?;
     erase_scratch(spec, userns)?;
+    if spec.remove_on_exit {
+        removal::remove_anonymous(store, spec, userns)?;
+    }
     store.release_name(&spec.name, &spec.id);
     erase_rest(&directory)
 }
 
 /// Whether nothing that the container wrote is in its directory: what is left takes no room to speak of, and the
 /// caller may remove it without a user namespace.
-pub fn is_husk(directory: &ContainerDirectory) -> bool {
+pub fn is_husk(spec: &Spec, directory: &ContainerDirectory) -> bool {
+    // Which volumes go with it stands in the spec, that nobody finds once the directory is put away.
+    if spec.has_anonymous_volumes() {
+        return false;
+    }
     let empty = |part: std::path::PathBuf| match fs::read_dir(part) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) => error.kind() == io::ErrorKind::NotFound,

@@ -162,7 +162,7 @@ fn any<T>(wanted: &[T], fits: impl Fn(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(fits)
 }
 
-fn truth(text: &str, value: &str) -> Result<bool> {
+pub(crate) fn truth(text: &str, value: &str) -> Result<bool> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "t" | "1" => Ok(true),
         "false" | "f" | "0" => Ok(false),
@@ -171,7 +171,7 @@ fn truth(text: &str, value: &str) -> Result<bool> {
 }
 
 /// A time (RFC 3339, a date, seconds since the epoch; UTC without an offset), or a span before `now`.
-fn moment(text: &str, value: &str, now: Timestamp) -> Result<Timestamp> {
+pub(crate) fn moment(text: &str, value: &str, now: Timestamp) -> Result<Timestamp> {
     if let Ok(time) = value.parse::<Timestamp>() {
         return Ok(time);
     }
@@ -193,7 +193,7 @@ fn moment(text: &str, value: &str, now: Timestamp) -> Result<Timestamp> {
     now.checked_sub(span).map_err(|_| wrong(text).because("it is too long ago"))
 }
 
-fn wrong(text: &str) -> Error {
+pub(crate) fn wrong(text: &str) -> Error {
     Error::new(format!("cannot filter by `{}`", text.escape_debug()))
 }
 

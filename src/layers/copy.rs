@@ -42,7 +42,7 @@ pub fn merge(lowers: &[PathBuf], target: &Path) -> Result<()> {
             finish(from.as_fd(), into.as_fd()).map_err(|error| Failure::new(lower, error))
         });
         copied.map_err(|failure| {
-            let no_room = matches!(failure.error, Errno::NOSPC | Errno::DQUOT);
+            let no_room = failure.is_no_room();
             let error = Error::new(format!("cannot copy the layer `{}`", lower.display())).because(failure);
             if !no_room {
                 return error;
@@ -69,6 +69,18 @@ pub fn tree(from: &OwnedFd, into: &OwnedFd) -> Result<(), Failure> {
     layer.directory(from.as_fd(), into.as_fd(), Path::new(""))
 }
 
+/// The same, and makes `into` what `from` is: its owner, mode, times and attributes.
+///
+/// # Errors
+/// As [`tree`].
+pub fn directory(from: &OwnedFd, into: &OwnedFd) -> Result<(), Failure> {
+    tree(from, into)?;
+    let root = |error| Failure::new(Path::new("/"), error);
+    let from = open_directory(from.as_fd(), c".").map_err(root)?;
+    let into = open_directory(into.as_fd(), c".").map_err(root)?;
+    finish(from.as_fd(), into.as_fd()).map_err(root)
+}
+
 /// What could not be copied, by its path in the tree.
 #[derive(Debug)]
 pub struct Failure {
@@ -79,6 +91,11 @@ pub struct Failure {
 impl Failure {
     fn new(path: &Path, error: Errno) -> Self {
         Self { path: path.to_owned(), error }
+    }
+
+    /// Space has run out.
+    pub fn is_no_room(&self) -> bool {
+        matches!(self.error, Errno::NOSPC | Errno::DQUOT)
     }
 }
 

@@ -101,7 +101,7 @@ pub(super) fn run(job: Job<'_>) {
     let ended = |error| {
         let _ = control.send(&ToClient::Exited { code, error });
     };
-    if spec.remove_on_exit && sweep::is_husk(directory) && store.retire(&spec.id).is_ok() {
+    if spec.remove_on_exit && sweep::is_husk(spec, directory) && store.retire(&spec.id).is_ok() {
         // Nobody finds the container any more: what is left of it is nothing to wait for. The caller may unmount
         // the file system that it was called in.
         let _ = rustix::process::chdir("/");

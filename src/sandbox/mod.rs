@@ -21,3 +21,4 @@ pub mod root;
 pub mod terminal;
 pub mod user_mounts;
 pub mod userns;
+pub mod volumes;
