@@ -16,11 +16,11 @@ pub const EXIT_NOT_INVOKABLE: u8 = 126;
 pub const EXIT_NOT_FOUND: u8 = 127;
 
 /// A failure as the user reads it: one sentence, its causes, and hints that mend it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Error(Box<Inner>);
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Inner {
     code: u8,
     message: String,

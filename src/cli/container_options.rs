@@ -2,6 +2,7 @@
 
 use crate::cli::transfer::options::{PlatformOptions, RegistryOptions, TrustOption};
 use crate::container::duration;
+use crate::container::restart::Restart;
 use crate::emulation;
 use crate::identity::{MapArg, Tier, Userns};
 use crate::image::transfer::ensure::Policy;
@@ -36,6 +37,12 @@ pub struct ContainerOptions {
     /// Remove the container when it ends.
     #[arg(long)]
     pub rm: bool,
+    /// Start the container again when it ends: no, `on-failure[:N]`, always, unless-stopped.
+    #[arg(long, value_name = "POLICY", default_value = "no")]
+    pub restart: Restart,
+    /// Set by `run --detach`: nobody's standard input is the container's.
+    #[arg(skip)]
+    pub detach: bool,
     /// Set a label.
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,

@@ -4,6 +4,7 @@ mod boolean;
 pub mod completion;
 mod confirm;
 pub mod container_options;
+mod creation;
 pub mod doctor;
 mod failures;
 pub mod image;

@@ -55,7 +55,7 @@ pub fn execute(args: PsArgs, global: &Global) -> Result<u8> {
     let format = format.filter(|text| !text.is_empty()).map(|text| Format::parse(&text)).transpose()?;
     let store = Store::new(paths::store(global.root.as_deref(), &paths::Surroundings::current())?);
     let mut containers = list::all(&store);
-    containers.retain(|container| all || matches!(container.status, Status::Running { .. }));
+    containers.retain(|container| all || container.status.is_up());
     let now = Utc::now().seconds();
     let rows: Vec<Value> = containers.iter().map(|container| row(container, now, no_trunc)).collect();
     print::text(&match format {
@@ -86,8 +86,8 @@ fn row(container: &Listed, now: u64, no_trunc: bool) -> Value {
         "ID": if no_trunc { &container.id } else { short(&container.id) },
         "Image": spec.map(|spec| spec.image.as_str()).unwrap_or_default(),
         "Command": spec.map(|spec| command(spec, no_trunc)).unwrap_or_default(),
-        "CreatedAt": spec.map(|spec| Utc::at(spec.created.cast_signed(), 0).to_string()).unwrap_or_default(),
-        "RunningFor": spec.map(|spec| ago(spec.created, now)).unwrap_or_default(),
+        "CreatedAt": spec.map(|spec| spec.created.to_string()).unwrap_or_default(),
+        "RunningFor": spec.map(|spec| ago(spec.created.seconds(), now)).unwrap_or_default(),
         "Status": status,
         "State": state,
         "ExitCode": code,
@@ -100,18 +100,21 @@ fn row(container: &Listed, now: u64, no_trunc: bool) -> Value {
 
 /// State, status, PID and exit code.
 fn describe(status: Status, now: u64) -> (&'static str, String, i32, i32) {
-    match status {
-        Status::Created => ("created", "Created".to_owned(), 0, 0),
-        Status::Running { since, pid } => {
-            let up = human(std::time::Duration::from_secs(now.saturating_sub(since)));
-            ("running", format!("Up {up}"), pid, 0)
+    let up = |since: Utc| human(std::time::Duration::from_secs(now.saturating_sub(since.seconds())));
+    let (text, pid, code) = match status {
+        Status::Created => ("Created".to_owned(), 0, 0),
+        Status::Running { since, pid } => (format!("Up {}", up(since)), pid, 0),
+        Status::Paused { since, pid } => (format!("Up {} (Paused)", up(since)), pid, 0),
+        Status::Restarting { code, at } => {
+            (format!("Restarting ({code}) {}", ago(at.seconds(), now)), 0, code)
         }
         Status::Exited { code, at: Some(at) } => {
-            ("exited", format!("Exited ({code}) {}", ago(at, now)), 0, code)
+            (format!("Exited ({code}) {}", ago(at.seconds(), now)), 0, code)
         }
-        Status::Exited { code, at: None } => ("exited", format!("Exited ({code})"), 0, code),
-        Status::Dead => ("dead", "Dead".to_owned(), 0, 0),
-    }
+        Status::Exited { code, at: None } => (format!("Exited ({code})"), 0, code),
+        Status::Dead => ("Dead".to_owned(), 0, 0),
+    };
+    (status.name(), text, pid, code)
 }
 
 fn command(spec: &Spec, whole: bool) -> String {

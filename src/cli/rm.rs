@@ -7,7 +7,7 @@ use crate::cli::Global;
 use crate::container::list::{self, Status};
 use crate::container::process::boot_id;
 use crate::container::store::Store;
-use crate::container::sweep::{self, RUNNING};
+use crate::container::sweep::{self, RUNNING, Volumes};
 use crate::error::{EXIT_SBX, Error, Result};
 use crate::host::paths;
 use crate::output::print;
@@ -33,6 +33,9 @@ pub struct RmArgs {
     /// Remove all containers; without `--force` those that do not run
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
+    /// Remove their anonymous volumes, too
+    #[arg(short, long)]
+    volumes: bool,
     /// Names or IDs
     #[arg(value_name = "CONTAINER", required_unless_present = "all")]
     containers: Vec<String>,
@@ -43,12 +46,13 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
     let store = Store::new(paths::store(global.root.as_deref(), &surroundings)?);
     let runtime = paths::runtime(&surroundings)?.path;
     sweep::sweep(&store, &runtime);
+    let volumes = if args.volumes { Volumes::Go } else { Volumes::Stay };
     let words = if args.all { every(&store, args.force) } else { args.containers };
     // Of all that there are, others may have removed one meanwhile.
     let may_be_gone = args.force || args.all;
     let mut worst: Option<Error> = None;
     for word in words {
-        match remove(&store, &runtime, &word, args.force, may_be_gone) {
+        match remove(&store, &runtime, &word, (args.force, may_be_gone), volumes) {
             Ok(true) => {
                 print::line(&word)?;
             }
@@ -76,7 +80,13 @@ fn every(store: &Store, force: bool) -> Vec<String> {
 ///
 /// # Errors
 /// It runs, or does not exist and has to (`may_be_gone`), or something of it cannot be removed.
-fn remove(store: &Store, runtime: &Path, word: &str, force: bool, may_be_gone: bool) -> Result<bool> {
+fn remove(
+    store: &Store,
+    runtime: &Path,
+    word: &str,
+    (force, may_be_gone): (bool, bool),
+    volumes: Volumes,
+) -> Result<bool> {
     let failed = || format!("cannot remove the container `{word}`");
     let id = match store.find(word) {
         Ok(id) => id,
@@ -85,7 +95,7 @@ fn remove(store: &Store, runtime: &Path, word: &str, force: bool, may_be_gone: b
     };
     let until = Instant::now() + PATIENCE;
     loop {
-        let Err(error) = sweep::remove_stopped(store, &id, runtime) else { return Ok(true) };
+        let Err(error) = sweep::remove_stopped_and(store, &id, runtime, volumes) else { return Ok(true) };
         if error.code() != RUNNING {
             return Err(error.while_doing(failed()).exit_code(EXIT_SBX));
         }

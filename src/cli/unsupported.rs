@@ -17,7 +17,7 @@ const STREAMS: &str = "the streams of a container in the foreground are always t
 
 /// Sorted by reason: what is missing today, then what will never be there.
 const KNOWN: &[(&str, &[&str])] = &[
-    (DETACHED, &["--detach", "-d", "--restart", "--detach-keys", "--sdnotify"]),
+    (DETACHED, &["--detach-keys", "--sdnotify"]),
     (
         HEALTH,
         &[
@@ -115,28 +115,18 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (
         DETACHED,
         &[
-            "attach",
-            "container",
             "cp",
-            "create",
             "diff",
             "exec",
             "generate",
             "healthcheck",
             "init",
-            "kill",
             "logs",
             "pause",
             "port",
-            "rename",
-            "restart",
-            "start",
             "stats",
-            "stop",
             "top",
             "unpause",
-            "update",
-            "wait",
         ],
     ),
     (BRIDGES, &["network"]),

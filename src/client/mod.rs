@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::monitor::Connection;
-use crate::monitor::message::{ToClient, ToMonitor};
+use crate::monitor::message::{Standard, ToClient, ToMonitor};
 use crate::sys::channel::Channel;
 use crate::sys::terminal::next_signal;
 use signals::Action;
@@ -37,20 +37,27 @@ pub struct Options {
 /// `besides` is done once the container is on its way, with one thread still: until then the processors are
 /// needed elsewhere.
 pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) -> Result<u8> {
-    let Connection { monitor, control, stdin, stdout, stderr } = connection;
+    let Connection { monitor, control, stdin, stdout, stderr, terminal } = connection;
     // Before the first thread, so that every thread inherits the mask and the signals come here alone.
     let signals = signals::catch().step(|| "cannot catch signals")?;
     let mut client =
         Client { control, options, terminal: None, commands_signals: options.signal_proxy, outcome: None };
-    client.until_news(&signals);
+    if monitor.is_some() {
+        client.until_news(&signals);
+    }
     besides();
     crate::sys::memory::share_heap();
+    if let Some(master) = terminal {
+        client.terminal = Some(Terminal::take_over(master, options.stdin)?);
+    }
     let all_written = match start_copying(stdin, stdout, stderr) {
         Ok(all_written) => all_written,
         Err(error) => {
             // Without its client the container is stopped.
             drop(client);
-            let _ = crate::sys::process::wait_for(monitor);
+            if let Some(monitor) = monitor {
+                let _ = crate::sys::process::wait_for(monitor);
+            }
             return Err(error);
         }
     };
@@ -58,6 +65,47 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
     drop(client.terminal);
     // The monitor is not waited for: what it says last holds, and what it then removes nobody sees.
     client.outcome.unwrap_or_else(|| Err(monitor_killed()))
+}
+
+/// Serves a container that runs already: the monitor, at the other end of `control`, was asked for its streams.
+///
+/// # Errors
+/// Why the streams are not to be had, or that the monitor was killed.
+pub fn attach(control: Channel, options: &Options) -> Result<u8> {
+    let (mut stdin, mut stdout, mut stderr, mut terminal) = (None, None, None, None);
+    loop {
+        match control.receive().step(|| "cannot talk to the container's monitor")? {
+            Some((ToClient::Stream(Standard::Input), end)) => stdin = end,
+            Some((ToClient::Stream(Standard::Output), end)) => stdout = end,
+            Some((ToClient::Stream(Standard::Error), end)) => stderr = end,
+            Some((ToClient::Terminal, master)) => terminal = master,
+            Some((ToClient::Notice(notice), _)) => log::warn!("{notice}"),
+            Some((ToClient::Started { .. }, _)) => break,
+            Some((ToClient::Failed(error), _)) => return Err(error),
+            Some((ToClient::Exited { code, .. }, _)) => return Ok(u8::try_from(code).unwrap_or(EXIT_SBX)),
+            Some((ToClient::Done | ToClient::Ended, _)) => {}
+            None => return Err(monitor_killed()),
+        }
+    }
+    serve(Connection { monitor: None, control, stdin, stdout, stderr, terminal }, options, || {})
+}
+
+/// Waits until the container's command runs.
+///
+/// # Errors
+/// Why it does not.
+pub fn until_started(control: &Channel) -> Result<()> {
+    loop {
+        match control.receive().step(|| "cannot talk to the container's monitor")? {
+            Some((ToClient::Started { .. }, _)) => return Ok(()),
+            Some((ToClient::Notice(notice), _)) => log::warn!("{notice}"),
+            Some((ToClient::Failed(error), _)) => return Err(error),
+            // It ran, and is over.
+            Some((ToClient::Exited { .. }, _)) => return Ok(()),
+            Some(_) => {}
+            None => return Err(monitor_killed()),
+        }
+    }
 }
 
 /// Starts a thread for each stream. The result reads its end once all output of the container is taken.
@@ -133,8 +181,8 @@ impl Client<'_> {
             Err(error) => return Some(Err(error)),
         };
         match message {
-            Some((ToClient::Started { .. } | ToClient::Terminal, None)) => None,
-            Some((ToClient::Started { .. }, Some(_))) => None,
+            Some((ToClient::Started { .. } | ToClient::Done | ToClient::Stream(_), _))
+            | Some((ToClient::Terminal, None)) => None,
             Some((ToClient::Terminal, Some(master))) => {
                 match Terminal::take_over(master, self.options.stdin) {
                     Ok(terminal) => {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::process::ProcessRef;
 use crate::error::{Result, Step};
+use crate::sys::time::Utc;
 
 /// Longer state files are not ours.
 const LONGEST_FILE: u64 = 16 << 20;
@@ -28,10 +29,34 @@ pub struct Running {
     pub servers: Vec<ProcessRef>,
     /// The inode number of the user namespace.
     pub userns: u64,
-    /// Seconds since the epoch; none: still being set up.
-    pub started_at: Option<u64>,
+    /// None: still being set up.
+    pub started_at: Option<Utc>,
+    /// The container is down, and its restart policy will start it again.
+    #[serde(default)]
+    pub restarting: Option<Restarting>,
+    /// How often the restart policy has started it again.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Frozen by `sbx pause`.
+    #[serde(default)]
+    pub paused: bool,
+    /// The container is on its way out: whoever finds it abandoned removes it.
+    #[serde(default)]
+    pub removing: bool,
+    /// The same for the anonymous volumes that nobody else has.
+    #[serde(default)]
+    pub removing_volumes: bool,
     /// The container's part of the runtime directory, which is of this boot as the record is.
     pub runtime: Option<PathBuf>,
+}
+
+/// Between two lives of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarting {
+    /// The exit code of the last.
+    pub code: i32,
+    /// When that ended.
+    pub since: Utc,
 }
 
 /// The lock of one container, held as long as the value and its copies in forked processes live.

@@ -38,6 +38,11 @@ impl ContainerDirectory {
         self.path.join("state.json")
     }
 
+    /// [`crate::container::settings::Settings`]: what commands changed of it later.
+    pub fn settings(&self) -> PathBuf {
+        self.path.join("settings.json")
+    }
+
     pub fn log(&self) -> PathBuf {
         self.path.join("log")
     }

@@ -32,14 +32,14 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
     let (path, args) = process.args.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
     let mut document = json!({
         "Id": id,
-        "Created": Utc::at(spec.created.cast_signed(), 0).to_string(),
+        "Created": spec.created,
         "Path": path,
         "Args": args,
-        "State": state(store, &listed),
+        "State": state(&listed),
         "Image": usage::image_of(spec).map(|id| id.to_string()).unwrap_or_default(),
         "ImageName": spec.image,
         "Name": spec.name,
-        "RestartCount": 0,
+        "RestartCount": listed.state.as_ref().map_or(0, |state| state.restarts),
         "Platform": "linux",
         "Mounts": spec.mounts.iter().map(|one| mount(one, &VolumeStore::of(store))).collect::<Vec<_>>(),
         "Config": config(spec),
@@ -52,26 +52,26 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
     Ok(document)
 }
 
-fn state(store: &Store, listed: &Listed) -> Value {
-    let moment = |seconds: Option<u64>| {
-        seconds.map_or_else(|| NEVER.to_owned(), |seconds| Utc::at(seconds.cast_signed(), 0).to_string())
-    };
-    let recorded = store.read_state(&listed.id).unwrap_or_default();
-    let (status, pid, code, started, finished) = match listed.status {
-        Status::Created => ("created", 0, 0, None, None),
-        Status::Running { since, pid } => ("running", pid, 0, Some(since), None),
-        Status::Exited { code, at } => ("exited", 0, code, recorded.started_at, at),
-        Status::Dead => ("dead", 0, 0, None, None),
+fn state(listed: &Listed) -> Value {
+    let moment = |at: Option<Utc>| at.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
+    let recorded = listed.state.clone().unwrap_or_default();
+    let status = listed.status.name();
+    let (pid, code, started, finished) = match listed.status {
+        Status::Created => (0, recorded.exit_code, None, None),
+        Status::Running { since, pid } | Status::Paused { since, pid } => (pid, 0, Some(since), None),
+        Status::Restarting { code, at } => (0, code, recorded.started_at, Some(at)),
+        Status::Exited { code, at } => (0, code, recorded.started_at, at),
+        Status::Dead => (0, 0, None, None),
     };
     json!({
         "Status": status,
-        "Running": status == "running",
-        "Paused": false,
-        "Restarting": false,
+        "Running": listed.status.is_up(),
+        "Paused": status == "paused",
+        "Restarting": status == "restarting",
         "Dead": status == "dead",
         "Pid": pid,
         "ExitCode": code,
-        "Error": if status == "exited" { recorded.error.unwrap_or_default() } else { String::new() },
+        "Error": if matches!(status, "exited" | "created") { recorded.error.unwrap_or_default() } else { String::new() },
         "StartedAt": moment(started),
         "FinishedAt": moment(finished),
     })

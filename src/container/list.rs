@@ -2,24 +2,54 @@
 
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::spec::Spec;
-use crate::container::state::LOST;
+use crate::container::state::{LOST, State};
 use crate::container::store::Store;
+use crate::sys::time::Utc;
 
-/// What a container is doing. Times are seconds since the epoch.
+/// What a container is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Its monitor lives and has not yet let the command go.
+    /// It never ran, or is being set up for the first time.
     Created,
     Running {
-        since: u64,
+        since: Utc,
         pid: i32,
+    },
+    /// Frozen by `sbx pause`.
+    Paused {
+        since: Utc,
+        pid: i32,
+    },
+    /// It is down, and its monitor will start it again.
+    Restarting {
+        code: i32,
+        at: Utc,
     },
     Exited {
         code: i32,
-        at: Option<u64>,
+        at: Option<Utc>,
     },
     /// Its spec is missing or damaged: all that can be done is to remove it.
     Dead,
+}
+
+impl Status {
+    /// The word that `ps`, `inspect` and filters have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running { .. } => "running",
+            Self::Paused { .. } => "paused",
+            Self::Restarting { .. } => "restarting",
+            Self::Exited { .. } => "exited",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Whether its command runs, or is about to again.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Paused { .. } | Self::Restarting { .. })
+    }
 }
 
 /// One container.
@@ -28,6 +58,8 @@ pub struct Listed {
     pub status: Status,
     /// None for [`Status::Dead`].
     pub spec: Option<Spec>,
+    /// How its last life ended, where one did.
+    pub state: Option<State>,
 }
 
 /// All containers of the store, the newest first.
@@ -55,17 +87,25 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
         // One that is being made, or was just removed, has no spec either.
         let half = served || record.is_some_and(|record| record.started_at.is_none());
         let there = store.directory(&id).path().exists();
-        return (there && !half).then_some(Listed { id, status: Status::Dead, spec: None });
+        return (there && !half).then_some(Listed { id, status: Status::Dead, spec: None, state: None });
     };
     let record = record.unwrap_or_default();
-    let status = match (record.started_at, record.init) {
-        (Some(since), Some(init)) if served && init.is_alive() => Status::Running { since, pid: init.pid },
-        (None, _) if served => Status::Created,
-        _ if elsewhere.is_some() => Status::Running { since: elsewhere.unwrap_or_default(), pid: 0 },
-        _ => match store.read_state(&id) {
-            Some(state) => Status::Exited { code: state.exit_code, at: state.finished_at },
-            None => Status::Exited { code: LOST, at: None },
+    let state = store.read_state(&id);
+    let status = match (record.started_at, record.init, record.restarting) {
+        (_, _, Some(down)) if served => Status::Restarting { code: down.code, at: down.since },
+        (Some(since), Some(init), _) if served && init.is_alive() => match record.paused {
+            true => Status::Paused { since, pid: init.pid },
+            false => Status::Running { since, pid: init.pid },
+        },
+        _ => match (elsewhere, &state) {
+            (Some(since), _) => Status::Running { since, pid: 0 },
+            (None, Some(State { started_at: Some(_), exit_code, finished_at, .. })) => {
+                Status::Exited { code: *exit_code, at: *finished_at }
+            }
+            // One with `--rm` leaves no state.
+            (None, _) if record.started_at.is_some() => Status::Exited { code: LOST, at: None },
+            (None, _) => Status::Created,
         },
     };
-    Some(Listed { id, status, spec: Some(spec) })
+    Some(Listed { id, status, spec: Some(spec), state })
 }

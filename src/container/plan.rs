@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::container_options::{ContainerOptions, LogDriver as LogDriverWord};
 use crate::container::capabilities::CapSet;
+use crate::container::restart::Restart;
 use crate::container::scratch::{self, Uppers};
 use crate::container::spec::{LogDriver, Namespace, Namespaces, Process, Security, Spec};
 use crate::container::store::Store;
@@ -117,7 +118,7 @@ pub fn container(
     let environment = environment(options, config, hostname.as_deref())?;
     let stop_signal = options.stop_signal.as_deref().or(config.stop_signal.as_deref());
     Ok(Spec {
-        created: crate::sys::time::Utc::now().seconds(),
+        created: crate::sys::time::Utc::now(),
         image,
         root,
         read_only: options.read_only,
@@ -133,6 +134,7 @@ pub fn container(
             account: options.passwd.then_some(account),
             terminal: options.tty,
             stdin: options.interactive,
+            stdin_once: options.interactive && !options.detach,
             umask: options.umask.as_deref().map(umask).transpose()?,
         },
         identity,
@@ -166,6 +168,7 @@ pub fn container(
         timeout: (options.timeout > 0).then_some(options.timeout),
         log_driver: log_driver(options)?,
         remove_on_exit: options.rm,
+        restart: restart(options)?,
         labels: labels(options, config)?,
         annotations: pairs("--annotation", &options.annotation)?,
         degraded,
@@ -381,6 +384,15 @@ fn log_driver(options: &ContainerOptions) -> Result<LogDriver> {
             .hint("redirect the streams, or use `--log-driver none`"));
     }
     Ok(driver)
+}
+
+fn restart(options: &ContainerOptions) -> Result<Restart> {
+    if options.rm && options.restart != Restart::No {
+        return Err(Error::new(format!("cannot use `--rm` with `--restart {}`", options.restart))
+            .because("a container cannot be removed and started again when it ends")
+            .hint("leave one of them out"));
+    }
+    Ok(options.restart)
 }
 
 fn pairs(flag: &str, texts: &[String]) -> Result<BTreeMap<String, String>> {

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::container::directory::ContainerDirectory;
+use crate::container::restart::Restart;
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::layers;
 use crate::layers::store::MapKey;
+use crate::sys::time::Utc;
 use crate::volume::VolumeStore;
 
 /// A container, complete.
@@ -20,8 +22,7 @@ pub struct Spec {
     /// 64 lower-case hexadecimal digits.
     pub id: String,
     pub name: String,
-    /// Seconds since the epoch.
-    pub created: u64,
+    pub created: Utc,
     /// What the user named as the source of the root: an image as people write it, or a directory.
     pub image: String,
     pub root: Root,
@@ -60,6 +61,8 @@ pub struct Spec {
     pub log_driver: LogDriver,
     /// `--rm`: the container's directory goes with its exit.
     pub remove_on_exit: bool,
+    #[serde(default)]
+    pub restart: Restart,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     /// Notices of everything that the host could not give and what was taken instead.
@@ -193,6 +196,9 @@ pub struct Process {
     pub account: Option<Account>,
     pub terminal: bool,
     pub stdin: bool,
+    /// Standard input ends with the first client that was connected to it; otherwise it stays open for others.
+    #[serde(default)]
+    pub stdin_once: bool,
     pub umask: Option<u32>,
 }
 

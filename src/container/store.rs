@@ -19,12 +19,13 @@ use crate::container::directory::ContainerDirectory;
 use crate::container::name;
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::scratch;
+use crate::container::settings::Settings;
 use crate::container::spec::{Root, Spec};
 use crate::container::state::State;
 use crate::error::{Error, Result, Step};
 use crate::volume::hold::hold;
 
-pub use crate::container::claim::{Claim, Running};
+pub use crate::container::claim::{Claim, Restarting, Running};
 
 /// How long a guard, or processes of a killed monitor, may take to let go of the lock.
 const DYING: Duration = Duration::from_secs(5);
@@ -288,10 +289,11 @@ impl Store {
         let path = self.directory(id).spec();
         let text = super::claim::read(&path).step(|| format!("cannot read `{}`", path.display()))?;
         let damaged = || format!("cannot understand `{}`", path.display());
-        let spec: Spec = serde_json::from_slice(&text).step(damaged)?;
+        let mut spec: Spec = serde_json::from_slice(&text).step(damaged)?;
         if spec.id != id {
             return Err(Error::new(damaged()).because("it is the spec of another container"));
         }
+        self.settings(id).lay_over(&mut spec);
         name::check(&spec.name).map_err(|error| error.while_doing(damaged()))?;
         Ok(spec)
     }
@@ -376,6 +378,20 @@ impl Store {
         for name in names_in(&self.names()) {
             self.release_name(&name, id);
         }
+    }
+
+    /// What commands changed of a container after it was made.
+    pub fn settings(&self, id: &str) -> Settings {
+        let text = super::claim::read(&self.directory(id).settings());
+        text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    /// # Errors
+    /// There is no room, or the store cannot be written.
+    pub fn write_settings(&self, id: &str, settings: &Settings) -> Result<()> {
+        let path = self.directory(id).settings();
+        write_json(&path, settings)
+            .map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))
     }
 
     pub fn write_state(&self, id: &str, state: &State) -> Result<()> {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::process::{ProcessRef, boot_id, kill_user_namespace};
@@ -16,7 +16,9 @@ use crate::error::{Error, Result, Step};
 use crate::host::overlay;
 use crate::identity::{self, Caller, Host};
 use crate::layers::remove;
+use crate::monitor::control;
 use crate::network;
+use crate::sys::time::Utc;
 use crate::volume::{VolumeStore, removal};
 
 /// Attempts to remove a directory in which files are that were just closed, every 10 ms.
@@ -65,23 +67,30 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
         end_processes(store, id, &record, spec.as_ref().ok());
     }
     remove_runtime(&runtime.join(id));
+    control::remove(runtime, id);
     if let Some(own) = record.runtime.filter(|own| own.ends_with(id)) {
         remove_runtime(&own);
     }
     match spec {
-        Ok(spec) if record.started_at.is_some() && !spec.remove_on_exit => {
+        Ok(spec) if record.removing || spec.remove_on_exit => {
+            if record.removing_volumes {
+                removal::remove_anonymous(store, &spec, None)?;
+            }
+            erase(store, &spec, None)?;
+        }
+        // What it was before: never started, or ended, and killed before it started again.
+        Ok(_) if record.started_at.is_none() || record.restarting.is_some() => {}
+        Ok(_) => {
             let finished = store.directory(id).log().metadata().and_then(|log| log.modified()).ok();
-            let finished_at = finished.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
             let state = State {
-                finished_at: finished_at.map(|time| time.as_secs()),
-                ..State::lost(record.started_at)
+                finished_at: finished.map(Utc::from),
+                ..State::lost(record.started_at, record.restarts)
             };
             if let Err(error) = store.write_state(id, &state) {
                 // The monitor has written what matters when the container started.
                 log::debug!("{error}");
             }
         }
-        Ok(spec) => erase(store, &spec, None)?,
         // What it holds may be dear to somebody; `sbx rm` removes it. Without a spec it was being removed.
         Err(damage)
             if record.started_at.is_some() && store.directory(id).spec().symlink_metadata().is_ok() =>
@@ -236,8 +245,23 @@ pub const RUNNING: u8 = 2;
 /// # Errors
 /// It runs (with the exit code [`RUNNING`]), or something of it cannot be removed.
 pub fn remove_stopped(store: &Store, id: &str, runtime: &Path) -> Result<()> {
+    remove_stopped_and(store, id, runtime, Volumes::Stay)
+}
+
+/// What becomes of the anonymous volumes of a container that is removed. With `--rm` they go always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volumes {
+    Stay,
+    Go,
+}
+
+/// As [`remove_stopped`].
+///
+/// # Errors
+/// As [`remove_stopped`].
+pub fn remove_stopped_and(store: &Store, id: &str, runtime: &Path, volumes: Volumes) -> Result<()> {
     let running = || Error::new("it is running").exit_code(RUNNING);
-    // Killed between here and the end, the next command goes on: a record without a start is erased.
+    // Killed between here and the end, the next command goes on.
     let claim = match store.claim_stopped(id) {
         Ok(claim) => Some(claim.ok_or_else(running)?),
         // A full disk is no reason to keep what fills it.
@@ -251,13 +275,19 @@ pub fn remove_stopped(store: &Store, id: &str, runtime: &Path) -> Result<()> {
         if record.boot_id == boot_id() {
             end_processes(store, id, &record, store.read_spec(id).ok().as_ref());
         }
-        if let Err(error) = claim.record(&Running::default()) {
+        let removing_volumes = volumes == Volumes::Go;
+        if let Err(error) = claim.record(&Running { removing: true, removing_volumes, ..Running::default() }) {
             log::debug!("{error}");
         }
     }
     remove_runtime(&runtime.join(id));
     match store.read_spec(id) {
-        Ok(spec) => erase(store, &spec, None)?,
+        Ok(spec) => {
+            if volumes == Volumes::Go {
+                removal::remove_anonymous(store, &spec, None)?;
+            }
+            erase(store, &spec, None)?;
+        }
         Err(_) => erase_unknown(store, id)?,
     }
     if let Some(claim) = claim {

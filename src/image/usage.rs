@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::container::list::{self, Status};
+use crate::container::list;
 use crate::container::spec::{Root, Spec};
 use crate::container::store::{Store, short};
 use crate::image::digest::Digest;
@@ -33,7 +33,7 @@ impl Usage {
         for found in list::all(containers) {
             let Some(spec) = found.spec else { continue };
             let Some(image) = image_of(&spec) else { continue };
-            let running = matches!(found.status, Status::Running { .. } | Status::Created);
+            let running = found.status.is_up();
             users.entry(image).or_default().push(User { id: found.id, name: spec.name, running });
         }
         Self(users)

@@ -1,432 +1,562 @@
-//! The monitor's life, from the first process to the last record.
+//! The monitor's work, from the first process of a container to its last record.
 
-use std::fs::File;
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::container::process::{ProcessRef, boot_id, kill_user_namespace};
-use crate::container::spec::{LogDriver, Namespace, Spec};
+use crate::container::directory::ContainerDirectory;
+use crate::container::process::{ProcessRef, boot_id};
+use crate::container::restart::BackOff;
+use crate::container::spec::{LogDriver, Spec};
 use crate::container::state::State;
-use crate::container::store::{Claim, Running, Store};
+use crate::container::store::{Claim, Restarting, Running, Store};
 use crate::container::sweep;
-use crate::emulation::Emulator;
+use crate::emulation::Places;
 use crate::error::{Error, Result, Step};
-use crate::monitor::message::{ToClient, ToMonitor};
-use crate::monitor::{Job, files, guard, log, output};
-use crate::network::Helper;
-use crate::sandbox::launch::{self, Born, Meanwhile, Sandbox};
-use crate::sys::process::{reap_any, send_signal, wait_for};
-use crate::sys::terminal::{next_signal, signal_descriptor};
+use crate::monitor::life::{self, Life};
+use crate::monitor::message::ToClient;
+use crate::monitor::sessions::{Role, Sessions};
+use crate::monitor::wires::Wires;
+use crate::monitor::{Caller, Job, control, files, guard, log, output};
+use crate::sandbox::launch::{self, Born, Meanwhile};
+use crate::sys::channel::Channel;
+use crate::sys::process::{close_all_but, reap_any};
+use crate::sys::terminal::{next_signal, signal_descriptor, unblock_signals};
 use crate::sys::time::Utc;
 
-/// Runs the container to its end, and tells the client.
+/// What the monitor takes by descriptor while the container runs.
+const SIGNALS: [i32; 6] =
+    [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ];
+
+/// What a command wants to become of a container that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Nothing,
+    Stop,
+    Restart,
+}
+
+pub(super) struct Monitor<'a> {
+    pub(super) store: &'a Store,
+    pub(super) runtime: &'a Path,
+    pub(super) spec: &'a Spec,
+    owners: Places,
+    directory: &'a ContainerDirectory,
+    pub(super) claim: Claim,
+    own_runtime: PathBuf,
+    /// As it stands in the lock file.
+    pub(super) record: Running,
+    pub(super) sessions: Sessions,
+    /// The session of the one who started the monitor.
+    caller: u64,
+    /// The control socket.
+    listener: Option<OwnedFd>,
+    log: Option<log::Log>,
+    /// What became of the container before this monitor started it.
+    before: State,
+    pub(super) asked: Asked,
+    back_off: BackOff,
+    pub(super) life: Option<Life>,
+}
+
+/// Runs the container to its end, and tells those who are connected.
 pub(super) fn run(job: Job<'_>) {
-    let Job { store, runtime, spec, owners, directory, claim, control, stdio, streams, terminal_client } =
-        job;
-    let init_of = |id: &str| {
-        let record = store.running_record(id)?;
-        record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
+    let Job { store, runtime, spec, owners, directory, claim, control, caller, wires } = job;
+    let ready = leave_the_callers_world(&control, &claim, &wires, caller);
+    let mut sessions = Sessions::default();
+    let role = match caller {
+        Caller::Owner => Role::Client { owner: true },
+        Caller::Guest => Role::Client { owner: false },
+        Caller::Starter => Role::Starter,
     };
+    let caller = sessions.add(control, role);
     let own_runtime = runtime.join(&spec.id);
-    let mut record = Running {
+    let record = Running {
         boot_id: boot_id(),
         monitor: ProcessRef::of(std::process::id().cast_signed()),
         runtime: Some(own_runtime.clone()),
         ..Running::default()
     };
-    let ready = leave_the_callers_world().and_then(|()| claim.record(&record));
-    let mut guard = None;
-    let mut namespace = None;
-    let mapping = || files::write(store, spec, directory, runtime);
-    let mut mounting = |born: &Born<'_>| {
-        record.init = ProcessRef::of(born.pid);
-        if shares_pids(spec) {
-            let (opened, number) = user_namespace(born.pid)?;
-            record.userns = number;
-            namespace = Some(opened);
-            // Orphans of the container come to the monitor, which is there to end them.
-            let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
-        }
-        guard = Some(guard::start(born.pidfd, claim.descriptor(), namespace.as_ref())?);
-        record.guard = guard.and_then(ProcessRef::of);
-        Ok(())
+    let mut monitor = Monitor {
+        store,
+        runtime,
+        spec,
+        owners,
+        directory,
+        claim,
+        own_runtime,
+        record,
+        sessions,
+        caller,
+        listener: None,
+        log: None,
+        before: State::default(),
+        asked: Asked::Nothing,
+        back_off: BackOff::default(),
+        life: None,
     };
-    let meanwhile = Meanwhile { mapping: &mapping, mounting: &mut mounting };
-    let request = launch::Request { spec, directory, runtime, stdio, owners, init_of: &init_of, meanwhile };
-    let prepared = ready.and_then(|()| launch::prepare(request));
-    let started = prepared.and_then(|sandbox| {
-        let mut watch = Watch {
-            spec,
-            sandbox,
-            claim: &claim,
-            record,
-            trouble: None,
-            guard: guard.take(),
-            namespace: namespace.take(),
-            control: Some(&control),
-            streams,
-            log: None,
-            stop_at: None,
-            deadline: None,
+    if let Err(error) = ready.and_then(|()| monitor.begin(wires)) {
+        return monitor.never_started(&error);
+    }
+    let mut code = monitor.live();
+    while let Some(wait) = monitor.waits_for_another_life(code) {
+        if !monitor.rest(code, wait) {
+            return monitor.down_after_rest(code);
+        }
+        monitor.asked = Asked::Nothing;
+        code = match Wires::lay(spec, None).and_then(|wires| monitor.begin(wires)) {
+            Ok(()) => monitor.live(),
+            Err(error) => monitor.failed_again(&error),
         };
-        match watch.release(store, directory, terminal_client) {
-            Ok(()) => Ok(watch),
-            Err(error) => {
-                watch.sandbox.end();
-                end_guard(&mut watch.guard);
-                Err(error)
-            }
-        }
-    });
-    let mut watch = match started {
-        Ok(watch) => watch,
-        Err(error) => {
-            end_guard(&mut guard);
-            sweep::remove_runtime(&own_runtime);
-            match sweep::erase(store, spec, None) {
-                Ok(()) => claim.release(),
-                // The next command tries again: the lock is free when this process ends.
-                Err(left) => ::log::debug!("{left}"),
-            }
-            let _ = control.send(&ToClient::Failed(error));
-            return;
-        }
-    };
-    let code = watch.until_the_end();
-    watch.finish();
-    sweep::remove_runtime(&own_runtime);
-    let ended = |error| {
-        let _ = control.send(&ToClient::Exited { code, error });
-    };
-    if spec.remove_on_exit && sweep::is_husk(spec, directory) && store.retire(&spec.id).is_ok() {
-        // Nobody finds the container any more: what is left of it is nothing to wait for. The caller may unmount
-        // the file system that it was called in.
-        let _ = rustix::process::chdir("/");
-        ended(watch.trouble.take());
-        end_guard(&mut watch.guard);
-        match sweep::erase_retired(store, spec, Some(&watch.sandbox.userns)) {
-            Ok(()) => claim.release(),
-            Err(left) => ::log::debug!("{left}"),
-        }
-        return;
     }
-    end_guard(&mut watch.guard);
-    let recorded = if spec.remove_on_exit {
-        sweep::erase(store, spec, Some(&watch.sandbox.userns))
-    } else {
-        let finished_at = Some(Utc::now().seconds());
-        let (started_at, error) = (watch.record.started_at, watch.trouble.clone());
-        store.write_state(&spec.id, &State { started_at, finished_at, exit_code: code, error })
-    };
-    if recorded.is_ok() || !spec.remove_on_exit {
-        claim.release();
-    }
-    ended(watch.trouble.take().or_else(|| recorded.err().map(|error| error.to_string())));
+    monitor.down(code);
 }
 
-/// The client may end, close its streams or lose its terminal without any of that touching the container.
-fn leave_the_callers_world() -> Result<()> {
+/// The client may end, close its streams or lose its terminal without any of that touching the container, and the
+/// container holds nothing of it.
+fn leave_the_callers_world(control: &Channel, claim: &Claim, wires: &Wires, caller: Caller) -> Result<()> {
     rustix::process::setsid().step(|| "cannot make a session for the monitor")?;
     let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC;
     let null =
         rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty()).step(|| "cannot open /dev/null")?;
     rustix::stdio::dup2_stdin(&null).step(|| "cannot let go of standard input")?;
     rustix::stdio::dup2_stdout(&null).step(|| "cannot let go of standard output")?;
-    rustix::stdio::dup2_stderr(&null).step(|| "cannot let go of standard error")
+    rustix::stdio::dup2_stderr(&null).step(|| "cannot let go of standard error")?;
+    drop(null);
+    if caller == Caller::Starter {
+        // What the caller inherited from others would stay open for as long as the container runs.
+        let mut kept = wires.descriptors();
+        kept.extend([0, 1, 2, control.as_fd().as_raw_fd(), claim.descriptor().as_raw_fd()]);
+        close_all_but(&mut kept);
+        rustix::process::chdir("/").step(|| "cannot leave the working directory")?;
+    }
+    Ok(())
 }
 
-/// A child of the monitor that ended before the container did.
-enum Lost {
-    Guard,
-    RootServer,
-    Emulator,
-    /// What it can do without, and what the caller should know of that.
-    Other(String),
-}
+impl Monitor<'_> {
+    /// Starts a life: when this returns, the command runs.
+    fn begin(&mut self, wires: Wires) -> Result<()> {
+        let Wires { stdio, outputs, terminal_client, stdin } = wires;
+        let (store, spec, directory, runtime) = (self.store, self.spec, self.directory, self.runtime);
+        let claim = &self.claim;
+        let mut record = Running {
+            boot_id: self.record.boot_id.clone(),
+            monitor: self.record.monitor,
+            runtime: self.record.runtime.clone(),
+            restarts: self.record.restarts,
+            ..Running::default()
+        };
+        claim.record(&record)?;
+        let init_of = |id: &str| {
+            let record = store.running_record(id)?;
+            record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
+        };
+        let (mut guard, mut namespace) = (None, None);
+        let listener = std::cell::RefCell::new(self.listener.take());
+        let mapping = || {
+            let mut listener = listener.borrow_mut();
+            if listener.is_none() {
+                *listener = Some(control::listen(runtime, &spec.id)?);
+            }
+            files::write(store, spec, directory, runtime)
+        };
+        let mut mounting = |born: &Born<'_>| {
+            record.init = ProcessRef::of(born.pid);
+            if life::shares_pids(spec) {
+                let (opened, number) = life::user_namespace(born.pid)?;
+                record.userns = number;
+                namespace = Some(opened);
+                // Orphans of the container come to the monitor, which is there to end them.
+                let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+            }
+            guard = Some(guard::start(born.pidfd, claim.descriptor(), namespace.as_ref())?);
+            record.guard = guard.and_then(ProcessRef::of);
+            Ok(())
+        };
+        let meanwhile = Meanwhile { mapping: &mapping, mounting: &mut mounting };
+        let owners = self.owners.clone();
+        let request =
+            launch::Request { spec, directory, runtime, stdio, owners, init_of: &init_of, meanwhile };
+        let prepared = launch::prepare(request);
+        self.listener = listener.take();
+        let sandbox = match prepared {
+            Ok(sandbox) => sandbox,
+            Err(error) => {
+                life::end_guard(&mut guard);
+                return Err(error);
+            }
+        };
+        self.record = record;
+        let mut life = Life {
+            sandbox,
+            trouble: None,
+            guard,
+            namespace,
+            streams: Vec::new(),
+            terminal: None,
+            stdin,
+            stop_at: None,
+            deadline: None,
+            born: Instant::now(),
+        };
+        let released =
+            self.connect(&mut life, outputs, terminal_client).and_then(|()| self.release(&mut life));
+        match released {
+            Ok(()) => {
+                self.life = Some(life);
+                Ok(())
+            }
+            Err(error) => {
+                life.sandbox.end();
+                life.end_guard();
+                Err(error)
+            }
+        }
+    }
 
-struct Watch<'a> {
-    spec: &'a crate::container::spec::Spec,
-    sandbox: Sandbox,
-    claim: &'a Claim,
-    /// As it stands in the lock file.
-    record: Running,
-    /// What happened to the container that its command did not do.
-    trouble: Option<String>,
-    guard: Option<i32>,
-    /// The user namespace whose processes have to end one by one, where the PID namespace is shared. Held to the
-    /// end, so that the kernel gives its number to no other.
-    namespace: Option<File>,
-    /// None once the client is gone.
-    control: Option<&'a crate::sys::channel::Channel>,
-    streams: Vec<output::Stream>,
-    log: Option<log::Log>,
-    /// When a container that was asked to stop is killed.
-    stop_at: Option<Instant>,
-    /// `--timeout`.
-    deadline: Option<Instant>,
-}
-
-impl Watch<'_> {
-    /// Guards, records and releases the prepared container: from here on it runs.
-    fn release(
+    /// Connects the container's output to the log, and to the one who started it.
+    fn connect(
         &mut self,
-        store: &Store,
-        directory: &crate::container::directory::ContainerDirectory,
-        terminal_client: Option<std::os::fd::OwnedFd>,
+        life: &mut Life,
+        outputs: Vec<super::wires::Output>,
+        terminal_client: Option<OwnedFd>,
     ) -> Result<()> {
-        if self.spec.log_driver == LogDriver::K8sFile {
-            let path = directory.log();
+        if self.spec.log_driver == LogDriver::K8sFile && self.log.is_none() {
+            let path = self.directory.log();
             self.log =
                 Some(log::Log::open(&path).step(|| format!("cannot write the log `{}`", path.display()))?);
         }
-        let control = self.control.ok_or_else(|| Error::new("the client is gone"))?;
-        if let Some(master) = self.sandbox.terminal.take() {
-            let _ = control.send_with(&ToClient::Terminal, master.as_fd());
-            self.streams.push(output::Stream::new(log::Name::Stdout, master, terminal_client)?);
+        for wire in outputs {
+            let mut stream = output::Stream::new(wire.name, wire.source)?;
+            if let Some(client) = wire.client {
+                stream.connect(self.caller, client)?;
+            }
+            life.streams.push(stream);
         }
-        let network = self.sandbox.network.as_ref();
-        let servers = [
-            self.sandbox.root_server,
-            network.map(Helper::pid),
-            network.and_then(Helper::relay_pid),
-            self.sandbox.emulator.as_ref().map(Emulator::pid),
-        ];
-        self.record.servers = servers.into_iter().flatten().filter_map(ProcessRef::of).collect();
-        self.record.started_at = Some(Utc::now().seconds());
-        if !self.spec.remove_on_exit {
-            store.write_state(&self.spec.id, &State::lost(self.record.started_at))?;
+        if let Some(master) = life.sandbox.terminal.take() {
+            life.terminal = Some(master.try_clone().step(|| "cannot copy a descriptor")?);
+            let mut stream = output::Stream::new(log::Name::Stdout, master)?;
+            if let Some(client) = terminal_client {
+                stream.connect(self.caller, client)?;
+                if let (Some(session), Some(master)) = (self.sessions.get(self.caller), &life.terminal) {
+                    session.tell_with(&ToClient::Terminal, master.as_fd());
+                }
+            }
+            life.streams.push(stream);
         }
-        self.claim.record(&self.record)?;
-        self.sandbox.go()?;
-        for notice in self.sandbox.notices.drain(..) {
-            let _ = control.send(&ToClient::Notice(notice));
-        }
-        self.deadline = self.spec.timeout.and_then(after);
-        let _ = control.send(&ToClient::Started { pid: self.sandbox.pid });
         Ok(())
     }
 
-    /// Starts another guard in the place of one that was killed.
-    fn start_guard(&mut self) -> Result<()> {
-        let (init, lock) = (self.sandbox.pidfd.as_fd(), self.claim.descriptor());
-        self.guard = Some(guard::start(init, lock, self.namespace.as_ref())?);
-        self.record.guard = self.guard.and_then(ProcessRef::of);
-        self.claim.record(&self.record)
-    }
-
-    /// A child that was reaped: its number may be another's from now on.
-    fn forget(&mut self, pid: i32) -> Option<Lost> {
-        if self.guard == Some(pid) {
-            self.guard = None;
-            return Some(Lost::Guard);
-        }
-        if self.sandbox.emulator.as_ref().is_some_and(|emulator| emulator.pid() == pid) {
-            self.sandbox.emulator = None;
-            return Some(Lost::Emulator);
-        }
-        let served_root = self.sandbox.root_server == Some(pid);
-        if let Some(notice) = self.sandbox.reaped(pid) {
-            return Some(Lost::Other(notice));
-        }
-        served_root.then_some(Lost::RootServer)
-    }
-
-    /// A child ended while the container's first process is there.
-    fn replace(&mut self, pid: i32, code: i32) {
-        match self.forget(pid) {
-            Some(Lost::Guard) => {
-                if let Err(error) = self.start_guard() {
-                    // The record and the next command of sbx still stand for it.
-                    ::log::debug!("{error}");
-                }
+    /// Records and releases the prepared container: from here on it runs.
+    fn release(&mut self, life: &mut Life) -> Result<()> {
+        self.record.servers = life.servers();
+        self.record.started_at = Some(Utc::now());
+        if !self.spec.remove_on_exit {
+            if self.record.restarts == 0 {
+                self.before = self.store.read_state(&self.spec.id).unwrap_or_default();
             }
-            Some(Lost::RootServer) => self.end_rootless(code),
-            Some(Lost::Emulator) => self.end_unanswered(code),
-            Some(Lost::Other(notice)) => {
-                let _ = self.control.map(|control| control.send(&ToClient::Notice(notice)));
-            }
-            None => {}
+            let state = State::lost(self.record.started_at, self.record.restarts);
+            self.store.write_state(&self.spec.id, &state)?;
         }
+        self.claim.record(&self.record)?;
+        life.sandbox.go()?;
+        for notice in life.sandbox.notices.drain(..) {
+            self.sessions.notify(&ToClient::Notice(notice));
+        }
+        life.deadline = self.spec.timeout.and_then(life::after);
+        self.sessions.started(life.sandbox.pid);
+        Ok(())
     }
 
-    /// Without its root no program can go on. Where the server just followed the container this changes
-    /// nothing.
-    fn end_rootless(&mut self, code: i32) {
-        if code != 0 {
-            self.trouble =
-                Some(format!("fuse-overlayfs, which served the root file system, ended with code {code}"));
-        }
-        let _ = send_signal(self.sandbox.pid, libc::SIGKILL);
-    }
-
-    /// Calls that nobody answers fail with ENOSYS, getuid(2) too. Where the server just followed the container
-    /// this changes nothing.
-    fn end_unanswered(&mut self, code: i32) {
-        if code != 0 {
-            self.trouble = Some(Emulator::explain(code));
-        }
-        let _ = send_signal(self.sandbox.pid, libc::SIGKILL);
-    }
-
-    /// Serves streams, signals and requests until the first process has ended; its exit code.
-    fn until_the_end(&mut self) -> i32 {
-        let signals =
-            [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGPIPE, libc::SIGXFSZ];
-        let Ok(signals) = signal_descriptor(&signals) else {
-            return wait_for(self.sandbox.pid).unwrap_or(125);
+    /// Serves streams, signals and requests until the first process has ended, and what is left of the container
+    /// with it; its exit code.
+    fn live(&mut self) -> i32 {
+        let code = match signal_descriptor(&SIGNALS) {
+            Ok(signals) => self.until_the_end(&signals),
+            Err(_) => self
+                .life
+                .as_ref()
+                .map_or(125, |life| crate::sys::process::wait_for(life.sandbox.pid).unwrap_or(125)),
         };
+        let owner = self.sessions.owner().map(|session| session.id);
+        self.sessions.notify(&ToClient::Ended);
+        if let Some(life) = &mut self.life {
+            life.finish(&self.record, &mut self.log, owner);
+        }
+        code
+    }
+
+    fn until_the_end(&mut self, signals: &OwnedFd) -> i32 {
         loop {
             while let Some((pid, code)) = reap_any() {
-                if pid == self.sandbox.pid {
+                let Some(life) = &mut self.life else { continue };
+                if pid == life.sandbox.pid {
                     return code;
                 }
-                self.replace(pid, code);
+                life.replace(pid, code, &self.claim, &mut self.record, &self.sessions);
             }
-            let mut polled = vec![PollFd::new(&signals, PollFlags::IN)];
-            if let Some(control) = self.control {
-                polled.push(PollFd::new(control, PollFlags::IN));
+            let deadline = self.life.as_ref().and_then(Life::next_deadline);
+            self.turn(signals, deadline);
+            if let Some(life) = &mut self.life {
+                life.keep_deadlines();
             }
-            let first_stream = polled.len();
-            for stream in &self.streams {
-                if let Some((fd, flags)) = stream.waits_for() {
-                    polled.push(PollFd::from_borrowed_fd(fd, flags));
-                }
-            }
-            let wait = self.next_deadline().map(until);
-            let _ = crate::sys::memory::poll_idly(&mut polled, wait.as_ref());
-            let asked = self.control.is_some() && !polled[1].revents().is_empty();
-            let signalled = !polled[0].revents().is_empty();
-            let moved = polled[first_stream..].iter().any(|fd| !fd.revents().is_empty());
-            drop(polled);
-            if moved {
-                for stream in &mut self.streams {
-                    stream.advance(&mut self.log);
-                }
-                self.notice_deaf_client();
-            }
-            if signalled {
-                while let Some(signal) = next_signal(signals.as_fd()) {
-                    if signal == libc::SIGTERM {
-                        self.stop();
-                    }
-                }
-            }
-            if asked {
-                self.serve_client();
-            }
-            self.keep_deadlines();
         }
     }
 
-    /// A client whose own output was closed (`| head -1`) passes that on. One that was killed does not: what
-    /// the container says while it is asked to stop belongs in the log.
-    fn notice_deaf_client(&mut self) {
-        let connected = self.control.is_some_and(|control| !has_hung_up(control));
-        let mut terminal_lost = false;
-        for stream in &mut self.streams {
-            if stream.client_went_deaf() && connected {
-                if self.spec.process.terminal {
-                    terminal_lost = true;
-                } else {
-                    stream.close();
+    /// Waits until something happens, or the deadline comes, and serves it.
+    fn turn(&mut self, signals: &OwnedFd, deadline: Option<Instant>) {
+        let mut polled = vec![PollFd::new(signals, PollFlags::IN)];
+        polled.extend(self.listener.as_ref().map(|listener| PollFd::new(listener, PollFlags::IN)));
+        let first_session = polled.len();
+        let ids: Vec<u64> = self
+            .sessions
+            .descriptors()
+            .map(|(id, end)| {
+                polled.push(PollFd::from_borrowed_fd(end, PollFlags::IN));
+                id
+            })
+            .collect();
+        let first_stream = polled.len();
+        for stream in self.life.iter().flat_map(|life| &life.streams) {
+            polled.extend(stream.waits_for().map(|(end, flags)| PollFd::from_borrowed_fd(end, flags)));
+        }
+        let wait = deadline.map(until);
+        let _ = crate::sys::memory::poll_idly(&mut polled, wait.as_ref());
+        let happened: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(polled);
+        if happened[first_stream..].contains(&true) {
+            self.copy_output();
+        }
+        if happened[0] {
+            while let Some(signal) = next_signal(signals.as_fd()) {
+                if signal == libc::SIGTERM {
+                    self.stop(None, None);
                 }
             }
         }
-        if terminal_lost {
+        for (id, _) in ids.into_iter().zip(&happened[first_session..]).filter(|(_, happened)| **happened) {
+            self.serve(id);
+        }
+        if first_session == 2 && happened[1] {
+            self.take_connections();
+        }
+    }
+
+    fn copy_output(&mut self) {
+        let Some(life) = &mut self.life else { return };
+        let mut deaf = Vec::new();
+        for (number, stream) in life.streams.iter_mut().enumerate() {
+            stream.advance(&mut self.log);
+            deaf.extend(stream.went_deaf().into_iter().map(|session| (number, session)));
+        }
+        for (stream, session) in deaf {
+            self.went_deaf(stream, session);
+        }
+    }
+
+    /// The one who started the container and whose own output was closed (`| head -1`) passes that on. One that was
+    /// killed does not: what the container says while it is asked to stop belongs in the log.
+    fn went_deaf(&mut self, stream: usize, session: u64) {
+        let owner = self.sessions.owner().filter(|owner| owner.id == session);
+        if owner.is_none_or(|owner| has_hung_up(&owner.channel)) {
+            return;
+        }
+        if self.spec.process.terminal {
             // The client holds the terminal open for keys, so that closing it here would tell nobody.
-            self.stop();
+            self.stop(None, None);
+        } else if let Some(life) = &mut self.life {
+            life.streams[stream].close();
         }
     }
 
-    fn serve_client(&mut self) {
-        match self.control.map(crate::sys::channel::Channel::receive) {
-            Some(Ok(Some((ToMonitor::Signal(signal), _)))) => {
-                let _ = send_signal(self.sandbox.pid, signal);
-            }
-            // A client that goes without a word was killed, and a foreground container goes with it.
-            _ => {
-                self.control = None;
-                self.stop();
-            }
+    fn take_connections(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        // One that cannot be taken shows again at the next turn.
+        while let Ok(Some(channel)) = Channel::accept(listener.as_fd()) {
+            self.sessions.add(channel, Role::New);
         }
     }
 
-    fn stop(&mut self) {
-        let _ = send_signal(self.sandbox.pid, self.spec.stop_signal);
-        self.stop_at = self.stop_at.or_else(|| after(self.spec.stop_timeout));
+    /// Asks the container to end, for good.
+    pub(super) fn stop(&mut self, signal: Option<i32>, timeout: Option<u64>) {
+        self.asked = Asked::Stop;
+        self.end_life(signal, timeout);
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        [self.stop_at, self.deadline].into_iter().flatten().min()
-    }
-
-    fn keep_deadlines(&mut self) {
-        if self.next_deadline().is_some_and(|deadline| deadline <= Instant::now()) {
-            (self.stop_at, self.deadline) = (None, None);
-            let _ = send_signal(self.sandbox.pid, libc::SIGKILL);
-            if let Some(server) = self.sandbox.root_server {
-                // Who waits for an answer of a stopped server cannot be killed.
-                let _ = send_signal(server, libc::SIGCONT);
-            }
+    pub(super) fn end_life(&mut self, signal: Option<i32>, timeout: Option<u64>) {
+        let (default_signal, default_timeout) = (self.spec.stop_signal, self.spec.stop_timeout);
+        if let Some(life) = &mut self.life {
+            life.stop(signal.unwrap_or(default_signal), timeout.unwrap_or(default_timeout));
         }
     }
 
-    /// The first process is gone: everything else of the container goes, and its output is delivered.
-    fn finish(&mut self) {
-        if let Some(control) = self.control {
-            let _ = control.send(&ToClient::Ended);
-        }
-        if self.record.userns != 0 {
-            // The server writes back what is dirty once the last mount is gone.
-            kill_user_namespace(self.record.userns, &self.record.servers);
-            while let Some((pid, _)) = reap_any() {
-                self.forget(pid);
+    /// How long to wait for the next life; none: there is none.
+    fn waits_for_another_life(&mut self, code: i32) -> Option<Duration> {
+        let up = self.life.as_ref().map_or(Duration::ZERO, Life::up);
+        match self.asked {
+            Asked::Stop => None,
+            Asked::Restart => Some(Duration::ZERO),
+            Asked::Nothing => {
+                let policy = self.store.settings(&self.spec.id).restart.unwrap_or(self.spec.restart);
+                if !policy.applies(code, self.record.restarts) {
+                    return None;
+                }
+                self.record.restarts += 1;
+                Some(self.back_off.after(up))
             }
         }
-        self.sandbox.end_servers();
-        for stream in &mut self.streams {
-            stream.drain(&mut self.log);
+    }
+
+    /// Between two lives; false where a command wants no other.
+    fn rest(&mut self, code: i32, wait: Duration) -> bool {
+        let until = Instant::now() + wait;
+        let trouble = self.let_life_go();
+        let now = Utc::now();
+        self.write_state(code, trouble.clone(), now);
+        self.sessions.ended(code, trouble.as_deref(), false);
+        self.record.restarting = Some(Restarting { code, since: now });
+        (self.record.init, self.record.guard, self.record.userns) = (None, None, 0);
+        self.record.servers.clear();
+        if let Err(error) = self.claim.record(&self.record) {
+            ::log::debug!("{error}");
         }
-        self.streams.clear();
+        if let Ok(signals) = signal_descriptor(&SIGNALS) {
+            while self.asked != Asked::Stop && Instant::now() < until {
+                while reap_any().is_some() {}
+                self.turn(&signals, Some(until));
+            }
+        }
+        unblock_signals();
+        self.asked != Asked::Stop
+    }
+
+    /// Ends what is left of a life; what happened to it that its command did not do.
+    fn let_life_go(&mut self) -> Option<String> {
+        let mut life = self.life.take()?;
+        life.end_guard();
+        sweep::remove_runtime(&self.own_runtime);
+        life.trouble.take()
+    }
+
+    fn write_state(&self, code: i32, error: Option<String>, now: Utc) {
+        if self.spec.remove_on_exit {
+            return;
+        }
+        let state = State {
+            started_at: self.record.started_at,
+            finished_at: Some(now),
+            exit_code: code,
+            error,
+            restarts: self.record.restarts,
+            stopped_by_user: self.asked == Asked::Stop,
+        };
+        if let Err(error) = self.store.write_state(&self.spec.id, &state) {
+            ::log::debug!("{error}");
+        }
+    }
+
+    /// The first life never began: the container stays as it was, or goes with `--rm`.
+    fn never_started(&mut self, error: &Error) {
+        sweep::remove_runtime(&self.own_runtime);
+        self.close_socket();
+        let put_away = if self.spec.remove_on_exit {
+            sweep::erase(self.store, self.spec, None)
+        } else {
+            let (exit_code, before) = (error.code().into(), self.before.clone());
+            let never = State { exit_code, error: Some(error.to_string()), ..before };
+            self.store.write_state(&self.spec.id, &never)
+        };
+        match put_away {
+            Ok(()) => self.claim.release(),
+            // The next command tries again: the lock is free when this process ends.
+            Err(left) => ::log::debug!("{left}"),
+        }
+        self.sessions.failed(error);
+    }
+
+    /// A later life did not begin; the exit code that stands for it.
+    fn failed_again(&mut self, error: &Error) -> i32 {
+        self.sessions.not_started(error);
+        self.write_state(error.code().into(), Some(error.to_string()), Utc::now());
+        error.code().into()
+    }
+
+    fn down_after_rest(&mut self, code: i32) {
+        self.write_state(code, None, self.record.restarting.map_or_else(Utc::now, |down| down.since));
+        self.close_socket();
+        if self.spec.remove_on_exit {
+            match sweep::erase(self.store, self.spec, None) {
+                Ok(()) => self.claim.release(),
+                Err(left) => ::log::debug!("{left}"),
+            }
+        } else {
+            self.claim.release();
+        }
+        self.sessions.ended(code, None, true);
+    }
+
+    /// The last life has ended.
+    fn down(&mut self, code: i32) {
+        let spec = self.spec;
         // Network file systems keep a removed file for as long as it is open, and its directory with it.
         self.log = None;
+        if spec.remove_on_exit && sweep::is_husk(spec, self.directory) && self.store.retire(&spec.id).is_ok() {
+            // Nobody finds the container any more: what is left of it is nothing to wait for. The caller may unmount
+            // the file system that it was called in.
+            let _ = rustix::process::chdir("/");
+            let trouble = self.life.as_mut().and_then(|life| life.trouble.take());
+            self.sessions.ended(code, trouble.as_deref(), true);
+            self.close_socket();
+            sweep::remove_runtime(&self.own_runtime);
+            if let Some(life) = &mut self.life {
+                life.end_guard();
+            }
+            let userns = self.life.as_ref().map(|life| &life.sandbox.userns);
+            match sweep::erase_retired(self.store, spec, userns) {
+                Ok(()) => self.claim.release(),
+                Err(left) => ::log::debug!("{left}"),
+            }
+            return;
+        }
+        self.close_socket();
+        sweep::remove_runtime(&self.own_runtime);
+        if let Some(life) = &mut self.life {
+            life.end_guard();
+        }
+        let trouble = self.life.as_mut().and_then(|life| life.trouble.take());
+        let recorded = if spec.remove_on_exit {
+            sweep::erase(self.store, spec, self.life.as_ref().map(|life| &life.sandbox.userns))
+        } else {
+            let state = State {
+                started_at: self.record.started_at,
+                finished_at: Some(Utc::now()),
+                exit_code: code,
+                error: trouble.clone(),
+                restarts: self.record.restarts,
+                stopped_by_user: self.asked == Asked::Stop,
+            };
+            self.store.write_state(&spec.id, &state)
+        };
+        if recorded.is_ok() || !spec.remove_on_exit {
+            self.claim.release();
+        }
+        let trouble = trouble.or_else(|| recorded.err().map(|error| error.to_string()));
+        self.sessions.ended(code, trouble.as_deref(), true);
+    }
+
+    fn close_socket(&mut self) {
+        if self.listener.take().is_some() {
+            control::remove(self.runtime, &self.spec.id);
+        }
     }
 }
 
-fn end_guard(guard: &mut Option<i32>) {
-    if let Some(guard) = guard.take() {
-        let _ = send_signal(guard, libc::SIGKILL);
-        let _ = wait_for(guard);
-    }
-}
-
-/// Whether processes of the container can outlive its first one.
-fn shares_pids(spec: &Spec) -> bool {
-    spec.namespaces.pid != Namespace::Private && spec.identity.join.is_none()
-}
-
-/// The inode of the namespace that the container's processes are in; with a nested map it is not the
-/// canonical one.
-fn user_namespace(pid: i32) -> Result<(File, u64)> {
-    let path = format!("/proc/{pid}/ns/user");
-    let failed = || format!("cannot look at `{path}`");
-    let namespace = File::open(&path).step(failed)?;
-    let number = namespace.metadata().step(failed)?.ino();
-    Ok((namespace, number))
-}
-
-fn has_hung_up(channel: &crate::sys::channel::Channel) -> bool {
+fn has_hung_up(channel: &Channel) -> bool {
     let mut polled = [PollFd::new(channel, PollFlags::empty())];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
-}
-
-/// None where the clock never gets so far.
-fn after(seconds: u64) -> Option<Instant> {
-    Instant::now().checked_add(Duration::from_secs(seconds))
+    rustix::event::poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::HUP)
 }
 
 fn until(deadline: Instant) -> Timespec {

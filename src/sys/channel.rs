@@ -3,17 +3,21 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::AtFlags;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// The longest message: errors with their causes, never file content.
 const LONGEST: usize = 32 * 1024;
+
+/// Connections that may wait to be taken.
+const BACKLOG: i32 = 128;
 
 /// One end; dropped or dead, the other end reads the end of the stream.
 #[derive(Debug)]
@@ -25,6 +29,52 @@ impl Channel {
         let (a, b) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         Ok((Self(a), Self(b)))
+    }
+
+    /// A socket that others reach by its name in a directory. close-on-exec and non-blocking; what was there under
+    /// that name goes.
+    ///
+    /// # Errors
+    /// Those of bind(2) and listen(2).
+    pub fn listen(directory: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+        rustix::net::bind(&socket, &address(directory, name)?)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(socket)
+    }
+
+    /// The next one who connected to a socket of [`Self::listen`]; none: nobody waits. Messages to somebody who
+    /// does not read them fail instead of blocking.
+    ///
+    /// # Errors
+    /// Those of accept(2).
+    pub fn accept(listener: BorrowedFd<'_>) -> io::Result<Option<Self>> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        match rustix::net::accept_with(listener, flags) {
+            Ok(socket) => Ok(Some(Self(socket))),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR | rustix::io::Errno::CONNABORTED) => {
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// # Errors
+    /// ENOENT and ECONNREFUSED where nobody listens.
+    pub fn connect(directory: BorrowedFd<'_>, name: &str) -> io::Result<Self> {
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        loop {
+            match rustix::net::connect(&socket, &address(directory, name)?) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => return Ok(result.map(|()| Self(socket))?),
+            }
+        }
     }
 
     pub fn send(&self, message: &impl Serialize) -> io::Result<()> {
@@ -86,6 +136,11 @@ impl Channel {
             }
         }
     }
+}
+
+/// By a descriptor, since an address takes 108 bytes (unix(7)) and paths may be longer.
+fn address(directory: BorrowedFd<'_>, name: &str) -> io::Result<SocketAddrUnix> {
+    Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))?)
 }
 
 impl AsFd for Channel {

@@ -30,6 +30,16 @@ pub fn signal_descriptor(signals: &[i32]) -> io::Result<OwnedFd> {
     }
 }
 
+/// Opens the signal mask again, as programs that are started expect it.
+pub fn unblock_signals() {
+    // SAFETY: the set is initialised by sigemptyset before use.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
 /// The number of the next signal that waits in a signal descriptor, if there is one.
 pub fn next_signal(descriptor: BorrowedFd<'_>) -> Option<i32> {
     let mut bytes = [0_u8; size_of::<libc::signalfd_siginfo>()];

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
-/// A moment in UTC, printed as RFC 3339 with nanoseconds.
-#[derive(Debug, Clone, Copy)]
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A moment in UTC, printed and recorded as RFC 3339 with nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Utc {
     seconds: i64,
     nanoseconds: u32,
@@ -11,8 +13,7 @@ pub struct Utc {
 
 impl Utc {
     pub fn now() -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Self { seconds: now.as_secs().cast_signed(), nanoseconds: now.subsec_nanos() }
+        std::time::SystemTime::now().into()
     }
 
     /// Seconds and nanoseconds since the epoch.
@@ -20,8 +21,37 @@ impl Utc {
         Self { seconds, nanoseconds }
     }
 
+    /// Since the epoch.
     pub fn seconds(self) -> u64 {
         self.seconds.cast_unsigned()
+    }
+
+    /// Nanoseconds of the second.
+    pub fn nanoseconds(self) -> u32 {
+        self.nanoseconds
+    }
+}
+
+impl From<std::time::SystemTime> for Utc {
+    fn from(time: std::time::SystemTime) -> Self {
+        let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self { seconds: since.as_secs().cast_signed(), nanoseconds: since.subsec_nanos() }
+    }
+}
+
+impl Serialize for Utc {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Utc {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        let moment: jiff::Timestamp = text.parse().map_err(serde::de::Error::custom)?;
+        // Before the epoch the two parts have one sign; nothing of ours is so old.
+        let nanoseconds = u32::try_from(moment.subsec_nanosecond()).unwrap_or(0);
+        Ok(Self { seconds: moment.as_second(), nanoseconds })
     }
 }
 
@@ -42,5 +72,19 @@ impl fmt::Display for Utc {
             parts.tm_sec,
             self.nanoseconds
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_keeps_the_moment() {
+        let moment = Utc::at(1_767_323_045, 7);
+        let text = serde_json::to_string(&moment).unwrap();
+        assert_eq!(text, "\"2026-01-02T03:04:05.000000007Z\"");
+        assert_eq!(serde_json::from_str::<Utc>(&text).unwrap(), moment);
+        assert!(serde_json::from_str::<Utc>("\"soon\"").is_err());
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cli::Global;
 use crate::cli::image::Stores;
 use crate::cli::image::list::{created_since, repository_and_tag};
-use crate::container::list::{self, Listed, Status};
+use crate::container::list::{self, Listed};
 use crate::container::spec::Spec;
 use crate::container::store::{Store, short};
 use crate::container::{disk as written, duration, size};
@@ -82,7 +82,7 @@ struct Container {
 
 impl Container {
     fn is_active(&self) -> bool {
-        matches!(self.found.status, Status::Running { .. } | Status::Created)
+        self.found.status.is_up()
     }
 }
 
@@ -194,8 +194,8 @@ fn verbose(images: &Disk, containers: &[Container], volumes: &Volumes) -> String
             text(&|spec| width::shorten(&spec.process.args.join(" "), LONGEST_COMMAND)),
             text(&|spec| spec.volume_names().len().to_string()),
             size::decimal(container.written),
-            text(&|spec| duration::ago(spec.created, now)),
-            status(container.found.status).to_owned(),
+            text(&|spec| duration::ago(spec.created.seconds(), now)),
+            container.found.status.name().to_owned(),
             text(&|spec| spec.name.clone()),
         ]);
     }
@@ -209,13 +209,4 @@ fn verbose(images: &Disk, containers: &[Container], volumes: &Volumes) -> String
         of_containers.render(),
         of_volumes.render()
     )
-}
-
-fn status(status: Status) -> &'static str {
-    match status {
-        Status::Created => "created",
-        Status::Running { .. } => "running",
-        Status::Exited { .. } => "exited",
-        Status::Dead => "dead",
-    }
 }

@@ -96,7 +96,8 @@ fn prune_containers(store: &Store, filters: &Filters) -> Result<(Vec<String>, u6
         let Some(spec) = found.spec.filter(|_| matches!(found.status, Status::Exited { .. })) else {
             continue;
         };
-        let young = filters.until().is_some_and(|until| spec.created.cast_signed() >= until.as_second());
+        let young =
+            filters.until().is_some_and(|until| spec.created.seconds().cast_signed() >= until.as_second());
         if young || !filters.labels_fit(|key| spec.labels.get(key).map(String::as_str)) {
             continue;
         }
