@@ -97,7 +97,13 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
         {
             log::warn!("{damage}");
         }
-        Err(_) => erase_unknown(store, id)?,
+        Err(_) => {
+            let unwritten = store.directory(id).spec().symlink_metadata().is_err();
+            if unwritten && !record.removing {
+                removal::remove_made_for(store, id)?;
+            }
+            erase_unknown(store, id)?;
+        }
     }
     claim.release();
     Ok(())
@@ -276,7 +282,8 @@ pub fn remove_stopped_and(store: &Store, id: &str, runtime: &Path, volumes: Volu
             end_processes(store, id, &record, store.read_spec(id).ok().as_ref());
         }
         let removing_volumes = volumes == Volumes::Go;
-        if let Err(error) = claim.record(&Running { removing: true, removing_volumes, ..Running::default() }) {
+        if let Err(error) = claim.record(&Running { removing: true, removing_volumes, ..Running::default() })
+        {
             log::debug!("{error}");
         }
     }

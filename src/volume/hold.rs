@@ -29,7 +29,7 @@ pub fn hold(store: &Store, spec: &Spec) -> Result<Hold> {
     }
     let volumes = VolumeStore::of(store);
     for (name, volume) in by_name {
-        if let Err(error) = held.add(&volumes, name, volume) {
+        if let Err(error) = held.add(&volumes, name, volume, &spec.id) {
             held.undo(store, spec);
             return Err(error);
         }
@@ -38,7 +38,13 @@ pub fn hold(store: &Store, spec: &Spec) -> Result<Hold> {
 }
 
 impl Hold {
-    fn add(&mut self, volumes: &VolumeStore, name: &str, volume: &VolumeMount) -> Result<()> {
+    fn add(
+        &mut self,
+        volumes: &VolumeStore,
+        name: &str,
+        volume: &VolumeMount,
+        container: &str,
+    ) -> Result<()> {
         let failed = || format!("cannot use the volume `{name}`");
         super::name::check(name)?;
         loop {
@@ -52,8 +58,10 @@ impl Hold {
             if volume.origin == Origin::Shared {
                 return Err(Error::new(failed()).because("it was removed with the container that had it"));
             }
+            let anonymous = volume.origin == Origin::Anonymous;
             let record = Record {
-                anonymous: volume.origin == Origin::Anonymous,
+                anonymous,
+                made_for: anonymous.then(|| container.to_owned()),
                 labels: volume.labels.clone(),
                 options: volume.options.clone(),
                 ..Record::new(name)

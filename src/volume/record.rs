@@ -21,6 +21,8 @@ pub struct Record {
     pub options: BTreeMap<String, String>,
     /// Made for a container that gave it no name, and removed with the last container that has it.
     pub anonymous: bool,
+    /// The container that an anonymous volume was made for: its spec may never have been written.
+    pub made_for: Option<String>,
 }
 
 impl Record {

@@ -61,6 +61,23 @@ pub fn remove_anonymous(store: &Store, spec: &Spec, userns: Option<&File>) -> Re
     Ok(())
 }
 
+/// Removes the anonymous volumes of a container that was being made when its maker was killed.
+///
+/// # Errors
+/// As [`remove_anonymous`].
+pub fn remove_made_for(store: &Store, id: &str) -> Result<()> {
+    for record in VolumeStore::of(store).all()? {
+        if record.made_for.as_deref() != Some(id) {
+            continue;
+        }
+        match remove(store, &record.name, None, None) {
+            Err(error) if matches!(error.code(), IN_USE | MISSING) => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
 /// Removes those of `names` that no container has, and gives their names.
 ///
 /// # Errors

@@ -303,7 +303,7 @@ fn an_unknown_command_is_told_with_what_is_like_it() {
 #[test]
 fn commands_of_podman_that_are_not_there_say_why() {
     let world = sbx();
-    for command in ["build", "exec", "logs", "volume", "network", "pod", "secret"] {
+    for command in ["build", "exec", "logs", "network", "pod", "secret"] {
         let refused = is_refused(world.sbx([command, "x"]), &format!("there is no command `{command}`"));
         assert!(refused.stderr().contains("Caused by: "), "{command}: {}", refused.stderr());
     }
@@ -342,7 +342,6 @@ fn options_of_podman_that_are_not_there_say_why() {
         "--pod",
         "--secret",
         "--systemd",
-        "--volumes-from",
         "--attach",
         "--log-opt",
         "--gpus",

@@ -36,3 +36,4 @@ mod terminal;
 mod transfer;
 mod unpacking;
 mod verbs;
+mod volumes;

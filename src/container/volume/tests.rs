@@ -178,14 +178,18 @@ fn volumes_have_a_name_or_get_one() {
     assert_eq!(long("type=volume,dst=/x"), volume("/x", None));
     assert_eq!(long("type=volume,source=,destination=/x"), volume("/x", None));
     assert!(short("data:/x:ro").flags.read_only && short("data:/x:noexec").flags.no_exec);
-    for (text, copy) in [("data:/x", true), ("data:/x:copy", true), ("data:/x:nocopy", false), ("data:/x:O", false)] {
+    for (text, copy) in
+        [("data:/x", true), ("data:/x:copy", true), ("data:/x:nocopy", false), ("data:/x:O", false)]
+    {
         assert_eq!(of(short(text)).copy, copy, "{text}");
     }
     for (field, copy) in [("volume-nocopy", false), ("nocopy=true", false), ("volume-nocopy=false", true)] {
         assert_eq!(of(long(&format!("type=volume,src=d,dst=/x,{field}"))).copy, copy, "{field}");
     }
     assert!(of(short("data:/x:U")).bind.chown && of(long("type=volume,src=d,dst=/x,U")).bind.chown);
-    let full = of(long("type=volume,src=d,dst=/x,subpath=a/b,volume-label=k=v,volume-opt=type=tmpfs,volume-driver=local"));
+    let full = of(long(
+        "type=volume,src=d,dst=/x,subpath=a/b,volume-label=k=v,volume-opt=type=tmpfs,volume-driver=local",
+    ));
     assert_eq!(full.subpath.as_deref(), Some(Path::new("a/b")));
     assert_eq!((full.labels["k"].as_str(), full.options["type"].as_str()), ("v", "tmpfs"));
 }
