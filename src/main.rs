@@ -6,7 +6,7 @@ fn main() -> ExitCode {
     match sbx::cli::main() {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprint!("{}", error.report());
+            eprint!("{}", sbx::cli::report(&error));
             ExitCode::from(error.code())
         }
     }

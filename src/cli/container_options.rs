@@ -7,13 +7,7 @@ use crate::emulation;
 use crate::identity::{MapArg, Tier, Userns};
 use crate::image::transfer::ensure::Policy;
 use crate::layers;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogDriver {
-    K8sFile,
-    None,
-    Passthrough,
-}
+use crate::logs;
 
 /// `--image-volume`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -218,6 +212,10 @@ pub struct ContainerOptions {
     /// Read environment variables from a file.
     #[arg(long, value_name = "FILE", help_heading = "Command")]
     pub env_file: Vec<String>,
+    /// Give a secret to the container: `NAME[,type=mount|env,target=,uid=,gid=,mode=]`; a file in /run/secrets unless
+    /// told otherwise.
+    #[arg(long, value_name = "SECRET", help_heading = "Command")]
+    pub secret: Vec<String>,
     /// Working directory, made where it is missing.
     #[arg(short, long, visible_alias = "cwd", value_name = "DIR", help_heading = "Command")]
     pub workdir: Option<String>,
@@ -245,14 +243,11 @@ pub struct ContainerOptions {
     /// Give the container a terminal.
     #[arg(short, long, help_heading = "Command")]
     pub tty: bool,
-    /// Where the output is kept: k8s-file; none; passthrough (the caller's own streams).
-    #[arg(
-        long,
-        value_name = "DRIVER",
-        value_enum,
-        default_value = "k8s-file",
-        hide_possible_values = true,
-        help_heading = "Command"
-    )]
-    pub log_driver: LogDriver,
+    /// How the output is kept: k8s-file; json-file (docker's); local (k8s-file in five files of 20 MiB); none;
+    /// passthrough (the caller's own streams).
+    #[arg(long, value_name = "DRIVER", default_value = "k8s-file", help_heading = "Command")]
+    pub log_driver: logs::options::Driver,
+    /// Set an option of the log: max-size, max-file (files in all), path, and for `sbx logs --details` tag, labels, env.
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Command")]
+    pub log_opt: Vec<String>,
 }

@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 
 /// podman's exit code where what was named does not exist, and nothing else failed (podman-rmi(1)).
 pub(crate) const MISSING: u8 = 1;
+
 #[derive(Debug, Default)]
 pub(crate) struct Failures(Vec<Error>);
 
@@ -20,7 +21,7 @@ impl Failures {
         let at = self.0.iter().rposition(|error| error.code() == gravest).unwrap_or(0);
         let last = self.0.remove(at);
         for other in self.0 {
-            eprint!("{}", other.report());
+            eprint!("{}", super::report(&other));
         }
         Err(last)
     }

@@ -3,19 +3,24 @@
 mod boolean;
 pub mod completion;
 mod confirm;
+pub mod container;
 pub mod container_options;
 mod creation;
+mod dialect;
 pub mod doctor;
+pub mod events;
 mod failures;
 pub mod image;
 pub mod info;
 pub mod inspect;
+pub mod logs;
 pub mod man;
 pub mod ps;
 pub mod registry;
 mod report;
 pub mod rm;
 pub mod run;
+pub mod secret;
 pub mod system;
 pub mod transfer;
 pub mod unshare;
@@ -80,8 +85,18 @@ pub struct Global {
 #[command(defer = true)]
 enum Verb {
     Run(Box<run::RunArgs>),
+    Create(Box<container::create::CreateArgs>),
+    Start(container::start::StartArgs),
+    Stop(container::stop::StopArgs),
+    Restart(container::restart::RestartArgs),
+    Kill(container::kill::KillArgs),
+    Wait(container::wait::WaitArgs),
+    Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
+    Rename(container::rename::RenameArgs),
+    Update(container::update::UpdateArgs),
+    Container(container::ContainerArgs),
     Images(image::list::ListArgs),
     Rmi(image::remove::RemoveArgs),
     Tag(image::tag::TagArgs),
@@ -100,6 +115,8 @@ enum Verb {
     Login(registry::login::LoginArgs),
     Logout(registry::logout::LogoutArgs),
     Search(registry::search::SearchArgs),
+    Events(events::EventsArgs),
+    Secret(secret::SecretArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
     Info(info::InfoArgs),
@@ -128,8 +145,31 @@ pub fn main() -> Result<u8> {
         // What is made belongs to the store, or has its mode said.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     }
+    let runs_a_container = matches!(cli.verb, Verb::Run(_));
+    dispatch(cli).map_err(|error| {
+        let code = dialect::current().exit_code(error.code(), runs_a_container);
+        error.exit_code(code)
+    })
+}
+
+/// What is written to standard error of a failure.
+pub fn report(error: &Error) -> String {
+    dialect::current().report(&error.report())
+}
+
+fn dispatch(cli: Cli) -> Result<u8> {
     match cli.verb {
         Verb::Run(args) => run::execute(*args, &cli.global),
+        Verb::Create(args) => container::create::execute(*args, &cli.global),
+        Verb::Start(args) => container::start::execute(&args, &cli.global),
+        Verb::Stop(args) => container::stop::execute(&args, &cli.global),
+        Verb::Restart(args) => container::restart::execute(&args, &cli.global),
+        Verb::Kill(args) => container::kill::execute(&args, &cli.global),
+        Verb::Wait(args) => container::wait::execute(&args, &cli.global),
+        Verb::Rename(args) => container::rename::execute(&args, &cli.global),
+        Verb::Update(args) => container::update::execute(&args, &cli.global),
+        Verb::Container(args) => container::execute(args, &cli.global),
+        Verb::Logs(args) => logs::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),
@@ -150,6 +190,8 @@ pub fn main() -> Result<u8> {
         Verb::Login(args) => registry::login::execute(&args, &cli.global),
         Verb::Logout(args) => registry::logout::execute(args, &cli.global),
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
+        Verb::Events(args) => events::execute(&args, &cli.global),
+        Verb::Secret(args) => secret::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),
         Verb::Info(args) => info::execute(args, &cli.global),

@@ -1,10 +1,13 @@
 //! `sbx rm`
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cli::Global;
-use crate::container::list::{self, Status};
+use crate::cli::container::selection::Named;
+use crate::cli::container::{Place, stop};
+use crate::container::life;
+use crate::container::list;
 use crate::container::process::boot_id;
 use crate::container::store::Store;
 use crate::container::sweep::{self, RUNNING, Volumes};
@@ -30,6 +33,25 @@ pub struct RmArgs {
     /// Kill a container that runs; pass over one that does not exist
     #[arg(short, long)]
     force: bool,
+    /// Pass over containers that do not exist
+    #[arg(short, long)]
+    ignore: bool,
+    /// With `--force`: seconds between the stop signal and SIGKILL, -1: never
+    #[arg(
+        short,
+        long = "time",
+        visible_alias = "timeout",
+        value_name = "SECONDS",
+        default_value = "0",
+        allow_hyphen_values = true
+    )]
+    time: String,
+    /// The container that was made last
+    #[arg(short, long, conflicts_with_all = ["containers", "all"])]
+    latest: bool,
+    /// Take the container's ID from this file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Vec<PathBuf>,
     /// Remove all containers; without `--force` those that do not run
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
@@ -37,7 +59,7 @@ pub struct RmArgs {
     #[arg(short, long)]
     volumes: bool,
     /// Names or IDs
-    #[arg(value_name = "CONTAINER", required_unless_present = "all")]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest", "cidfile"])]
     containers: Vec<String>,
 }
 
@@ -47,12 +69,21 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
     let runtime = paths::runtime(&surroundings)?.path;
     sweep::sweep(&store, &runtime);
     let volumes = if args.volumes { Volumes::Go } else { Volumes::Stay };
-    let words = if args.all { every(&store, args.force) } else { args.containers };
+    let force = args.force.then(|| stop::seconds("--time", &args.time)).transpose()?;
+    let place = Place { store, runtime };
+    let words: Vec<String> = if args.all {
+        every(&place.store, args.force)
+    } else {
+        let (latest, cidfile, containers) = (args.latest, args.cidfile, args.containers);
+        let chosen = Named { latest, cidfile, containers }.resolve(&place)?;
+        chosen.into_iter().map(|one| one.word).collect()
+    };
+    let Place { store, runtime } = place;
     // Of all that there are, others may have removed one meanwhile.
-    let may_be_gone = args.force || args.all;
+    let may_be_gone = args.force || args.all || args.ignore;
     let mut worst: Option<Error> = None;
     for word in words {
-        match remove(&store, &runtime, &word, (args.force, may_be_gone), volumes) {
+        match remove(&store, &runtime, &word, (force, may_be_gone), volumes) {
             Ok(true) => {
                 print::line(&word)?;
             }
@@ -71,9 +102,26 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
 fn every(store: &Store, force: bool) -> Vec<String> {
     list::all(store)
         .into_iter()
-        .filter(|found| force || matches!(found.status, Status::Exited { .. } | Status::Dead))
+        .filter(|found| force || !found.status.is_up())
         .map(|found| found.id)
         .collect()
+}
+
+/// Removes one that is down.
+///
+/// # Errors
+/// It runs (with the exit code [`RUNNING`]), or something of it cannot be removed.
+pub fn remove_down(store: &Store, runtime: &Path, id: &str, volumes: Volumes) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let Err(error) = sweep::remove_stopped_and(store, id, runtime, volumes) else { return Ok(()) };
+        let record = store.record_of(id).unwrap_or_default();
+        // A lock without a monitor is that of another command that removes it, or has just made it.
+        if error.code() != RUNNING || record.monitor.is_some() || Instant::now() > until {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// False for one that does not exist.
@@ -84,7 +132,7 @@ fn remove(
     store: &Store,
     runtime: &Path,
     word: &str,
-    (force, may_be_gone): (bool, bool),
+    (force, may_be_gone): (Option<u64>, bool),
     volumes: Volumes,
 ) -> Result<bool> {
     let failed = || format!("cannot remove the container `{word}`");
@@ -95,16 +143,15 @@ fn remove(
     };
     let until = Instant::now() + PATIENCE;
     loop {
-        let Err(error) = sweep::remove_stopped_and(store, &id, runtime, volumes) else { return Ok(true) };
+        let Err(error) = remove_down(store, runtime, &id, volumes) else { return Ok(true) };
         if error.code() != RUNNING {
             return Err(error.while_doing(failed()).exit_code(EXIT_SBX));
         }
-        let record = store.record_of(&id).unwrap_or_default();
-        // A lock without a monitor is that of another command that removes it, or has just made it.
-        if !force && record.monitor.is_some() {
+        let Some(time) = force else {
             return Err(error.while_doing(failed()).hint(format!("remove it by force: `sbx rm -f {word}`")));
-        }
-        if force && !record.boot_id.is_empty() && record.boot_id != boot_id() {
+        };
+        let record = store.record_of(&id).unwrap_or_default();
+        if !record.boot_id.is_empty() && record.boot_id != boot_id() {
             return Err(error
                 .while_doing(failed())
                 .because("on another machine that has this store, too")
@@ -113,10 +160,11 @@ fn remove(
         if Instant::now() > until {
             return Err(error.while_doing(failed()).because("it does not end").exit_code(EXIT_SBX));
         }
-        // One that is still being set up is killed as soon as its command runs.
-        if let Some(init) = record.init.filter(|_| force) {
-            init.kill(Duration::from_millis(100));
+        life::stop(store, runtime, &id, Some(time), None)
+            .map_err(|error| error.while_doing(failed()).exit_code(EXIT_SBX))?;
+        if !store.directory(&id).path().exists() {
+            // It had `--rm`.
+            return Ok(true);
         }
-        std::thread::sleep(Duration::from_millis(2));
     }
 }

@@ -7,7 +7,7 @@ use crate::client;
 use crate::container::spec::Seccomp;
 use crate::container::sweep;
 use crate::error::Result;
-use crate::monitor::{self, Caller};
+use crate::monitor::{self, Caller, Place};
 use crate::output::print;
 
 /// The exit code after SIGSYS.
@@ -66,7 +66,8 @@ fn run_detached(created: Created) -> Result<u8> {
     let Created { store, runtime, spec, directory, claim, cidfile } = created;
     sweep::sweep(&store, &runtime);
     let size = client::caller_size();
-    let started = monitor::start(&store, &runtime, &spec, &directory, claim, Caller::Starter, size)
+    let place = Place { store: &store, runtime: &runtime };
+    let started = monitor::start(place, &spec, &directory, claim, Caller::Starter, size)
         .and_then(|connection| client::until_started(&connection.control));
     if let Err(error) = started {
         sweep::sweep(&store, &runtime);
@@ -86,9 +87,10 @@ fn run_in_foreground(created: Created, signal_proxy: bool) -> Result<u8> {
     if serving.terminal && serving.stdin && !client::is_terminal() {
         log::warn!("the input device is not a TTY: `-t` and `-i` might not work together as expected");
     }
-    let caller = if signal_proxy { Caller::Owner } else { Caller::Guest };
+    let caller = if signal_proxy { Caller::Owner } else { Caller::Guest { stdin: serving.stdin } };
     let size = client::caller_size();
-    let outcome = monitor::start(&store, &runtime, &spec, &directory, claim, caller, size)
+    let place = Place { store: &store, runtime: &runtime };
+    let outcome = monitor::start(place, &spec, &directory, claim, caller, size)
         .inspect_err(|_| {
             sweep::sweep(&store, &runtime);
         })

@@ -9,7 +9,6 @@ const DETACHED: &str = "sbx runs containers in the foreground only, so far";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
 const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
-const SECRETS: &str = "there is no store of secrets: bind a file with `-v FILE:/run/secrets/NAME:ro`";
 const HEALTH: &str = "health checks are of use for containers in the background, which are not there yet";
 const PODS: &str = "there are no pods: share namespaces with `--net container:ID` and its like";
 const PORTS: &str = "publishing all ports that an image names is not there yet: publish each with `-p`";
@@ -83,14 +82,12 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("the root of a container takes what room there is where the store is", &["--storage-opt"]),
     (PORTS, &["--publish-all", "-P", "--expose"]),
     (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
-    (SECRETS, &["--secret"]),
     (PODS, &["--pod", "--pod-id-file", "--infra", "--requires", "--init-ctr"]),
     (STREAMS, &["--attach", "-a", "--preserve-fds", "--preserve-fd"]),
     ("a name is free again as soon as its container is removed: `--rm`", &["--replace"]),
     ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
     (CGROUP_V1, &["--oom-kill-disable", "--kernel-memory"]),
     ("`--userns auto`, `--uidmap` and `--gidmap` give ranges", &["--subuidname", "--subgidname"]),
-    ("the log is a file beside the container, without options", &["--log-opt"]),
     ("labels are set one by one", &["--label-file"]),
     (
         "the caller's environment is passed on by name: `-e NAME`",
@@ -121,7 +118,6 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
             "generate",
             "healthcheck",
             "init",
-            "logs",
             "pause",
             "port",
             "stats",
@@ -131,7 +127,6 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     ),
     (BRIDGES, &["network"]),
     (PODS, &["compose", "kube", "play", "pod"]),
-    (SECRETS, &["secret"]),
 ];
 
 /// Why the command is not there, where there is something to say.

@@ -2,8 +2,9 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::cli::unsupported;
+use crate::cli::{dialect, unsupported};
 use crate::error::{EXIT_SBX, Error, Result};
+use crate::output::print;
 
 /// Help and version are answers; everything else is an error of the caller's words.
 ///
@@ -11,8 +12,12 @@ use crate::error::{EXIT_SBX, Error, Result};
 /// What was wrong, with the exit code 125.
 pub fn answer(error: &clap::Error) -> Result<u8> {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+        ErrorKind::DisplayHelp => {
             let _ = error.print();
+            Ok(0)
+        }
+        ErrorKind::DisplayVersion => {
+            print::line(&dialect::current().short_version())?;
             Ok(0)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {

@@ -3,20 +3,18 @@
 use serde_json::{Value, json};
 
 use super::Global;
+use super::dialect;
 use super::report::Wanted;
 use crate::Result;
 use crate::host::{helpers, system};
 use crate::output::print;
 
-/// The docker API whose generation of the command line sbx follows (docker 20.10): clients compare it before
-/// they use an option. sbx serves no API.
-const API_VERSION: &str = "1.41";
-
 /// Show the version of sbx and of what it runs on
 ///
 /// There is no daemon: Client and Server are the same program, for the sake of templates that ask for either.
-/// The API version names the docker API whose command line sbx follows; no API is served. Helper programs are
-/// started only with `--helpers`.
+/// The API version names the docker API whose command line sbx follows; no API is served. Called by the name `podman`
+/// or `docker`, the version is that of the program whose command line is spoken. Helper programs are started only
+/// with `--helpers`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   sbx version
@@ -48,7 +46,7 @@ pub fn execute(args: VersionArgs, _global: &Global) -> Result<u8> {
 fn report(with_helpers: bool) -> Value {
     let program = program();
     let mut report = json!({ "Client": program, "Server": program });
-    report["Server"]["MinAPIVersion"] = API_VERSION.into();
+    report["Server"]["MinAPIVersion"] = dialect::current().api_version().1.into();
     if with_helpers {
         let helpers = helpers::with_versions()
             .into_iter()
@@ -65,11 +63,13 @@ pub(super) fn program() -> Value {
         Some(seconds) => (seconds, rfc3339(seconds)),
         None => (0, String::new()),
     };
+    let dialect = dialect::current();
+    let (api_version, _) = dialect.api_version();
     json!({
-        "Platform": { "Name": "sbx" },
-        "Version": env!("CARGO_PKG_VERSION"),
-        "ApiVersion": API_VERSION,
-        "APIVersion": API_VERSION,
+        "Platform": { "Name": concat!("sbx ", env!("CARGO_PKG_VERSION")) },
+        "Version": dialect.version(),
+        "ApiVersion": api_version,
+        "APIVersion": api_version,
         "GitCommit": option_env!("SBX_GIT_COMMIT").unwrap_or_default(),
         "Built": built,
         "BuildTime": built_time,
@@ -115,6 +115,8 @@ fn text(report: &Value) -> String {
     ];
     let mut text = "Client:\n".to_owned();
     let mut row = |label: &str, value: &str| text.push_str(&format!(" {:<17}{value}\n", format!("{label}:")));
+    // The name of another program stands for its command line alone.
+    row("Program", client["Platform"]["Name"].as_str().unwrap_or_default());
     for (label, key) in rows {
         match client[key].as_str() {
             None | Some("") => {}
@@ -144,7 +146,7 @@ mod tests {
         let report = report(false);
         for side in ["Client", "Server"] {
             assert_eq!(report[side]["Version"], env!("CARGO_PKG_VERSION"));
-            assert_eq!(report[side]["ApiVersion"], "1.41");
+            assert_eq!(report[side]["ApiVersion"], "1.51");
             assert_eq!(report[side]["Os"], "linux");
         }
         assert_eq!(report["Client"].get("Helpers"), None);

@@ -38,6 +38,11 @@ impl ContainerDirectory {
         self.path.join("state.json")
     }
 
+    /// Copies of the container's secrets, mode 0600; there only where it has some.
+    pub fn secrets(&self) -> PathBuf {
+        self.path.join("secrets.json")
+    }
+
     /// [`crate::container::settings::Settings`]: what commands changed of it later.
     pub fn settings(&self) -> PathBuf {
         self.path.join("settings.json")

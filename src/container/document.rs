@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::container::disk;
 use crate::container::list::{self, Listed, Status};
 use crate::container::signal;
-use crate::container::spec::{Mount, MountKind, Namespace, Spec};
+use crate::container::spec::{Mount, MountKind, Namespace, SecretFile, Spec};
 use crate::container::store::Store;
 use crate::error::{Error, Result};
 use crate::image::usage;
@@ -41,7 +41,7 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "Name": spec.name,
         "RestartCount": listed.state.as_ref().map_or(0, |state| state.restarts),
         "Platform": "linux",
-        "Mounts": spec.mounts.iter().map(|one| mount(one, &VolumeStore::of(store))).collect::<Vec<_>>(),
+        "Mounts": mounts(store, spec),
         "Config": config(spec),
         "HostConfig": host_config(spec),
         "NetworkSettings": { "Ports": ports(&spec.network.ports) },
@@ -77,11 +77,17 @@ fn state(listed: &Listed) -> Value {
     })
 }
 
+fn mounts(store: &Store, spec: &Spec) -> Vec<Value> {
+    let volumes = VolumeStore::of(store);
+    let shown = spec.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Secrets(_)));
+    shown.map(|one| mount(one, &volumes)).collect()
+}
+
 fn mount(mount: &Mount, volumes: &VolumeStore) -> Value {
     let (kind, source) = match &mount.kind {
         MountKind::Bind(bind) => ("bind", bind.source.clone()),
         MountKind::Volume(volume) => ("volume", volumes.directory(&volume.name).data()),
-        MountKind::Tmpfs { .. } => ("tmpfs", PathBuf::new()),
+        MountKind::Tmpfs { .. } | MountKind::Secrets(_) => ("tmpfs", PathBuf::new()),
         MountKind::Devpts => ("devpts", PathBuf::new()),
         MountKind::Mqueue => ("mqueue", PathBuf::new()),
         MountKind::Proc => ("proc", PathBuf::new()),
@@ -123,14 +129,23 @@ fn options(mount: &Mount) -> Vec<&'static str> {
     flags.into_iter().filter(|(set, _)| *set).map(|(_, word)| word).chain([kind]).collect()
 }
 
+/// podman's list of those that are files.
+fn secrets(mount: &Mount) -> Vec<Value> {
+    let MountKind::Secrets(files) = &mount.kind else { return Vec::new() };
+    let shown = |file: &SecretFile| json!({ "Name": file.name, "ID": file.secret, "UID": file.uid, "GID": file.gid, "Mode": file.mode });
+    files.iter().map(shown).collect()
+}
+
 fn config(spec: &Spec) -> Value {
+    let hidden = spec.secret_env.iter().map(|env| format!("{}=*******", env.variable));
     json!({
         "Hostname": spec.hostname.as_deref().unwrap_or(crate::container::store::short(&spec.id)),
         "Domainname": spec.domainname.as_deref().unwrap_or_default(),
         "User": spec.process.user.as_deref().unwrap_or_default(),
         "Tty": spec.process.terminal,
         "OpenStdin": spec.process.stdin,
-        "Env": spec.process.env,
+        "Env": spec.process.env.iter().cloned().chain(hidden).collect::<Vec<_>>(),
+        "Secrets": spec.mounts.iter().flat_map(secrets).collect::<Vec<_>>(),
         "Cmd": spec.process.args,
         "Image": spec.image,
         "WorkingDir": spec.process.cwd.display().to_string(),
@@ -164,7 +179,7 @@ fn host_config(spec: &Spec) -> Value {
         "CgroupnsMode": namespace(&namespaces.cgroup),
         "OomScoreAdj": spec.oom_score_adj.unwrap_or(0),
         "Sysctls": spec.sysctls,
-        "LogConfig": { "Type": spec.log_driver, "Config": {} },
+        "LogConfig": { "Type": spec.log_driver, "Config": spec.log_options.typed },
         "CapEff": spec.security.capabilities.names(),
         "MaskedPaths": spec.security.masked_paths,
         "ReadonlyPaths": spec.security.read_only_paths,

@@ -78,6 +78,15 @@ pub fn set_default(variables: &mut Vec<String>, name: &str, value: &str) {
     }
 }
 
+/// Sets variables, each `NAME=VALUE`, over those of the same names.
+pub fn set_all(variables: &mut Vec<String>, new: Vec<String>) {
+    for entry in new {
+        let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+        variables.retain(|variable| variable.split_once('=').is_none_or(|(known, _)| known != name));
+        variables.push(entry);
+    }
+}
+
 /// The environment of this process, without the variables that are not UTF-8.
 pub fn of_caller() -> Vec<(String, String)> {
     std::env::vars_os()

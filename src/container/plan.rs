@@ -7,7 +7,7 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::cli::container_options::{ContainerOptions, LogDriver as LogDriverWord};
+use crate::cli::container_options::ContainerOptions;
 use crate::container::capabilities::CapSet;
 use crate::container::restart::Restart;
 use crate::container::scratch::{self, Uppers};
@@ -21,8 +21,10 @@ use crate::host::proc_mask;
 use crate::identity::{Identity, Tier};
 use crate::image::{Config, Source};
 use crate::layers;
+use crate::logs;
 use crate::network;
 use crate::seccomp;
+use crate::secret::{self, SecretStore};
 
 /// SIGTERM (docker-run(1), --stop-signal).
 const DEFAULT_STOP_SIGNAL: &str = "TERM";
@@ -73,7 +75,9 @@ pub fn container(
     let security = security(options)?;
     degraded.extend(users::powers_of_the_host(&identity, &security));
     let image = source.word();
-    let mounts = volumes::mounts(options, config, place.store)?;
+    let mut mounts = volumes::mounts(options, config, place.store)?;
+    let secrets = secret::option::parse_all(&options.secret, &SecretStore::new(place.store.root()))?;
+    mounts.extend(secrets.mounts);
     users::check_overlays(&identity, &mounts)?;
     degraded.extend(volumes::without_owners(&mounts, place.store, &identity));
     let cwd = working_directory(options, config)?;
@@ -116,6 +120,15 @@ pub fn container(
         ipc: namespaces.ipc == Namespace::Private,
     };
     let environment = environment(options, config, hostname.as_deref())?;
+    let labels = labels(options, config)?;
+    let facts = logs::options::Facts {
+        id: &id,
+        name: &name,
+        image: &image,
+        labels: &labels,
+        environment: &environment,
+    };
+    let (log_driver, log_options) = log(options, &facts)?;
     let stop_signal = options.stop_signal.as_deref().or(config.stop_signal.as_deref());
     Ok(Spec {
         created: crate::sys::time::Utc::now(),
@@ -154,6 +167,7 @@ pub fn container(
             None => None,
         },
         mounts,
+        secret_env: secrets.variables,
         devices: devices(options)?,
         security,
         rlimits: rlimit::parse_all(&options.ulimit, &rlimit::current())?,
@@ -166,10 +180,11 @@ pub fn container(
         stop_signal: signal::parse("--stop-signal", stop_signal.unwrap_or(DEFAULT_STOP_SIGNAL))?,
         stop_timeout: options.stop_timeout,
         timeout: (options.timeout > 0).then_some(options.timeout),
-        log_driver: log_driver(options)?,
+        log_driver,
+        log_options,
         remove_on_exit: options.rm,
         restart: restart(options)?,
-        labels: labels(options, config)?,
+        labels,
         annotations: pairs("--annotation", &options.annotation)?,
         degraded,
         id,
@@ -370,12 +385,8 @@ fn security(options: &ContainerOptions) -> Result<Security> {
     })
 }
 
-fn log_driver(options: &ContainerOptions) -> Result<LogDriver> {
-    let driver = match options.log_driver {
-        LogDriverWord::K8sFile => LogDriver::K8sFile,
-        LogDriverWord::None => LogDriver::None,
-        LogDriverWord::Passthrough => LogDriver::Passthrough,
-    };
+fn log(options: &ContainerOptions, facts: &logs::options::Facts<'_>) -> Result<(LogDriver, logs::Options)> {
+    let (driver, kept) = logs::options::parse(options.log_driver, &options.log_opt, facts)?;
     let standard = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
     let passed = if options.interactive { &standard[..] } else { &standard[1..] };
     if driver == LogDriver::Passthrough && (options.tty || passed.iter().any(rustix::termios::isatty)) {
@@ -383,7 +394,7 @@ fn log_driver(options: &ContainerOptions) -> Result<LogDriver> {
             .because("the container could type into the terminal of its caller")
             .hint("redirect the streams, or use `--log-driver none`"));
     }
-    Ok(driver)
+    Ok((driver, kept))
 }
 
 fn restart(options: &ContainerOptions) -> Result<Restart> {

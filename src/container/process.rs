@@ -52,6 +52,15 @@ impl ProcessRef {
         ends_within(&pidfd, patience);
     }
 
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// ESRCH where the process has ended.
+    pub fn signal(self, signal: i32) -> std::io::Result<()> {
+        let gone = || std::io::Error::from_raw_os_error(libc::ESRCH);
+        send_signal_to(self.open().ok_or_else(gone)?.as_fd(), signal)
+    }
+
     /// Waits until the process has ended; false when it has not within `patience`.
     pub fn ends_within(self, patience: Duration) -> bool {
         self.open().is_none_or(|pidfd| ends_within(&pidfd, patience))

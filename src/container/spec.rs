@@ -41,6 +41,9 @@ pub struct Spec {
     pub hostname: Option<String>,
     pub domainname: Option<String>,
     pub mounts: Vec<Mount>,
+    /// Variables whose values are secrets: in no record, and set when the command starts.
+    #[serde(default)]
+    pub secret_env: Vec<SecretEnv>,
     pub devices: Vec<Device>,
     pub security: Security,
     pub rlimits: Vec<Rlimit>,
@@ -59,6 +62,8 @@ pub struct Spec {
     /// Seconds after which the container is killed; none: never.
     pub timeout: Option<u64>,
     pub log_driver: LogDriver,
+    #[serde(default)]
+    pub log_options: crate::logs::Options,
     /// `--rm`: the container's directory goes with its exit.
     pub remove_on_exit: bool,
     #[serde(default)]
@@ -73,6 +78,17 @@ impl Spec {
     /// Whose all files of layers seem to be; none: they keep their owners.
     pub fn sole_owner(&self) -> Option<(u32, u32)> {
         if self.squashed { self.identity.lowest() } else { self.identity.sole_owner() }
+    }
+
+    /// IDs and names of the secrets that the container was made with.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &str)> {
+        let files = self.mounts.iter().flat_map(|mount| match &mount.kind {
+            MountKind::Secrets(files) => files.as_slice(),
+            _ => &[],
+        });
+        files
+            .map(|file| (file.secret.as_str(), file.name.as_str()))
+            .chain(self.secret_env.iter().map(|env| (env.secret.as_str(), env.name.as_str())))
     }
 
     /// The spec with a root that can be mounted, see [`Root::located`], and volumes that can be found.
@@ -276,6 +292,8 @@ pub enum MountKind {
         /// Copy what the image has at the target into the new tmpfs.
         copy_up: bool,
     },
+    /// A tmpfs with secrets, or one secret on a file.
+    Secrets(Vec<SecretFile>),
     Devpts,
     Mqueue,
     Proc,
@@ -337,6 +355,28 @@ pub struct FirstUse {
     pub gid: Option<u32>,
 }
 
+/// A secret as a file; its data is in a file of its own ([`crate::secret::copies`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretFile {
+    /// The ID.
+    pub secret: String,
+    pub name: String,
+    /// Below the target of the mount; empty: the target is the file.
+    pub path: PathBuf,
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+}
+
+/// A secret as a variable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretEnv {
+    pub variable: String,
+    /// The ID.
+    pub secret: String,
+    pub name: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bind {
     /// Absolute on the host.
@@ -393,6 +433,7 @@ pub struct Rlimit {
 pub enum LogDriver {
     /// `TIMESTAMP stdout|stderr F|P TEXT`, a line each.
     K8sFile,
+    JsonFile,
     None,
     /// The caller's streams are the container's; nothing is kept.
     Passthrough,

@@ -23,6 +23,7 @@ use crate::container::settings::Settings;
 use crate::container::spec::{Root, Spec};
 use crate::container::state::State;
 use crate::error::{Error, Result, Step};
+use crate::secret;
 use crate::volume::hold::hold;
 
 pub use crate::container::claim::{Claim, Restarting, Running};
@@ -130,6 +131,7 @@ impl Store {
         for part in parts {
             fs::DirBuilder::new().mode(0o755).create(part).map_err(|error| no_room(error, failed()))?;
         }
+        secret::copies::keep(&self.root, spec, directory)?;
         self.take_name(&spec.name, &spec.id)?;
         let volumes = hold(self, spec)?;
         write_json(&directory.spec(), spec).map_err(|error| {
@@ -386,12 +388,35 @@ impl Store {
         text.ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
+    /// Changes them, one command after the other.
+    ///
     /// # Errors
     /// There is no room, or the store cannot be written.
-    pub fn write_settings(&self, id: &str, settings: &Settings) -> Result<()> {
-        let path = self.directory(id).settings();
-        write_json(&path, settings)
-            .map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))
+    pub fn change_settings(&self, id: &str, change: impl FnOnce(Settings) -> Settings) -> Result<()> {
+        let directory = self.directory(id);
+        let path = directory.settings();
+        let failed = || format!("cannot write `{}`", path.display());
+        let lock = File::open(directory.path()).step(failed)?;
+        lock.lock().step(failed)?;
+        write_json(&path, &change(self.settings(id))).map_err(|error| no_room(error, failed()))
+    }
+
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// It is taken, or there is no room.
+    pub fn rename(&self, id: &str, name: &str) -> Result<()> {
+        let old = self.read_spec(id)?.name;
+        if old == name {
+            return Err(Error::new(format!("cannot give the container the name `{name}`"))
+                .because("it has that name already"));
+        }
+        self.take_name(name, id)?;
+        let renamed =
+            self.change_settings(id, |settings| Settings { name: Some(name.to_owned()), ..settings });
+        // Killed before this the container has both names; both go with it.
+        self.release_name(if renamed.is_ok() { &old } else { name }, id);
+        renamed
     }
 
     pub fn write_state(&self, id: &str, state: &State) -> Result<()> {

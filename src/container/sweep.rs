@@ -48,6 +48,15 @@ pub fn sweep(store: &Store, runtime: &Path) -> usize {
     abandoned
 }
 
+/// The same for one container.
+pub fn put_in_order_if_abandoned(store: &Store, id: &str, runtime: &Path) {
+    if let Some(claim) = store.claim_abandoned(id)
+        && let Err(error) = put_in_order(store, id, &claim, runtime)
+    {
+        log::warn!("cannot clean up after container {}: {error}", short(id));
+    }
+}
+
 /// Removes what a process was writing when it was killed: files with its PID in their names.
 fn remove_unfinished(directory: &Path, prefix: &str, suffix: &str) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -150,7 +159,7 @@ pub fn erase(store: &Store, spec: &Spec, userns: Option<&fs::File>) -> Result<()
     if spec.remove_on_exit {
         removal::remove_anonymous(store, spec, userns)?;
     }
-    store.release_name(&spec.name, &spec.id);
+    release_names(store, spec, &directory);
     erase_rest(&directory)
 }
 
@@ -174,10 +183,19 @@ pub fn is_husk(spec: &Spec, directory: &ContainerDirectory) -> bool {
 /// As [`erase`].
 pub fn erase_retired(store: &Store, spec: &Spec, userns: Option<&fs::File>) -> Result<()> {
     let directory = store.retired(&spec.id);
-    store.release_name(&spec.name, &spec.id);
+    release_names(store, spec, &directory);
     erase_as(&directory, &spec.identity, userns)?;
     erase_scratch(spec, userns)?;
     erase_rest(&directory)
+}
+
+/// A monitor knows the name that its container had at the start alone.
+fn release_names(store: &Store, spec: &Spec, directory: &ContainerDirectory) {
+    if directory.settings().exists() {
+        store.release_names_of(&spec.id);
+    } else {
+        store.release_name(&spec.name, &spec.id);
+    }
 }
 
 /// That of a container about which nothing is known.

@@ -83,8 +83,8 @@ pub fn store(root: Option<&Path>, surroundings: &Surroundings) -> Result<PathBuf
     let store = store_path(root, surroundings)?;
     // Its records say which processes to end and what to remove. A directory of root's may be for all, as the
     // root of a tmpfs is; what sbx has made in it is the caller's.
-    let made =
-        ["containers", "layers", "leases", "names", "oci", "running", "trash"].map(|part| store.join(part));
+    let made = ["containers", "layers", "leases", "names", "oci", "pods", "running", "secrets", "trash"]
+        .map(|part| store.join(part));
     for (path, may_be_roots) in std::iter::once((&store, true)).chain(made.iter().map(|path| (path, false))) {
         let Ok(owner) = fs::symlink_metadata(path).map(|metadata| metadata.uid()) else { continue };
         if owner != surroundings.uid && !(may_be_roots && owner == 0) {

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::container::duration;
+use crate::container::label::{self, LabelFilter};
+use crate::container::moment;
 use crate::error::{Error, Result};
 use crate::image::pattern;
 use crate::image::reference::Reference;
@@ -17,17 +18,10 @@ pub struct Filters {
     read_only: Option<bool>,
     references: Vec<String>,
     ids: Vec<String>,
-    labels: Vec<Label>,
+    labels: Vec<LabelFilter>,
     before: Vec<String>,
     since: Vec<String>,
     until: Option<Timestamp>,
-}
-
-#[derive(Debug)]
-struct Label {
-    key: String,
-    value: Option<String>,
-    wanted: bool,
 }
 
 /// The keys, for messages and help.
@@ -79,11 +73,7 @@ impl Filters {
 
     /// Whether labels fit.
     pub fn labels_fit<'l>(&self, value_of: impl Fn(&str) -> Option<&'l str>) -> bool {
-        self.labels.iter().all(|label| {
-            let found = value_of(&label.key);
-            let fits = found.is_some_and(|found| label.value.as_deref().is_none_or(|value| value == found));
-            fits == label.wanted
-        })
+        label::all_fit(&self.labels, value_of)
     }
 
     fn add(&mut self, text: &str) -> Result<()> {
@@ -98,15 +88,9 @@ impl Filters {
             "id" => self.ids.push(value.trim_start_matches("sha256:").to_owned()),
             "before" => self.before.push(value.to_owned()),
             "since" | "after" => self.since.push(value.to_owned()),
-            "until" => self.until = Some(moment(text, value, Timestamp::now())?),
-            "label" | "label!" => {
-                let (wanted, value) = match value.split_once('=') {
-                    // `label!=x` may be meant as `label!` `x`, and is so read by docker.
-                    Some((key, value)) => (key, Some(value.to_owned())),
-                    None => (value, None),
-                };
-                self.labels.push(Label { key: wanted.to_owned(), value, wanted: key == "label" });
-            }
+            "until" => self.until = Some(moment::parse(text, value, Timestamp::now())?),
+            // `label!=x` is `label!` `x`, and is so read by docker.
+            "label" | "label!" => self.labels.push(LabelFilter::new(value, key == "label")),
             _ => return Err(wrong(text).hint(format!("there are: {KEYS}"))),
         }
         Ok(())
@@ -170,29 +154,6 @@ pub(crate) fn truth(text: &str, value: &str) -> Result<bool> {
     }
 }
 
-/// A time (RFC 3339, a date, seconds since the epoch; UTC without an offset), or a span before `now`.
-pub(crate) fn moment(text: &str, value: &str, now: Timestamp) -> Result<Timestamp> {
-    if let Ok(time) = value.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    if let Ok(time) = value.parse::<jiff::civil::DateTime>()
-        && let Ok(time) = time.to_zoned(jiff::tz::TimeZone::UTC)
-    {
-        return Ok(time.timestamp());
-    }
-    if let Ok(seconds) = value.parse::<i64>()
-        && let Ok(time) = Timestamp::from_second(seconds)
-    {
-        return Ok(time);
-    }
-    let span = duration::parse("--filter until", value).map_err(|_| {
-        wrong(text)
-            .because("it is neither a time nor a span")
-            .hint("write `24h`, `2024-05-06` or a whole RFC 3339 time")
-    })?;
-    now.checked_sub(span).map_err(|_| wrong(text).because("it is too long ago"))
-}
-
 pub(crate) fn wrong(text: &str) -> Error {
     Error::new(format!("cannot filter by `{}`", text.escape_debug()))
 }
@@ -206,22 +167,6 @@ pub fn is_meant(argument: &str, name: Option<&Reference>, id: &crate::image::dig
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn moments_are_times_or_spans() {
-        let now: Timestamp = "2024-05-06T07:08:09Z".parse().unwrap();
-        for (value, time) in [
-            ("24h", "2024-05-05T07:08:09Z"),
-            ("2024-01-02", "2024-01-02T00:00:00Z"),
-            ("2024-01-02T03:04:05", "2024-01-02T03:04:05Z"),
-            ("2024-01-02T03:04:05+01:00", "2024-01-02T02:04:05Z"),
-            ("1700000000", "2023-11-14T22:13:20Z"),
-        ] {
-            let time: Timestamp = time.parse().unwrap();
-            assert_eq!(moment("until", value, now).unwrap(), time, "{value}");
-        }
-        assert!(moment("until=x", "x", now).unwrap_err().to_string().contains("neither"));
-    }
 
     #[test]
     fn keys_and_values_that_mean_nothing_are_refused() {

@@ -2,6 +2,7 @@
 
 use crate::container::store::Store;
 use crate::error::{Error, Result};
+use crate::events::{self, Action, Event};
 use crate::image::digest::Digest;
 use crate::image::filter::Filters;
 use crate::image::reference::Reference;
@@ -85,6 +86,20 @@ fn refuse_in_use(word: &str, id: &Digest, usage: &Usage, ended_too: bool) -> Res
     }
 }
 
+/// Records what was done for `sbx events`, once it is committed.
+pub fn record(store: &ImageStore, done: &[Done]) {
+    for line in done {
+        let event = match line {
+            Done::Untagged(name) => {
+                let whole = Reference::parse(name).map_or_else(|_| name.clone(), |name| name.to_string());
+                Event::image(Action::Untag, "", whole)
+            }
+            Done::Deleted(id) => Event::image(Action::Remove, id, ""),
+        };
+        events::record_here(store.root(), event);
+    }
+}
+
 /// Removes the image of the entries, which are all of its.
 fn delete(change: &mut Change, entries: &[Entry]) -> Vec<Done> {
     let mut done = Vec::new();
@@ -147,6 +162,7 @@ pub fn prune(
             }
         }
         change.commit()?;
+        record(store, &done);
     }
     let collected = store.collect(Extent::Everything)?;
     done.extend(collected.layers.iter().cloned().map(Done::Deleted));

@@ -10,9 +10,10 @@ use crate::container::spec::{Namespace, Spec};
 use crate::container::store::{Claim, Running};
 use crate::emulation::Emulator;
 use crate::error::{Result, Step};
+use crate::logs::Log;
 use crate::monitor::message::ToClient;
 use crate::monitor::sessions::Sessions;
-use crate::monitor::{guard, log, output};
+use crate::monitor::{guard, output};
 use crate::network::Helper;
 use crate::sandbox::launch::Sandbox;
 use crate::sys::process::{reap_any, send_signal, wait_for};
@@ -152,7 +153,7 @@ impl Life {
     }
 
     /// The first process is gone: everything else of the container goes, and its output is delivered.
-    pub fn finish(&mut self, record: &Running, log: &mut Option<log::Log>, owner: Option<u64>) {
+    pub fn finish(&mut self, record: &Running, log: &mut Option<Log>, owner: Option<u64>) {
         if record.userns != 0 {
             // The server writes back what is dirty once the last mount is gone.
             kill_user_namespace(record.userns, &record.servers);

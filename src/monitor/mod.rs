@@ -10,7 +10,6 @@ pub mod control;
 mod files;
 pub mod guard;
 mod life;
-pub mod log;
 pub mod message;
 pub mod output;
 mod requests;
@@ -44,13 +43,21 @@ pub struct Connection {
     pub terminal: Option<OwnedFd>,
 }
 
+/// The directories that a container's monitor works in.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    pub store: &'a Store,
+    /// The user's runtime directory.
+    pub runtime: &'a Path,
+}
+
 /// What the caller of a container that starts is to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
     /// Its streams are the container's, which ends when the caller is killed.
     Owner,
     /// Its streams are the container's, which goes on without it.
-    Guest,
+    Guest { stdin: bool },
     /// It waits until the command runs, and goes.
     Starter,
 }
@@ -76,22 +83,22 @@ struct Job<'a> {
 /// # Errors
 /// Where no process or pipe is to be had, or it cannot be told where the layers of the root are.
 pub fn start(
-    store: &Store,
-    runtime: &Path,
+    place: Place<'_>,
     spec: &Spec,
     directory: &ContainerDirectory,
     claim: Claim,
     caller: Caller,
     size: Option<(u16, u16)>,
 ) -> Result<Connection> {
+    let Place { store, runtime } = place;
     let owners = Places::of(spec, store.root(), directory);
     let located = spec.located(store.root(), directory)?;
     let spec = located.as_ref();
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
-    let (wires, client) = if caller == Caller::Starter {
-        (Wires::lay(spec, size)?, wires::Client::default())
-    } else {
-        Wires::lay_to_caller(spec, size)?
+    let (wires, client) = match caller {
+        Caller::Starter => (Wires::lay(spec, size)?, wires::Client::default()),
+        Caller::Owner => Wires::lay_to_caller(spec, size, true)?,
+        Caller::Guest { stdin } => Wires::lay_to_caller(spec, size, stdin)?,
     };
     match fork().step(|| "cannot start the monitor")? {
         Fork::Parent(monitor) => Ok(Connection {

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::error::{Result, Step};
-use crate::monitor::log::{Log, Name};
+use crate::logs::{Log, Name};
 use crate::sys::time::Utc;
 
 /// As much as a pipe holds.

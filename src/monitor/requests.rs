@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 
 use crate::error::{Error, Result};
-use crate::monitor::log::Name;
+use crate::logs::Name;
 use crate::monitor::message::{Request, Standard, ToClient, ToMonitor};
 use crate::monitor::run::{Asked, Monitor};
 use crate::monitor::sessions::Role;
@@ -16,7 +16,7 @@ impl Monitor<'_> {
         let Some(session) = self.sessions.get(id) else { return };
         if session.role == Role::New {
             match session.channel.receive::<Request>() {
-                Ok(Some((request, _))) => self.answer(id, request),
+                Ok(Some((request, _))) => self.answer(id, &request),
                 _ => self.sessions.remove(id),
             }
             return;
@@ -48,8 +48,8 @@ impl Monitor<'_> {
         }
     }
 
-    fn answer(&mut self, id: u64, request: Request) {
-        match request {
+    fn answer(&mut self, id: u64, request: &Request) {
+        match *request {
             Request::Stop { timeout, signal } => {
                 self.sessions.set_role(id, Role::Stopper);
                 self.stop(signal, timeout);

@@ -9,17 +9,18 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::container::directory::ContainerDirectory;
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::restart::BackOff;
-use crate::container::spec::{LogDriver, Spec};
+use crate::container::spec::Spec;
 use crate::container::state::State;
 use crate::container::store::{Claim, Restarting, Running, Store};
 use crate::container::sweep;
 use crate::emulation::Places;
 use crate::error::{Error, Result, Step};
+use crate::logs::{Log, Name};
 use crate::monitor::life::{self, Life};
 use crate::monitor::message::ToClient;
 use crate::monitor::sessions::{Role, Sessions};
 use crate::monitor::wires::Wires;
-use crate::monitor::{Caller, Job, control, files, guard, log, output};
+use crate::monitor::{Caller, Job, control, files, guard, output};
 use crate::sandbox::launch::{self, Born, Meanwhile};
 use crate::sys::channel::Channel;
 use crate::sys::process::{close_all_but, reap_any};
@@ -53,7 +54,7 @@ pub(super) struct Monitor<'a> {
     caller: u64,
     /// The control socket.
     listener: Option<OwnedFd>,
-    log: Option<log::Log>,
+    log: Option<Log>,
     /// What became of the container before this monitor started it.
     before: State,
     pub(super) asked: Asked,
@@ -68,7 +69,7 @@ pub(super) fn run(job: Job<'_>) {
     let mut sessions = Sessions::default();
     let role = match caller {
         Caller::Owner => Role::Client { owner: true },
-        Caller::Guest => Role::Client { owner: false },
+        Caller::Guest { .. } => Role::Client { owner: false },
         Caller::Starter => Role::Starter,
     };
     let caller = sessions.add(control, role);
@@ -223,10 +224,9 @@ impl Monitor<'_> {
         outputs: Vec<super::wires::Output>,
         terminal_client: Option<OwnedFd>,
     ) -> Result<()> {
-        if self.spec.log_driver == LogDriver::K8sFile && self.log.is_none() {
-            let path = self.directory.log();
-            self.log =
-                Some(log::Log::open(&path).step(|| format!("cannot write the log `{}`", path.display()))?);
+        match &mut self.log {
+            Some(log) => log.end_lines(),
+            None => self.log = Log::open(self.spec, self.directory)?,
         }
         for wire in outputs {
             let mut stream = output::Stream::new(wire.name, wire.source)?;
@@ -237,7 +237,7 @@ impl Monitor<'_> {
         }
         if let Some(master) = life.sandbox.terminal.take() {
             life.terminal = Some(master.try_clone().step(|| "cannot copy a descriptor")?);
-            let mut stream = output::Stream::new(log::Name::Stdout, master)?;
+            let mut stream = output::Stream::new(Name::Stdout, master)?;
             if let Some(client) = terminal_client {
                 stream.connect(self.caller, client)?;
                 if let (Some(session), Some(master)) = (self.sessions.get(self.caller), &life.terminal) {

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::container::spec::{LogDriver, Spec};
 use crate::error::{Error, Result, Step};
-use crate::monitor::log::Name;
+use crate::logs::Name;
 use crate::sandbox::child::Stdio;
 
 /// Of one life of a container.
@@ -57,7 +57,7 @@ impl Wires {
     }
 
     /// The same with ends for the calling process.
-    pub fn lay_to_caller(spec: &Spec, size: Option<(u16, u16)>) -> Result<(Self, Client)> {
+    pub fn lay_to_caller(spec: &Spec, size: Option<(u16, u16)>, stdin: bool) -> Result<(Self, Client)> {
         if spec.process.terminal {
             let (stdout, monitor) = pipe()?;
             return Ok((
@@ -69,7 +69,8 @@ impl Wires {
             return Ok((Self::pass_through(spec)?, Client::default()));
         }
         let mut wires = Self::lay(spec, size)?;
-        let mut client = Client { stdin: wires.take_stdin(spec)?, ..Client::default() };
+        let stdin = if stdin { give_stdin(&mut wires.stdin, spec)? } else { None };
+        let mut client = Client { stdin, ..Client::default() };
         if spec.log_driver == LogDriver::None {
             // Nobody else wants to see it: the caller reads what the container writes without a copy.
             let mut sources = wires.outputs.drain(..).map(|output| output.source);
@@ -86,11 +87,6 @@ impl Wires {
             }
         }
         Ok((wires, client))
-    }
-
-    /// Standard input for one client: with it goes its end, unless it is to stay open for others.
-    pub fn take_stdin(&mut self, spec: &Spec) -> Result<Option<OwnedFd>> {
-        give_stdin(&mut self.stdin, spec)
     }
 
     fn terminal(size: Option<(u16, u16)>, client: Option<OwnedFd>) -> Self {
@@ -131,7 +127,8 @@ impl Wires {
     }
 }
 
-/// The writing end of a container's standard input for one client.
+/// The writing end of a container's standard input for one client: with the client goes the end, unless it is to stay
+/// open for others.
 pub(super) fn give_stdin(stdin: &mut Option<OwnedFd>, spec: &Spec) -> Result<Option<OwnedFd>> {
     if spec.process.stdin_once {
         return Ok(stdin.take());

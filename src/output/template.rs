@@ -52,6 +52,17 @@ impl Format {
         Ok(Self { text: text.to_owned(), kind })
     }
 
+    /// Whether it is `json`.
+    pub fn is_json(&self) -> bool {
+        matches!(self.kind, Kind::Json)
+    }
+
+    /// Whether it is `{{json .}}`: docker's way to ask for all fields of each.
+    pub fn is_whole_json(&self) -> bool {
+        let inner = self.text.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
+        inner.is_some_and(|inner| inner.split_whitespace().eq(["json", "."]))
+    }
+
     /// Writes a list, a line for each row; `json` is one array of all.
     ///
     /// # Errors
@@ -62,14 +73,30 @@ impl Format {
             Kind::Lines(template) => rows.iter().map(|row| Ok(self.execute(template, row)? + "\n")).collect(),
             Kind::Table(template, pieces) => {
                 let mut table = Table::new(pieces::titles(pieces, titles));
-                for row in rows {
-                    for line in self.execute(template, row)?.lines() {
-                        table.push(line.split('\t'));
-                    }
-                }
+                self.fill(&mut table, template, rows)?;
                 Ok(table.render())
             }
         }
+    }
+
+    /// A list without the heading of a table: `--noheading`.
+    ///
+    /// # Errors
+    /// As [`Format::list`].
+    pub fn list_without_heading(&self, rows: &[Value]) -> Result<String> {
+        let Kind::Table(template, _) = &self.kind else { return self.list(rows, &[]) };
+        let mut table = Table::without_header();
+        self.fill(&mut table, template, rows)?;
+        Ok(table.render())
+    }
+
+    fn fill(&self, table: &mut Table, template: &gotmpl::Template, rows: &[Value]) -> Result<()> {
+        for row in rows {
+            for line in self.execute(template, row)?.lines() {
+                table.push(line.split('\t'));
+            }
+        }
+        Ok(())
     }
 
     /// Writes one object, as `info` and `version` do.

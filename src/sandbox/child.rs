@@ -10,8 +10,8 @@ use rustix::process::DumpableBehavior;
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, MountKind, Namespace, Root, Seccomp, Spec};
-use crate::container::sysctl;
 use crate::container::user::{self, ResolvedUser};
+use crate::container::{env, sysctl};
 use crate::emulation::{self, Credentials, Emulation};
 use crate::error::{Error, Result, Step};
 use crate::layers::Upper;
@@ -24,6 +24,7 @@ use crate::sandbox::{
     accounts, devices, init, kernel_mounts, ownership, program, root, terminal, user_mounts, userns, volumes,
 };
 use crate::seccomp::bpf::Instruction;
+use crate::secret::copies::{self, Values};
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, exit_now};
 
@@ -55,6 +56,8 @@ pub struct Inside<'a> {
     pub seccomp: Option<Vec<Instruction>>,
     /// The filter of emulated root.
     pub emulation: Option<Vec<Instruction>>,
+    /// The data of the container's secrets, once [`Inside::run`] has read it.
+    pub secrets: Values,
     /// The process was cloned into the network namespace of its parent and makes its own.
     pub makes_network: bool,
 }
@@ -69,13 +72,17 @@ impl Inside<'_> {
     /// Becomes the container's command, or says why not and ends.
     pub fn run(self) -> ! {
         let _ = rustix::thread::set_name(c"sbx-child");
+        let secrets = match copies::values(self.spec, self.directory) {
+            Ok(secrets) => secrets,
+            Err(error) => self.fail(error),
+        };
         // Elsewhere the container's root is the caller and reaches what the caller does.
         let root_is_another = self.spec.identity.nested.is_some() || self.spec.identity.join.is_some();
         let reach = if root_is_another { Reach::open(self.spec, self.directory).map(Some) } else { Ok(None) };
         match reach {
-            Ok(None) => self.become_command(),
+            Ok(None) => Inside { secrets, ..self }.become_command(),
             Ok(Some(reach)) => {
-                Inside { spec: &reach.spec, directory: &reach.directory, ..self }.become_command()
+                Inside { spec: &reach.spec, directory: &reach.directory, secrets, ..self }.become_command()
             }
             Err(error) => self.fail(error),
         }
@@ -279,7 +286,7 @@ impl Inside<'_> {
             }
         }
         let unclaimed = volumes::fill(inroot, &spec.mounts)?;
-        user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch())?;
+        user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch(), &self.secrets)?;
         Ok(unclaimed)
     }
 
@@ -365,6 +372,10 @@ impl Inside<'_> {
     fn execute(&self, user: &ResolvedUser) -> Error {
         let spec = self.spec;
         let mut env = spec.process.env.clone();
+        match copies::variables(spec, &self.secrets) {
+            Ok(variables) => env::set_all(&mut env, variables),
+            Err(error) => return error,
+        }
         if !env.iter().any(|entry| entry.starts_with("HOME=")) {
             env.push(format!("HOME={}", user.home));
         }

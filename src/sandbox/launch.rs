@@ -22,6 +22,7 @@ use crate::sandbox::message::{FromChild, FromLauncher, ToChild, ToLauncher};
 use crate::sandbox::namespaces::{Join, to_join, to_make};
 use crate::sandbox::userns::become_root;
 use crate::seccomp;
+use crate::secret::copies::Values;
 use crate::sys::channel::Channel;
 use crate::sys::process::{Clone, Fork, clone3, exit_now, fork, send_signal, wait_for};
 use crate::volume::attach::attach;
@@ -91,7 +92,16 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
         Emulation::Off => None,
         Emulation::IfPossible | Emulation::Required => Some(emulation::program()?),
     };
-    let inside = Inside { spec, directory, channel: theirs, stdio, seccomp, emulation, makes_network: false };
+    let inside = Inside {
+        spec,
+        directory,
+        channel: theirs,
+        stdio,
+        seccomp,
+        emulation,
+        secrets: Values::new(),
+        makes_network: false,
+    };
 
     let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
         (directly(inside, ours, meanwhile.mapping)?, None)

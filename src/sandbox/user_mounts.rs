@@ -16,7 +16,8 @@ use crate::container::spec::{Bind, Mount, MountFlags as Flags, MountKind, Propag
 use crate::error::{Error, Result, Step};
 use crate::layers::{Upper, copy, overlay};
 use crate::sandbox::inroot::{InRoot, descriptor_path, is_directory};
-use crate::sandbox::volumes;
+use crate::sandbox::{secret_mounts, volumes};
+use crate::secret::copies::Values;
 use crate::sys::mount::{
     ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, add_attributes, map_ids, set_propagation,
 };
@@ -37,17 +38,25 @@ pub fn bind_generated(root: &InRoot, file: &Path, target: &Path, read_only_root:
 
 /// Mounts everything, parents before children. `scratch` is a directory of the container's own for the
 /// uppers of `O`.
-pub fn mount_all(root: &InRoot, mounts: &[Mount], scratch: &Path) -> Result<()> {
+pub fn mount_all(root: &InRoot, mounts: &[Mount], scratch: &Path, secrets: &Values) -> Result<()> {
+    let mut to_protect = Vec::new();
     let mut ordered: Vec<(usize, &Mount)> = mounts.iter().enumerate().collect();
     ordered.sort_by_key(|(_, mount)| mount.target.components().count());
     for (number, mount) in ordered {
-        mount_one(root, mount, &scratch.join(number.to_string()))
-            .map_err(|error| error.while_doing(format!("cannot mount on `{}`", mount.target.display())))?;
+        let failed =
+            |error: Error| error.while_doing(format!("cannot mount on `{}`", mount.target.display()));
+        let tree = mount_one(root, mount, &scratch.join(number.to_string()), secrets).map_err(failed)?;
+        if matches!(mount.kind, MountKind::Secrets(_)) {
+            to_protect.push(tree);
+        }
     }
-    Ok(())
+    // What was mounted below them needed places.
+    to_protect.iter().try_for_each(|tree| {
+        add_attributes(tree.as_fd(), c"", ATTR_RDONLY, false).step(|| "cannot make the secrets read-only")
+    })
 }
 
-fn mount_one(root: &InRoot, mount: &Mount, scratch: &Path) -> Result<()> {
+fn mount_one(root: &InRoot, mount: &Mount, scratch: &Path, secrets: &Values) -> Result<OwnedFd> {
     let (place, tree) = match &mount.kind {
         MountKind::Bind(bind) => bind_source(root, mount, bind, scratch)?,
         MountKind::Volume(volume) => {
@@ -56,6 +65,7 @@ fn mount_one(root: &InRoot, mount: &Mount, scratch: &Path) -> Result<()> {
             bind_source(root, mount, &bind, scratch)?
         }
         MountKind::Tmpfs { size, mode, copy_up } => tmpfs(root, mount, *size, *mode, *copy_up)?,
+        MountKind::Secrets(files) => secret_mounts::prepare(root, &mount.target, files, secrets)?,
         MountKind::Devpts => kernel(root, mount, "devpts", DEVPTS)?,
         MountKind::Mqueue => kernel(root, mount, "mqueue", &[])?,
         MountKind::Proc => kernel(root, mount, "proc", &[])?,
@@ -64,16 +74,17 @@ fn mount_one(root: &InRoot, mount: &Mount, scratch: &Path) -> Result<()> {
     };
     flag(&tree, &mount.flags, mount.kind.bind().is_some())?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(tree.as_fd(), "", place.as_fd(), "", flags).step(|| "the kernel refused the mount there")
+    move_mount(tree.as_fd(), "", place.as_fd(), "", flags).step(|| "the kernel refused the mount there")?;
+    Ok(tree)
 }
 
 /// Options of a file system; those without a value are flags.
-type Options<'a> = &'a [(&'a str, Option<&'a str>)];
+pub(super) type Options<'a> = &'a [(&'a str, Option<&'a str>)];
 
 const DEVPTS: Options<'_> = &[("newinstance", None), ("ptmxmode", Some("0666")), ("mode", Some("0620"))];
 
 /// A new file system that is mounted nowhere yet.
-fn detached(kind: &str, options: Options<'_>) -> rustix::io::Result<OwnedFd> {
+pub(super) fn detached(kind: &str, options: Options<'_>) -> rustix::io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", kind)?;
     for (name, value) in options {

@@ -3,6 +3,7 @@
 
 pub mod channel;
 pub mod ids;
+pub mod local_time;
 pub mod memory;
 pub mod mount;
 pub mod net;

@@ -69,7 +69,7 @@ pub fn import(store: &Store, name: &str, archive: &mut (dyn Read + Send)) -> Res
 fn content(volumes: &VolumeStore, name: &str) -> Result<std::path::PathBuf> {
     let record = volumes.read(name).ok_or_else(|| missing(name).exit_code(crate::error::EXIT_SBX))?;
     match options::meaning(&record.options)?.backing {
-        Backing::Store => Ok(plain_directory(&volumes.directory(name))?.to_owned()),
+        Backing::Store => plain_directory(&volumes.directory(name)),
         Backing::Bind(path) => Ok(path),
         Backing::Tmpfs { .. } => {
             Err(Error::new("it is memory of each container's own, and holds nothing outside of it"))

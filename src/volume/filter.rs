@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::Record;
 use super::document::SCOPE;
 use super::record::DRIVER;
+use crate::container::moment;
 use crate::error::Result;
 use crate::image::filter;
 
@@ -65,7 +66,10 @@ impl Filters {
                 "driver" => filters.drivers.push(value),
                 "scope" => filters.scopes.push(value),
                 "opt" => filters.options.push(value),
-                "since" => filters.since = Some(filter::moment(text, &value, Timestamp::now())?),
+                "since" => {
+                    let since = moment::parse(&format!("--filter {text}"), &value, Timestamp::now())?;
+                    filters.since = Some(since);
+                }
                 _ => common.push(text.clone()),
             }
         }

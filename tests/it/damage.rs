@@ -272,9 +272,13 @@ fn names_that_lead_to_nobody_can_be_taken() {
 }
 
 #[test]
-fn a_container_whose_set_up_failed_is_not_kept() {
+fn a_container_whose_set_up_failed_never_ran_and_is_removed_with_rm() {
     let world = sbx();
     world.run(words(&["--net=none", "--name=never"], &["/no/such/command"])).expect_code(127);
+    let shown = world.sbx(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).succeed();
+    assert_eq!(shown, "never created\n");
+    world.sbx(["rm", "never"]).succeed();
+    world.run(words(&["--rm", "--net=none", "--name=never"], &["/no/such/command"])).expect_code(127);
     assert_eq!(world.sbx(["ps", "-aq"]).succeed(), "");
     world.assert_clean();
     assert_eq!(entries(&world.store().join("names")), [] as [PathBuf; 0]);
@@ -324,7 +328,7 @@ fn a_full_disk_loses_neither_the_exit_code_nor_what_a_killed_monitor_left() {
         &world,
         "\"$sbx\" run --net none --name one --rootfs \"$root\" sh -c 'cat > /x < /dev/zero; exit 9' || test $? = 9
         \"$sbx\" ps -a --format '{{.Names}} {{.State}} {{.ExitCode}}' | grep -qx 'one exited 9'
-        \"$sbx\" run --net none --name two --rootfs \"$root\" true && exit 3
+        \"$sbx\" run --rm --net none --name two --rootfs \"$root\" true && exit 3
         \"$sbx\" rm one
         \"$sbx\" run --net none --name two --log-driver none --rootfs \"$root\" sleep 1000 & client=$!
         until \"$sbx\" ps | grep -q two; do sleep 0.01; done

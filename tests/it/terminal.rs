@@ -197,6 +197,7 @@ fn a_signal_without_proxy_ends_the_client_and_restores_the_terminal() {
         kill(pty.pid(), signal).expect("the client runs");
         assert_eq!(pty.finish(), 128 + signal as i32, "{signal}");
         assert!(!pty.is_raw(), "{signal}");
+        world.sbx(["rm", "--force", "--all"]).succeed();
     }
 }
 

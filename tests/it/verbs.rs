@@ -67,7 +67,7 @@ fn plain(line: &str) -> String {
 fn the_version_is_told_in_three_ways() {
     let world = sbx();
     let short = world.sbx(["--version"]).succeed();
-    assert_eq!(short, format!("sbx {}", env!("CARGO_PKG_VERSION")));
+    assert!(short.starts_with(concat!("sbx ", env!("CARGO_PKG_VERSION"), ", ")), "{short}");
     assert_eq!(world.sbx(["-v"]).succeed(), short);
     let long = world.sbx(["version"]).succeed();
     assert!(long.contains(env!("CARGO_PKG_VERSION")), "{long}");

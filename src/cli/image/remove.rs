@@ -58,6 +58,7 @@ pub fn execute(args: RemoveArgs, global: &Global) -> Result<u8> {
             }
         }
         change.commit()?;
+        removal::record(&stores.images, &done);
     } else if !(ignore || force) {
         words.iter().for_each(|word| failures.add(missing(word).exit_code(MISSING)));
     }

@@ -3,6 +3,7 @@
 use super::{Stores, missing};
 use crate::cli::Global;
 use crate::error::{Error, Result};
+use crate::events::{self, Action, Event};
 use crate::image::reference::Reference;
 
 /// Give an image more names
@@ -22,12 +23,18 @@ pub struct TagArgs {
 
 pub fn execute(args: &TagArgs, global: &Global) -> Result<u8> {
     let names = args.names.iter().map(|name| new_name(name)).collect::<Result<Vec<_>>>()?;
-    let mut change = Stores::of(global)?.images.change()?;
+    let stores = Stores::of(global)?;
+    let mut change = stores.images.change()?;
     let image = change.descriptor(&args.image)?.ok_or_else(|| missing(&args.image))?;
     for name in &names {
         change.tag(name, &image);
     }
+    let id = change.entries_of(&args.image)?.into_iter().next().map(|entry| entry.id.to_string());
     change.commit()?;
+    for name in &names {
+        let id = id.clone().unwrap_or_default();
+        events::record_here(stores.images.root(), Event::image(Action::Tag, id, name.to_string()));
+    }
     Ok(0)
 }
 

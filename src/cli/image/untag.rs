@@ -3,6 +3,7 @@
 use super::{Stores, missing};
 use crate::cli::Global;
 use crate::error::{Error, Result};
+use crate::events::{self, Action, Event};
 use crate::image::reference::Reference;
 
 /// Take names away from an image
@@ -26,19 +27,26 @@ pub fn execute(args: &UntagArgs, global: &Global) -> Result<u8> {
         .iter()
         .map(|name| Reference::parse(name).map(Reference::or_latest))
         .collect::<Result<Vec<_>>>()?;
-    let mut change = Stores::of(global)?.images.change()?;
+    let stores = Stores::of(global)?;
+    let mut change = stores.images.change()?;
     let entries = change.entries_of(&args.image)?;
     if entries.is_empty() {
         return Err(missing(&args.image));
     }
+    let id = entries.first().map(|entry| entry.id.to_string());
     let own: Vec<Reference> = entries.into_iter().filter_map(|entry| entry.reference).collect();
     if let Some((text, _)) = args.names.iter().zip(&names).find(|(_, name)| !own.contains(name)) {
         return Err(Error::new(format!("cannot take the name `{text}` away from `{}`", args.image))
             .because("the image has no such name"));
     }
-    for name in if names.is_empty() { &own } else { &names } {
+    let taken = if names.is_empty() { &own } else { &names };
+    for name in taken {
         change.untag(name);
     }
     change.commit()?;
+    for name in taken {
+        let event = Event::image(Action::Untag, id.as_deref().unwrap_or_default(), name.to_string());
+        events::record_here(stores.images.root(), event);
+    }
     Ok(0)
 }

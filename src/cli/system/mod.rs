@@ -24,6 +24,7 @@ pub struct SystemArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Df(df::DfArgs),
+    Events(crate::cli::events::EventsArgs),
     Info(crate::cli::info::InfoArgs),
     Prune(prune::PruneArgs),
 }
@@ -31,6 +32,7 @@ enum Verb {
 pub fn execute(args: SystemArgs, global: &Global) -> Result<u8> {
     match args.verb {
         Verb::Df(args) => df::execute(args, global),
+        Verb::Events(args) => crate::cli::events::execute(&args, global),
         Verb::Info(args) => crate::cli::info::execute(args, global),
         Verb::Prune(args) => prune::execute(&args, global),
     }

@@ -85,7 +85,7 @@ fn warning(args: &PruneArgs) -> String {
 }
 
 /// The IDs of the containers that are gone, and the bytes that they had written.
-fn prune_containers(store: &Store, filters: &Filters) -> Result<(Vec<String>, u64)> {
+pub fn prune_containers(store: &Store, filters: &Filters) -> Result<(Vec<String>, u64)> {
     let runtime = paths::runtime(&paths::Surroundings::current())?.path;
     if !store.root().exists() {
         return Ok((Vec::new(), 0));
@@ -93,7 +93,9 @@ fn prune_containers(store: &Store, filters: &Filters) -> Result<(Vec<String>, u6
     sweep::sweep(store, &runtime);
     let (mut removed, mut freed) = (Vec::new(), 0_u64);
     for found in list::all(store) {
-        let Some(spec) = found.spec.filter(|_| matches!(found.status, Status::Exited { .. })) else {
+        let Some(spec) =
+            found.spec.filter(|_| matches!(found.status, Status::Exited { .. } | Status::Created))
+        else {
             continue;
         };
         let young =

@@ -6,6 +6,7 @@ use crate::cli::Global;
 use crate::cli::transfer::load::stdin;
 use crate::cli::transfer::options::{PlatformOptions, TierOption};
 use crate::error::{Error, Result, Step};
+use crate::events::{self, Action, Event};
 use crate::image::reference::Reference;
 use crate::image::transfer::import::{self, Input, Options};
 use crate::output::print;
@@ -66,6 +67,8 @@ pub fn execute(args: ImportArgs, global: &Global) -> Result<u8> {
         Some(file) => Ok(Input::File(file)),
         None => crate::registry::download(&source).map(Input::Stream),
     })?;
+    let name = options.name.as_ref().map(ToString::to_string).unwrap_or_default();
+    events::record_here(&place.store, Event::image(Action::Import, &id, name));
     print::line(id.as_str())?;
     Ok(0)
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::cli::Global;
 use crate::cli::transfer::options::{PlatformOptions, TierOption};
 use crate::error::{Error, Result, Step};
+use crate::events::{self, Action, Event};
 use crate::image::reference::Reference;
 use crate::image::transfer::load::{self, Input};
 use crate::output::print;
@@ -42,6 +43,8 @@ pub fn execute(args: &LoadArgs, global: &Global) -> Result<u8> {
     let what =
         args.input.as_ref().map_or("standard input".to_owned(), |path| format!("`{}`", path.display()));
     load::load(&place, input, &wanted, args.quiet, |loaded| {
+        let name = loaded.names.first().map(String::as_str).unwrap_or_default();
+        events::record_here(&place.store, Event::image(Action::Load, &loaded.id, name));
         for name in &loaded.names {
             print::line(&format!("Loaded image: {}", Reference::parse(name)?.familiar()))?;
         }

@@ -6,6 +6,7 @@ use crate::cli::Global;
 use crate::cli::transfer::options::{RegistryOptions, TrustOption, registry_name};
 use crate::container::store::no_room;
 use crate::error::{Error, Result};
+use crate::events::{self, Action, Event};
 use crate::host::paths;
 use crate::image::reference::{DEFAULT_TAG, Reference};
 use crate::image::store::{Image, ImageStore};
@@ -84,6 +85,7 @@ pub fn execute(args: &PushArgs, global: &Global) -> Result<u8> {
     for (image, target) in pushes {
         progress.line(&format!("The push refers to repository [{}]", target.repository()));
         let pushed = push::push(&store, &client, &image, &target, &options, &progress)?;
+        events::record_here(&root, Event::image(Action::Push, &image.id, target.to_string()));
         if let Some(path) = &args.digestfile {
             std::fs::write(path, pushed.digest.as_str()).map_err(|error| {
                 no_room(error, format!("cannot write the digest to `{}`", path.display()))

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::cli::Global;
 use crate::cli::transfer::output;
 use crate::error::{Error, Result};
+use crate::events::{self, Action, Event};
 use crate::host::paths;
 use crate::image::store::ImageStore;
 use crate::image::transfer::save::{self, Format};
@@ -65,6 +66,10 @@ pub fn execute(args: &SaveArgs, global: &Global) -> Result<u8> {
             let mut stdout = output::stdout("save")?;
             save::archive(&store, &images, args.format, &mut stdout, &progress)?;
         }
+    }
+    for saved in &images {
+        let name = saved.names.first().map(ToString::to_string).unwrap_or_default();
+        events::record_here(&root, Event::image(Action::Save, &saved.image.id, name));
     }
     Ok(0)
 }

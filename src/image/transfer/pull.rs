@@ -5,6 +5,7 @@ use std::io::Read;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result, Step};
+use crate::events::{self, Action, Event};
 use crate::image::digest::Digest;
 use crate::image::documents::{self, Descriptor, ImageConfig, Index, LARGEST_CONFIG, Manifest, media_type};
 use crate::image::platform::Wanted;
@@ -43,7 +44,7 @@ pub fn all(
     texts: &[String],
     all_tags: bool,
     options: &Options,
-    each: impl FnMut(Pulled) -> Result<()>,
+    mut each: impl FnMut(Pulled) -> Result<()>,
 ) -> Result<()> {
     let client = Client::new(options.registry.clone())?;
     for name in texts.iter().filter_map(|text| client.registries().resolve_short(text).ok()).flatten() {
@@ -81,7 +82,10 @@ pub fn all(
         }
         failure.map_or(Ok(()), Err)
     };
-    unpacker::run(&place.identity, work, each)
+    unpacker::run(&place.identity, work, |pulled: Pulled| {
+        events::record_here(&place.store, Event::image(Action::Pull, &pulled.id, &pulled.name));
+        each(pulled)
+    })
 }
 
 /// Every tag of the first of the repositories that there is.

@@ -28,7 +28,7 @@ pub(super) fn split(template: &str) -> Vec<Piece> {
     while let Some(start) = rest.find("{{") {
         let end = start + action_length(&rest[start..]);
         pieces.push(Piece::Text(unescape(&rest[..start])));
-        pieces.push(Piece::Action(rest[start..end].to_owned()));
+        pieces.push(Piece::Action(with_methods(&rest[start..end])));
         rest = &rest[end..];
     }
     pieces.push(Piece::Text(unescape(rest)));
@@ -57,6 +57,47 @@ fn action_length(action: &str) -> usize {
         }
     }
     bytes.len()
+}
+
+/// docker's method of rows, `.Label "KEY"`, in words that need no method: `index .Label "KEY"`.
+fn with_methods(action: &str) -> String {
+    const METHOD: &str = ".Label";
+    let mut written = String::with_capacity(action.len());
+    let mut rest = action;
+    while let Some(at) = outside_of_strings(rest, METHOD) {
+        let (before, after) = (&rest[..at], &rest[at + METHOD.len()..]);
+        // With a receiver such as `$`, which goes along.
+        let start = before
+            .rfind(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '$' | '.'))
+            .map_or(0, |at| at + 1);
+        let has_argument =
+            after.starts_with([' ', '\t']) && after.trim_start().starts_with(['"', '`', '$', '.', '(']);
+        written.push_str(&before[..start]);
+        if has_argument {
+            written.push_str("index ");
+        }
+        written.push_str(&before[start..]);
+        written.push_str(METHOD);
+        rest = after;
+    }
+    written + rest
+}
+
+fn outside_of_strings(text: &str, wanted: &str) -> Option<usize> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            _ if escaped => escaped = false,
+            (Some('"' | '\''), '\\') => escaped = true,
+            (Some(open), c) if open == c => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '`' | '\'') => quote = Some(c),
+            (None, _) if text[at..].starts_with(wanted) => return Some(at),
+            (None, _) => {}
+        }
+    }
+    None
 }
 
 fn unescape(text: &str) -> String {

@@ -6,6 +6,7 @@ fn row() -> Value {
         "ID": "0123456789ab", "Names": "patient_noether", "RunningFor": "2 hours", "Pid": 42, "Rm": true,
         "Ports": ["80/tcp", "443/tcp"], "Labels": {"a.b": "c", "x": "<y>"}, "State": {"Status": "up"}, "None": null,
         "Big": u64::MAX,
+        "Label": {"a.b": "c"},
     })
 }
 
@@ -37,6 +38,9 @@ fn fields_and_functions() {
         ("{{title \"two words\"}}", "Two Words\n"),
         ("{{index (split .Names \"_\") 1}}", "noether\n"),
         ("{{split \"ab\" \"\"}}", "[a b]\n"),
+        ("{{.Label \"a.b\"}} {{ $.Label `a.b` }}", "c c\n"),
+        ("{{if .Label \"x\"}}yes{{else}}no{{end}} {{(.Label \"a.b\") | upper}}", "no C\n"),
+        ("{{.Label}} {{.Labels}} {{\".Label x\"}}", "map[a.b:c] map[a.b:c x:<y>] .Label x\n"),
         ("{{truncate .ID 4}}", "0123\n"),
         ("{{truncate .ID 99}}", "0123456789ab\n"),
         ("{{pad .State.Status 2 1}}|", "  up |\n"),

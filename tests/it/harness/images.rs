@@ -21,7 +21,7 @@ pub fn images() -> &'static Images {
     static IMAGES: OnceLock<Images> = OnceLock::new();
     let found = FOUND.get_or_init(|| match std::env::var_os("SBX_TEST_IMAGES") {
         Some(path) => Some(path.into()),
-        None => newest(Path::new("/var/cache/sbx-test-images")),
+        None => super::newest_below(Path::new("/var/cache/sbx-test-images"), "python/index.json"),
     });
     let Some(directory) = found.as_ref().filter(|path| path.join("python/index.json").is_file()) else {
         panic!(
@@ -62,13 +62,6 @@ impl TestImage {
     pub fn skopeo(&self) -> String {
         format!("oci:{}:{}", self.layout.display(), self.tag)
     }
-}
-
-fn newest(directory: &Path) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(directory).ok()?.flatten();
-    let made = entries.filter(|entry| entry.path().join("python/index.json").is_file());
-    made.max_by_key(|entry| entry.metadata().and_then(|found| found.modified()).ok())
-        .map(|entry| entry.path())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! ```
 #![allow(dead_code, unused_imports)] // Tests of one subject use a part of it, and a build may hold one subject.
 
+mod clients;
 mod command;
 mod faults;
 mod http;
@@ -19,6 +20,7 @@ mod rootfs;
 mod tokens;
 mod world;
 
+pub use clients::sbx_by_all_names;
 pub use command::{Finished, Run, Running};
 pub use faults::{Fault, Faulty};
 pub use http::{Message, Server};
@@ -31,3 +33,11 @@ pub use registry::Registry;
 pub use rootfs::{debian_rootfs, rootfs};
 pub use tokens::TokenServer;
 pub use world::{Sbx, sbx};
+
+/// The directory below `directory` that was changed last, of those that have the file `mark`.
+fn newest_below(directory: &std::path::Path, mark: &str) -> Option<std::path::PathBuf> {
+    let entries = std::fs::read_dir(directory).ok()?.flatten();
+    let made = entries.filter(|entry| entry.path().join(mark).exists());
+    made.max_by_key(|entry| entry.metadata().and_then(|found| found.modified()).ok())
+        .map(|entry| entry.path())
+}
