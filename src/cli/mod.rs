@@ -30,6 +30,7 @@ pub mod unshare;
 mod unsupported;
 mod usage;
 pub mod version;
+pub mod volume;
 
 use std::path::PathBuf;
 
@@ -112,6 +113,7 @@ enum Verb {
     Inspect(inspect::InspectArgs),
     Image(image::ImageArgs),
     System(system::SystemArgs),
+    Volume(volume::VolumeArgs),
     Pull(transfer::pull::PullArgs),
     Push(transfer::push::PushArgs),
     Save(transfer::save::SaveArgs),
@@ -193,6 +195,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Inspect(args) => inspect::execute(&args, &cli.global),
         Verb::Image(args) => image::execute(args, &cli.global),
         Verb::System(args) => system::execute(args, &cli.global),
+        Verb::Volume(args) => volume::execute(args, &cli.global),
         Verb::Pull(args) => transfer::pull::execute(&args, &cli.global),
         Verb::Push(args) => transfer::push::execute(&args, &cli.global),
         Verb::Save(args) => transfer::save::execute(&args, &cli.global),

@@ -77,10 +77,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         &["--signature-policy"],
     ),
     ("there is no daemon, and so no socket of one", &["--use-api-socket"]),
-    (
-        "there are no named volumes yet: bind a directory with `-v /path:/path`",
-        &["--volumes-from", "--volume-driver", "--storage-opt"],
-    ),
+    ("the root of a container takes what room there is where the store is", &["--storage-opt"]),
     (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
     ("a container is made the same way whatever it is in: there are no init containers", &["--init-ctr"]),
     (STREAMS, &["--preserve-fds", "--preserve-fd"]),
@@ -104,7 +101,6 @@ const KNOWN: &[(&str, &[&str])] = &[
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
     (DETACHED, &["generate", "healthcheck", "init", "pause", "stats", "top", "unpause"]),
-    ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
     (BRIDGES, &["network"]),
     (
         "Kubernetes files are not read; `podman-compose --podman-path sbx` reads those of compose",
