@@ -15,7 +15,9 @@ use crate::container::spec::{
 };
 use crate::container::store::Store;
 use crate::container::timezone::Timezone;
-use crate::container::{device, env, name, namespace, rlimit, security, signal, size, sysctl, volume};
+use crate::container::{
+    device, env, health, name, namespace, rlimit, security, signal, size, sysctl, volume,
+};
 use crate::emulation;
 use crate::error::{Error, Result, Step};
 use crate::host::paths::Runtime;
@@ -192,6 +194,7 @@ pub fn container(
         timeout: (options.timeout > 0).then_some(options.timeout),
         log_driver,
         log_options,
+        health: health::plan::decide(&options.health, config.health.as_ref())?,
         remove_on_exit: options.rm,
         restart: restart(options)?,
         labels,

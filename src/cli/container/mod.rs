@@ -6,6 +6,7 @@ pub mod create;
 pub mod diff;
 pub mod exec;
 pub mod exists;
+pub mod healthcheck;
 pub mod kill;
 pub mod prune;
 pub mod rename;
