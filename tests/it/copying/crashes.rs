@@ -11,7 +11,7 @@ use super::{listed, remove, running, stopped, world};
 fn a_killed_copy_leaves_whole_files_and_a_container_that_works() {
     for options in [&[][..], &["--storage-driver", "fuse-overlayfs"]] {
         let world = world();
-        stopped(&world, options, "true");
+        stopped(&world, options, "mkdir /srv");
         let content = "0123456789abcdef".repeat(64 << 10);
         for name in ["one", "two", "three"] {
             world.file(&format!("tree/{name}"), &content);
@@ -38,7 +38,7 @@ fn a_killed_copy_leaves_whole_files_and_a_container_that_works() {
 #[test]
 fn a_killed_copy_to_this_machine_leaves_whole_files_and_nothing_hidden() {
     let world = world();
-    running(&world, &[], "mkdir /srv/d; for i in 1 2 3; do head -c 1000000 /dev/zero > /srv/d/$i; done");
+    running(&world, &[], "mkdir -p /srv/d; for i in 1 2 3; do head -c 1000000 /dev/zero > /srv/d/$i; done");
     for round in 0..40_u64 {
         let copy = world.sbx(["cp", "-q", "box:/srv/d/.", "out"]).spawn();
         std::thread::sleep(Duration::from_micros(500 * round % 15000));
@@ -54,7 +54,7 @@ fn a_killed_copy_to_this_machine_leaves_whole_files_and_nothing_hidden() {
 #[test]
 fn a_killed_commit_makes_no_image_and_the_next_one_does() {
     let world = world();
-    stopped(&world, &[], "head -c 3000000 /dev/urandom > /srv/random; cp -a /bin /srv/bin");
+    stopped(&world, &[], "mkdir /srv; head -c 3000000 /dev/urandom > /srv/random; cp -a /bin /srv/bin");
     let mut made = 0;
     for round in 0..40_u64 {
         let commit = world.sbx(["commit", "-q", "box", "new:1"]).spawn();
@@ -98,7 +98,7 @@ fn a_full_disk_is_named_and_nothing_half_written_stays() {
 #[test]
 fn commands_that_meet_at_one_stopped_container_take_turns() {
     let world = world();
-    stopped(&world, &[], "true");
+    stopped(&world, &[], "mkdir /srv");
     world.file("tree/f", "x");
     let copies: Vec<_> = (0..6)
         .map(|number| {
