@@ -1,6 +1,7 @@
 //! Words become requests: one verb, one file, one function. No logic but parsing, calling and printing.
 
 mod boolean;
+mod changes;
 pub mod completion;
 mod confirm;
 pub mod container;
@@ -96,7 +97,9 @@ enum Verb {
     Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
+    Commit(container::commit::CommitArgs),
     Cp(cp::CpArgs),
+    Diff(container::diff::DiffArgs),
     Rename(container::rename::RenameArgs),
     Update(container::update::UpdateArgs),
     Container(container::ContainerArgs),
@@ -176,6 +179,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Logs(args) => logs::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
+        Verb::Diff(args) => container::diff::execute(&args, &cli.global),
+        Verb::Commit(args) => container::commit::execute(args, &cli.global),
         Verb::Cp(args) => cp::execute(&args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),
         Verb::Rmi(args) => image::remove::execute(args, &cli.global),

@@ -3,12 +3,13 @@
 use crate::cli::Global;
 use crate::cli::container_options::ContainerOptions;
 use crate::cli::creation::{Created, create, remove_cidfile};
-use crate::client;
 use crate::client::keys::DetachKeys;
-use crate::container::spec::Seccomp;
+use crate::client::{self, attached};
+use crate::container::spec::{LogDriver, Seccomp};
 use crate::container::sweep;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::events::{self, Action, Event};
+use crate::logs::options::Driver;
 use crate::monitor::{self, Caller, Place};
 use crate::output::print;
 
@@ -37,6 +38,9 @@ const KILLED_BY_FILTER: u8 = 128 + libc::SIGSYS as u8;
 pub struct RunArgs {
     #[command(flatten)]
     options: ContainerOptions,
+    /// Connect only these streams (stdin, which takes `-i`, stdout, stderr); default: all of them.
+    #[arg(short, long, value_name = "STREAM", value_parser = attached::parse, conflicts_with = "detach", help_heading = "Command")]
+    attach: Vec<attached::Stream>,
     /// Leave the container running in the background, and print its ID.
     #[arg(short, long, help_heading = "Command")]
     detach: bool,
@@ -61,10 +65,22 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     if args.quiet {
         log::set_max_level(log::LevelFilter::Error);
     }
-    let RunArgs { mut options, detach, detach_keys, sig_proxy, quiet, words, .. } = args;
+    let RunArgs { mut options, attach, detach, detach_keys, sig_proxy, quiet, words, .. } = args;
+    if attach.contains(&attached::Stream::Stdin) && !options.interactive {
+        return Err(Error::new("cannot attach standard input")
+            .because("it is closed without `-i`")
+            .hint("add `-i`"));
+    }
+    if !attach.is_empty() {
+        if options.log_driver == Driver::Other(LogDriver::Passthrough) {
+            return Err(Error::new("cannot leave streams unattached with `--log-driver passthrough`")
+                .because("the command has the caller's own streams"));
+        }
+        options.interactive &= attach.contains(&attached::Stream::Stdin);
+    }
     options.detach = detach;
     let created = create(&options, words, quiet, global)?;
-    if detach { run_detached(created) } else { run_in_foreground(created, sig_proxy, detach_keys) }
+    if detach { run_detached(created) } else { run_in_foreground(created, sig_proxy, detach_keys, &attach) }
 }
 
 fn run_detached(created: Created) -> Result<u8> {
@@ -88,7 +104,12 @@ fn run_detached(created: Created) -> Result<u8> {
     Ok(0)
 }
 
-fn run_in_foreground(created: Created, signal_proxy: bool, detach_keys: DetachKeys) -> Result<u8> {
+fn run_in_foreground(
+    created: Created,
+    signal_proxy: bool,
+    detach_keys: DetachKeys,
+    attach: &[attached::Stream],
+) -> Result<u8> {
     let Created { store, runtime, spec, directory, claim, cidfile } = created;
     let serving = client::Options {
         stdin: spec.process.stdin,
@@ -110,6 +131,7 @@ fn run_in_foreground(created: Created, signal_proxy: bool, detach_keys: DetachKe
         .and_then(|connection| {
             // The container is on its way meanwhile.
             events::record(store.root(), &runtime, Event::container(Action::Create, &spec));
+            let _muted = attached::Muted::but_for(attach)?;
             client::serve(connection, &serving, || {
                 sweep::sweep(&store, &runtime);
             })

@@ -86,8 +86,8 @@ const KNOWN: &[(&str, &[&str])] = &[
     (PORTS, &["--publish-all", "-P", "--expose"]),
     (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
     (PODS, &["--pod", "--pod-id-file", "--infra", "--requires", "--init-ctr"]),
-    (STREAMS, &["--attach", "-a", "--preserve-fds", "--preserve-fd"]),
-    ("a name is free again as soon as its container is removed: `--rm`", &["--replace"]),
+    (STREAMS, &["--preserve-fds", "--preserve-fd"]),
+    ("streams are attached when the container starts: `start -a`", &["--attach", "-a"]),
     ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
     (CGROUP_V1, &["--oom-kill-disable", "--kernel-memory"]),
     ("`--userns auto`, `--uidmap` and `--gidmap` give ranges", &["--subuidname", "--subgidname"]),
@@ -111,8 +111,8 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
-    (IMAGES, &["build", "builder", "buildx", "commit", "manifest"]),
-    (DETACHED, &["diff", "generate", "healthcheck", "init", "pause", "port", "stats", "top", "unpause"]),
+    (IMAGES, &["build", "builder", "buildx", "manifest"]),
+    (DETACHED, &["generate", "healthcheck", "init", "pause", "port", "stats", "top", "unpause"]),
     ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
     (BRIDGES, &["network"]),
     (PODS, &["compose", "kube", "play", "pod"]),

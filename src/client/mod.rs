@@ -3,6 +3,7 @@
 //! The first thread waits for signals and for the monitor; each stream is copied by a thread of its own. By
 //! the time they start the monitor has been forked; the client itself forks no more.
 
+pub mod attached;
 pub mod keys;
 mod signals;
 mod streams;

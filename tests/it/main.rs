@@ -6,6 +6,7 @@ mod harness;
 
 mod as_root;
 mod attach;
+mod clients;
 mod command_line;
 mod concurrency;
 mod damage;
@@ -23,6 +24,7 @@ mod isolation;
 mod kills;
 mod layers;
 mod lesser_hosts;
+mod listing;
 mod login;
 mod logs;
 mod mounts;

@@ -148,6 +148,7 @@ fn entry(args: &ExecArgs, spec: &Spec) -> Result<Entry> {
     Ok(Entry {
         process: Process {
             args: args.words.clone(),
+            entry_point: 0,
             env: env::merge(&container.env, &files, &args.env, &env::of_caller(), defaults)?,
             cwd,
             user: args.user.clone().or_else(|| container.user.clone()),

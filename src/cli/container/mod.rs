@@ -2,7 +2,9 @@
 
 pub mod attach;
 pub mod cleanup;
+pub mod commit;
 pub mod create;
+pub mod diff;
 pub mod exec;
 pub mod exists;
 pub mod kill;
@@ -37,8 +39,10 @@ pub struct ContainerArgs {
 enum Verb {
     Attach(attach::AttachArgs),
     Cleanup(cleanup::CleanupArgs),
+    Commit(commit::CommitArgs),
     Cp(cp::CpArgs),
     Create(Box<create::CreateArgs>),
+    Diff(diff::DiffArgs),
     Exec(exec::ExecArgs),
     Exists(exists::ExistsArgs),
     Export(transfer::export::ExportArgs),
@@ -63,8 +67,10 @@ pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
     match args.verb {
         Verb::Attach(args) => attach::execute(&args, global),
         Verb::Cleanup(args) => cleanup::execute(&args, global),
+        Verb::Commit(args) => commit::execute(args, global),
         Verb::Cp(args) => cp::execute(&args, global),
         Verb::Create(args) => create::execute(*args, global),
+        Verb::Diff(args) => diff::execute(&args, global),
         Verb::Exec(args) => exec::execute(args, global),
         Verb::Exists(args) => exists::execute(&args, global),
         Verb::Export(args) => transfer::export::execute(&args, global),
