@@ -91,6 +91,41 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
 /// # Errors
 /// Why the streams are not to be had, or that the monitor was killed.
 pub fn attach(control: Channel, options: &Options) -> Result<u8> {
+    match connect(control)? {
+        Connected::Yes(connection) => serve(connection, options, || {}),
+        Connected::Ended(Some(code)) => Ok(u8::try_from(code).unwrap_or(EXIT_SBX)),
+        Connected::Ended(None) => Err(monitor_killed()),
+    }
+}
+
+/// Serves a command of `sbx exec` as [`attach`] serves a container; none: the container went down before the command
+/// was started.
+///
+/// # Errors
+/// As [`attach`].
+pub fn exec(control: Channel, options: &Options) -> Result<Option<u8>> {
+    match connect(control)? {
+        Connected::Yes(connection) => serve(connection, options, || {}).map(Some),
+        Connected::Ended(_) => Ok(None),
+    }
+}
+
+/// Waits until a command of `sbx exec` runs that nobody is to serve; false: the container went down before.
+///
+/// # Errors
+/// Why the command does not run.
+pub fn exec_detached(control: Channel) -> Result<bool> {
+    Ok(matches!(connect(control)?, Connected::Yes(_)))
+}
+
+/// What came of a request for streams.
+enum Connected {
+    Yes(Connection),
+    /// The container ended instead, with this code where its monitor could still say.
+    Ended(Option<i32>),
+}
+
+fn connect(control: Channel) -> Result<Connected> {
     let (mut stdin, mut stdout, mut stderr, mut terminal) = (None, None, None, None);
     loop {
         match control.receive().step(|| "cannot talk to the container's monitor")? {
@@ -101,12 +136,12 @@ pub fn attach(control: Channel, options: &Options) -> Result<u8> {
             Some((ToClient::Notice(notice), _)) => log::warn!("{notice}"),
             Some((ToClient::Started { .. }, _)) => break,
             Some((ToClient::Failed(error), _)) => return Err(error),
-            Some((ToClient::Exited { code, .. }, _)) => return Ok(u8::try_from(code).unwrap_or(EXIT_SBX)),
+            Some((ToClient::Exited { code, .. }, _)) => return Ok(Connected::Ended(Some(code))),
             Some((ToClient::Done | ToClient::Ended, _)) => {}
-            None => return Err(monitor_killed()),
+            None => return Ok(Connected::Ended(None)),
         }
     }
-    serve(Connection { monitor: None, control, stdin, stdout, stderr, terminal }, options, || {})
+    Ok(Connected::Yes(Connection { monitor: None, control, stdin, stdout, stderr, terminal }))
 }
 
 /// Waits until the container's command runs.

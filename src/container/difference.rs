@@ -215,8 +215,17 @@ impl Look {
             return Ok(());
         }
         let Some(before) = before(name) else {
+            let count = self.found.changes.len();
             self.add(Change::Added, path);
-            return self.below(upper, None, name, path).map(|_| ());
+            self.below(upper, None, name, path)?;
+            // A directory that had to be there for a mount, and nothing else.
+            let prefix = [path, b"/"].concat();
+            let holds_a_mount = || self.leave_out.iter().any(|left| left.starts_with(&prefix));
+            if self.found.changes.len() == count + 1 && kind == FileType::Directory && holds_a_mount() {
+                self.found.changes.pop();
+                self.found.unchanged.insert(path.to_vec());
+            }
+            return Ok(());
         };
         if kind != FileType::Directory {
             let parent = lower.and_then(|lower| before.directory_of(lower)).unwrap_or(upper);

@@ -9,6 +9,7 @@ mod attach;
 mod clients;
 mod command_line;
 mod concurrency;
+mod copying;
 mod damage;
 mod devices;
 mod emulated_root;

@@ -95,22 +95,27 @@ pub fn execute(mut args: ExecArgs, global: &Global) -> Result<u8> {
     let session = request.id.clone();
     let file = entry.to_file()?;
     let request = Request::Exec(Box::new(request));
-    let asked = life::ask_with(&place.store, &place.runtime, &id, &request, Some(file.as_fd()))?;
-    let control = asked.ok_or_else(|| {
+    let not_running = || {
         Error::new("can only create exec sessions on running containers")
             .because(format!("container {} is not running", short(&id)))
             .exit_code(NOT_RUNNING)
-    })?;
+    };
+    let asked = life::ask_with(&place.store, &place.runtime, &id, &request, Some(file.as_fd()))?;
+    let control = asked.ok_or_else(not_running)?;
     drop(file);
-    if args.detach {
-        client::until_started(&control)?;
-        print::line(&session)?;
-        return Ok(0);
-    }
     let detach_keys = args.detach_keys;
     let options =
         client::Options { stdin, terminal: args.tty, signal_proxy: false, detach_keys, brought_in: true };
-    client::attach(control, &options)
+    let outcome = match args.detach {
+        // Its output is nowhere, and its end nothing to wait for.
+        true => client::exec_detached(control)?.then_some(0),
+        false => client::exec(control, &options)?,
+    };
+    let code = outcome.ok_or_else(not_running)?;
+    if args.detach {
+        print::line(&session)?;
+    }
+    Ok(code)
 }
 
 /// The container; its word is taken from the others.
