@@ -25,6 +25,9 @@ pub struct ContainerOptions {
     /// Name the container; default: a random one.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Remove the container that has the name, by force, and take its place.
+    #[arg(long, requires = "name")]
+    pub replace: bool,
     /// Write the container's ID to a new file.
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<std::path::PathBuf>,

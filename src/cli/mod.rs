@@ -1,6 +1,7 @@
 //! Words become requests: one verb, one file, one function. No logic but parsing, calling and printing.
 
 mod boolean;
+mod changes;
 pub mod completion;
 mod confirm;
 pub mod container;
@@ -88,6 +89,7 @@ enum Verb {
     Run(Box<run::RunArgs>),
     Create(Box<container::create::CreateArgs>),
     Start(container::start::StartArgs),
+    Attach(container::attach::AttachArgs),
     Stop(container::stop::StopArgs),
     Restart(container::restart::RestartArgs),
     Kill(container::kill::KillArgs),
@@ -96,7 +98,9 @@ enum Verb {
     Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
+    Commit(container::commit::CommitArgs),
     Cp(cp::CpArgs),
+    Diff(container::diff::DiffArgs),
     Rename(container::rename::RenameArgs),
     Update(container::update::UpdateArgs),
     Container(container::ContainerArgs),
@@ -165,6 +169,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match cli.verb {
         Verb::Run(args) => run::execute(*args, &cli.global),
         Verb::Create(args) => container::create::execute(*args, &cli.global),
+        Verb::Attach(args) => container::attach::execute(&args, &cli.global),
         Verb::Start(args) => container::start::execute(&args, &cli.global),
         Verb::Stop(args) => container::stop::execute(&args, &cli.global),
         Verb::Restart(args) => container::restart::execute(&args, &cli.global),
@@ -177,6 +182,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Logs(args) => logs::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
+        Verb::Diff(args) => container::diff::execute(&args, &cli.global),
+        Verb::Commit(args) => container::commit::execute(args, &cli.global),
         Verb::Cp(args) => cp::execute(&args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),
         Verb::Rmi(args) => image::remove::execute(args, &cli.global),

@@ -117,6 +117,19 @@ pub fn remove_down(store: &Store, runtime: &Path, id: &str) -> Result<()> {
     }
 }
 
+/// Makes way for a new container of the same name: `--replace`.
+///
+/// # Errors
+/// As [`remove`].
+pub(crate) fn remove_for_another(store: &Store, runtime: &Path, name: &str) -> Result<()> {
+    match store.find(name).and_then(|id| store.read_spec(&id)) {
+        // The beginning of an ID is no name.
+        Ok(spec) if spec.name != name => Ok(()),
+        Err(_) => Ok(()),
+        Ok(spec) => remove(store, runtime, name, Some(spec.stop_timeout), true).map(drop),
+    }
+}
+
 /// False for one that does not exist.
 ///
 /// # Errors

@@ -83,11 +83,16 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
     (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
     ("a container is made the same way whatever it is in: there are no init containers", &["--init-ctr"]),
-    (STREAMS, &["--attach", "-a", "--preserve-fds", "--preserve-fd"]),
-    ("a name is free again as soon as its container is removed: `--rm`", &["--replace"]),
+    (STREAMS, &["--preserve-fds", "--preserve-fd"]),
+    ("streams are attached when the container starts: `start -a`", &["--attach", "-a"]),
     ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
     (CGROUP_V1, &["--oom-kill-disable", "--kernel-memory"]),
     ("`--userns auto`, `--uidmap` and `--gidmap` give ranges", &["--subuidname", "--subgidname"]),
+    ("labels are set one by one", &["--label-file"]),
+    (
+        "the caller's environment is passed on by name: `-e NAME`",
+        &["--env-host", "--env-merge", "--unsetenv", "--unsetenv-all", "--http-proxy"],
+    ),
     ("devices of the host are brought in one by one with `--device`", &["--gpus"]),
     ("the init of `--init` is part of sbx", &["--init-path"]),
     ("sbx has no runtime of another program below it", &["--runtime", "--isolation"]),
@@ -95,6 +100,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         "the entries of /etc/passwd, /etc/hosts and /etc/hostname are sbx's own",
         &["--passwd", "--passwd-entry", "--group-entry", "--hostuser", "--no-hostname", "--hosts-file"],
     ),
+    ("the time zone of the container is its root's own: `-e TZ=…`", &["--tz"]),
     ("systemd needs a delegated control group, which sbx does not manage yet", &["--systemd"]),
     ("there is no cache shared between machines to be told apart", &["--rdt-class", "--intel-rdt-closid"]),
     ("hardware and personality are the host's", &["--personality"]),
@@ -102,8 +108,8 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
-    (IMAGES, &["build", "builder", "buildx", "commit", "manifest"]),
-    (DETACHED, &["diff", "generate", "healthcheck", "init", "pause", "stats", "top", "unpause"]),
+    (IMAGES, &["build", "builder", "buildx", "manifest"]),
+    (DETACHED, &["generate", "healthcheck", "init", "pause", "stats", "top", "unpause"]),
     ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
     (BRIDGES, &["network"]),
     (

@@ -143,6 +143,9 @@ fn unreachable(id: &str, record: &Running, runtime: &Path) -> Error {
 /// The record of a container whose monitor lives.
 fn served(store: &Store, id: &str) -> Option<Running> {
     store.record_of(id).filter(|record| {
+        if record.visit {
+            return false;
+        }
         let here = record.boot_id == boot_id() && record.monitor.is_some_and(ProcessRef::is_alive);
         here || (record.boot_id != boot_id() && store.is_looked_after(id))
     })

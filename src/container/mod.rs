@@ -4,6 +4,7 @@
 pub mod capabilities;
 pub mod claim;
 pub mod device;
+pub mod difference;
 pub mod directory;
 pub mod disk;
 pub mod document;

@@ -44,7 +44,8 @@ pub struct OpenRoot {
 
 struct Held {
     sandbox: Sandbox,
-    claim: Claim,
+    /// Let go of last.
+    _visit: Visit,
     runtime: PathBuf,
 }
 
@@ -52,7 +53,64 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.sandbox.end();
         sweep::remove_runtime(&self.runtime);
+    }
+}
+
+/// Keeps others from starting or removing a stopped container. A killed holder leaves nothing behind but a file that
+/// the next command removes.
+pub struct Visit {
+    claim: Claim,
+    record: Running,
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
         self.claim.release();
+    }
+}
+
+/// A container that stays as it is.
+pub enum Kept {
+    /// By its first process.
+    Running(ProcessRef),
+    Stopped(Visit),
+}
+
+/// The container's spec, and what it is doing; one that does not run is kept from being started or removed.
+///
+/// # Errors
+/// There is no such container, or it is neither running nor stopped for long.
+pub fn look(store: &Store, runtime: &Path, id: &str) -> Result<(Spec, Kept)> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let spec = store.read_spec(id)?;
+        let record = store.record_of(id).filter(|record| record.boot_id == boot_id());
+        if let Some(init) = record.and_then(|record| record.started_at.and(record.init))
+            && init.is_alive()
+        {
+            return Ok((spec, Kept::Running(init)));
+        }
+        sweep::put_in_order_if_abandoned(store, id, runtime);
+        let claim = store.claim_stopped(id)?;
+        let Some(claim) = claim.filter(|claim| claim.recorded().boot_id.is_empty()) else {
+            if Instant::now() > until {
+                return Err(Error::new(format!("cannot work with the container `{}`", spec.name))
+                    .because("it is neither running nor stopped, or another command works in it"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        };
+        let record = Running {
+            boot_id: boot_id(),
+            monitor: ProcessRef::of(std::process::id().cast_signed()),
+            runtime: Some(runtime.join(id)),
+            visit: true,
+            ..Running::default()
+        };
+        let visit = Visit { claim, record };
+        visit.claim.record(&visit.record)?;
+        // It may have been removed before the lock was had.
+        return Ok((store.read_spec(id)?, Kept::Stopped(visit)));
     }
 }
 
@@ -62,38 +120,22 @@ impl OpenRoot {
     /// # Errors
     /// The container cannot be made ready, or is neither running nor stopped for long.
     pub fn open(store: &Store, runtime: &Path, id: &str) -> Result<Self> {
-        let until = Instant::now() + PATIENCE;
         loop {
-            let spec = store.read_spec(id)?;
+            let (spec, found) = look(store, runtime, id)?;
+            let name = spec.name.clone();
             let failed = |error: Error| {
                 error
-                    .while_doing(format!("cannot open the root of the container `{}`", spec.name))
+                    .while_doing(format!("cannot open the root of the container `{name}`"))
                     .exit_code(EXIT_SBX)
             };
-            let record = store.record_of(id).filter(|record| record.boot_id == boot_id());
-            if let Some(init) = record.and_then(|record| record.started_at.and(record.init))
-                && init.is_alive()
-            {
-                match running(init) {
+            match found {
+                Kept::Stopped(visit) => return stopped(store, runtime, spec, visit).map_err(failed),
+                Kept::Running(init) => match running(init) {
                     Ok((root, userns)) => return Ok(Self { spec, root, userns, _held: None }),
                     Err(error) if init.is_alive() => return Err(failed(error)),
-                    Err(_) => continue,
-                }
+                    Err(_) => {}
+                },
             }
-            sweep::sweep(store, runtime);
-            let claim = store.claim_stopped(id).map_err(failed)?;
-            let Some(claim) = claim.filter(|claim| claim.recorded().boot_id.is_empty()) else {
-                if Instant::now() > until {
-                    return Err(failed(Error::new("it is neither running nor stopped")));
-                }
-                std::thread::sleep(Duration::from_millis(5));
-                continue;
-            };
-            // It may have been removed before the lock was had.
-            let spec = store.read_spec(id).inspect_err(|_| claim.release())?;
-            return stopped(store, runtime, spec.clone(), claim).map_err(|error| {
-                error.while_doing(format!("cannot open the root of the container `{}`", spec.name))
-            });
         }
     }
 
@@ -165,17 +207,9 @@ fn shown_by(pid: i32) -> std::io::Result<(OwnedFd, File)> {
     })
 }
 
-fn stopped(store: &Store, runtime: &Path, spec: Spec, claim: Claim) -> Result<OpenRoot> {
-    let mut record = Running {
-        boot_id: boot_id(),
-        monitor: ProcessRef::of(std::process::id().cast_signed()),
-        runtime: Some(runtime.join(&spec.id)),
-        visit: true,
-        ..Running::default()
-    };
+fn stopped(store: &Store, runtime: &Path, spec: Spec, visit: Visit) -> Result<OpenRoot> {
     let directory = store.directory_of(&spec);
     let prepared = (|| {
-        claim.record(&record)?;
         let files_only = for_files(&spec)?;
         let located = files_only.located(store.root(), &directory)?;
         let null = || {
@@ -188,8 +222,8 @@ fn stopped(store: &Store, runtime: &Path, spec: Spec, claim: Claim) -> Result<Op
         };
         let mapping = || files::overlay_volumes(&located, &directory);
         let mut mounting = |born: &Born<'_>| {
-            record.init = ProcessRef::of(born.pid);
-            claim.record(&record)
+            let record = Running { init: ProcessRef::of(born.pid), ..visit.record.clone() };
+            visit.claim.record(&record)
         };
         launch::prepare(launch::Request {
             spec: &located,
@@ -201,8 +235,7 @@ fn stopped(store: &Store, runtime: &Path, spec: Spec, claim: Claim) -> Result<Op
             meanwhile: Meanwhile { mapping: &mapping, mounting: &mut mounting },
         })
     })();
-    let sandbox = prepared.inspect_err(|_| claim.release())?;
-    let mut held = Held { sandbox, claim, runtime: runtime.join(&spec.id) };
+    let mut held = Held { sandbox: prepared?, _visit: visit, runtime: runtime.join(&spec.id) };
     let root = held.sandbox.root.take();
     let root = root.ok_or_else(|| Error::new("the container's process has no root"))?;
     let userns = match &spec.identity.nested {

@@ -21,6 +21,7 @@ use crate::container::store::{Store, no_room};
 use crate::container::user;
 use crate::emulation::Emulation;
 use crate::error::{Error, Result, Step};
+use crate::events::{self, Action, Event};
 use crate::layers::compression;
 use crate::layers::owners::Owners;
 use crate::layers::pack::{Part, pack_part};
@@ -65,11 +66,15 @@ enum Said {
 /// # Errors
 /// The source or the place for it is not there, a container cannot be opened, or a file cannot be read or made.
 pub fn copy(store: &Store, runtime: &Path, request: &Request) -> Result<u64> {
-    let open = |container: &str| OpenRoot::open(store, runtime, &store.find(container)?);
+    let open = |container: &str| {
+        let opened = OpenRoot::open(store, runtime, &store.find(container)?)?;
+        events::record(store.root(), runtime, Event::container(Action::Copy, opened.spec()));
+        Ok::<_, Error>(opened)
+    };
     match (&request.from, &request.to) {
         (Place::Container { container, path }, Place::Container { container: other, path: to }) => {
             let (first, second) = (store.find(container)?, store.find(other)?);
-            let opened = OpenRoot::open(store, runtime, &first)?;
+            let opened = open(container)?;
             let other = (first != second).then(|| OpenRoot::open(store, runtime, &second)).transpose()?;
             between(store, &opened, path, other.as_ref().unwrap_or(&opened), to, request)
         }

@@ -52,6 +52,8 @@ struct Exec {
     code: Option<i32>,
     reader: Reader,
     terminal: bool,
+    /// Its client goes as soon as it runs.
+    detached: bool,
     /// Nobody wants it any more: it ends as soon as it is known what to kill.
     given_up: bool,
     /// The monitor's copies of the reading ends of its output.
@@ -236,6 +238,14 @@ impl Exec {
         }
     }
 
+    /// Whether the set-up has more to say.
+    fn has_news(&self) -> bool {
+        match &self.stage {
+            Stage::SetUp(entering) => can_be_read(entering.descriptor()),
+            Stage::Runs { .. } => false,
+        }
+    }
+
     /// Reads a stream once; false when it has come to its end.
     fn read(&mut self, name: Standard) -> bool {
         let Some((_, end)) = self.kept.iter().find(|(own, _)| *own == name) else { return false };
@@ -264,7 +274,7 @@ impl Exec {
         for name in [Standard::Output, Standard::Error] {
             // As much as a pipe holds.
             for _ in 0..16 {
-                let ready = self.kept.iter().any(|(own, end)| *own == name && can_be_read(end));
+                let ready = self.kept.iter().any(|(own, end)| *own == name && can_be_read(end.as_fd()));
                 if !ready || !self.read(name) {
                     break;
                 }
@@ -283,10 +293,11 @@ impl Exec {
     }
 }
 
-fn can_be_read(end: &OwnedFd) -> bool {
+/// Whether a read would give something, the end included.
+fn can_be_read(end: BorrowedFd<'_>) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut polled = [PollFd::new(end, PollFlags::IN)];
-    rustix::event::poll(&mut polled, Some(&now)).is_ok() && polled[0].revents().contains(PollFlags::IN)
+    let mut polled = [PollFd::from_borrowed_fd(end, PollFlags::IN)];
+    rustix::event::poll(&mut polled, Some(&now)).is_ok() && !polled[0].revents().is_empty()
 }
 
 /// The pipes of one process.
@@ -349,7 +360,10 @@ impl Monitor<'_> {
                 client.tell_with(&ToClient::Stream(Standard::Input), end.as_fd());
             }
         }
-        self.add_exec(entering, Reader::Session(session), request.terminal, outputs);
+        let number = self.add_exec(entering, Reader::Session(session), outputs);
+        if let Some(exec) = self.execs.get(number) {
+            (exec.terminal, exec.detached) = (request.terminal, request.detach);
+        }
         Ok(())
     }
 
@@ -361,7 +375,7 @@ impl Monitor<'_> {
         let stdio = Stdio::Pipes { stdin: null()?, stdout, stderr };
         let entering = self.enter(&stdio, Source::Value(Box::new(entry)))?;
         let reader = Reader::Monitor { output: Vec::new(), most };
-        Ok(self.add_exec(entering, reader, false, vec![(Standard::Output, output)]))
+        Ok(self.add_exec(entering, reader, vec![(Standard::Output, output)]))
     }
 
     fn enter(&self, stdio: &Stdio, source: Source) -> Result<Entering> {
@@ -375,17 +389,19 @@ impl Monitor<'_> {
         enter::start(self.spec, namespaces, stdio, source)
     }
 
-    fn add_exec(
-        &mut self,
-        entering: Entering,
-        reader: Reader,
-        terminal: bool,
-        kept: Vec<(Standard, OwnedFd)>,
-    ) -> u64 {
+    fn add_exec(&mut self, entering: Entering, reader: Reader, kept: Vec<(Standard, OwnedFd)>) -> u64 {
         self.execs.last += 1;
         let number = self.execs.last;
-        let stage = Stage::SetUp(entering);
-        self.execs.all.push(Exec { number, stage, code: None, reader, terminal, given_up: false, kept });
+        self.execs.all.push(Exec {
+            number,
+            stage: Stage::SetUp(entering),
+            code: None,
+            reader,
+            terminal: false,
+            detached: false,
+            given_up: false,
+            kept,
+        });
         number
     }
 
@@ -397,7 +413,12 @@ impl Monitor<'_> {
                     exec.read(name);
                 }
             }
-            Wake::SetUp(number) => self.set_up_goes_on(number),
+            Wake::SetUp(number) => {
+                self.set_up_goes_on(number);
+                while self.execs.get(number).is_some_and(|exec| exec.has_news()) {
+                    self.set_up_goes_on(number);
+                }
+            }
         }
     }
 
@@ -428,7 +449,7 @@ impl Monitor<'_> {
                 }
             }
             Progress::Terminal(master) => {
-                if let Some(session) = session {
+                if let Some(session) = session.filter(|_| !exec.detached) {
                     session.tell_with(&ToClient::Terminal, master.as_fd());
                     session.tell_with(&ToClient::Stream(Standard::Output), master.as_fd());
                 }
@@ -439,6 +460,11 @@ impl Monitor<'_> {
                 exec.stage = Stage::Runs { pid: pid.unwrap_or_default() };
                 if let Some(session) = session {
                     session.tell(&ToClient::Started { pid: pid.unwrap_or_default() });
+                    let id = session.id;
+                    if exec.detached {
+                        exec.reader = Reader::Nobody;
+                        self.sessions.remove(id);
+                    }
                 }
                 self.execs.settle(number, &mut self.sessions);
             }

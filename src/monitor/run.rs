@@ -372,11 +372,12 @@ impl Monitor<'_> {
                 }
             }
         }
-        for (id, _) in ids.into_iter().zip(&happened[first_session..]).filter(|(_, happened)| **happened) {
-            self.serve(id);
-        }
+        // Before the clients: one that was killed when its command ran already leaves it.
         for (wake, _) in wakes.into_iter().zip(&happened[first_wake..]).filter(|(_, happened)| **happened) {
             self.wake(wake);
+        }
+        for (id, _) in ids.into_iter().zip(&happened[first_session..]).filter(|(_, happened)| **happened) {
+            self.serve(id);
         }
         if first_session == 2 && happened[1] {
             self.take_connections();

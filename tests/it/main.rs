@@ -5,8 +5,11 @@
 mod harness;
 
 mod as_root;
+mod attach;
+mod clients;
 mod command_line;
 mod concurrency;
+mod copying;
 mod damage;
 mod devices;
 mod emulated_root;
@@ -22,6 +25,7 @@ mod isolation;
 mod kills;
 mod layers;
 mod lesser_hosts;
+mod listing;
 mod login;
 mod logs;
 mod mounts;

@@ -1,7 +1,10 @@
 //! `sbx container`, and the verbs that act on containers that have been made.
 
+pub mod attach;
 pub mod cleanup;
+pub mod commit;
 pub mod create;
+pub mod diff;
 pub mod exec;
 pub mod exists;
 pub mod kill;
@@ -35,9 +38,12 @@ pub struct ContainerArgs {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Verb {
+    Attach(attach::AttachArgs),
     Cleanup(cleanup::CleanupArgs),
+    Commit(commit::CommitArgs),
     Cp(cp::CpArgs),
     Create(Box<create::CreateArgs>),
+    Diff(diff::DiffArgs),
     Exec(exec::ExecArgs),
     Exists(exists::ExistsArgs),
     Export(transfer::export::ExportArgs),
@@ -61,9 +67,12 @@ enum Verb {
 
 pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
     match args.verb {
+        Verb::Attach(args) => attach::execute(&args, global),
         Verb::Cleanup(args) => cleanup::execute(&args, global),
+        Verb::Commit(args) => commit::execute(args, global),
         Verb::Cp(args) => cp::execute(&args, global),
         Verb::Create(args) => create::execute(*args, global),
+        Verb::Diff(args) => diff::execute(&args, global),
         Verb::Exec(args) => exec::execute(args, global),
         Verb::Exists(args) => exists::execute(&args, global),
         Verb::Export(args) => transfer::export::execute(&args, global),

@@ -61,6 +61,8 @@ pub struct Source<'a> {
     pub owners: &'a Owners,
     /// Paths relative to the root that are not packed, nor what is below them.
     pub leave_out: &'a BTreeSet<Vec<u8>>,
+    /// What a layer removes without having a mark for it.
+    pub removed: &'a [Vec<u8>],
 }
 
 /// One name with all that is below it, packed under another.
@@ -86,6 +88,7 @@ pub fn pack(source: &Source<'_>, archive: &mut dyn Write) -> Result<u64> {
         Rules { kind: source.kind, owners: source.owners, leave_out: source.leave_out, mounts: Mounts::Any };
     let mut packer = Packer::new(rules, archive);
     packer.directory(&root, b"")?;
+    source.removed.iter().try_for_each(|path| packer.whiteout(path))?;
     packer.end()
 }
 

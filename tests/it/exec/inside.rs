@@ -64,7 +64,7 @@ fn a_command_joins_what_the_container_joined() {
         let theirs = web.sh(&[], "for kind in /proc/self/ns/*; do readlink $kind; done").succeed();
         for kind in ["user:", "net:"] {
             let of = |text: &str| text.lines().find(|line| line.starts_with(kind)).map(str::to_owned);
-            if flags.iter().any(|flag| *flag == "--net") || kind == "user:" {
+            if flags.contains(&"--net") || kind == "user:" {
                 assert_eq!(of(&ours), of(&theirs), "{flags:?}");
             }
         }

@@ -104,12 +104,12 @@ fn a_client_that_is_killed_leaves_its_command() {
     client.wait_for_stdout("here\n");
     client.signal(Signal::SIGKILL);
     let _ = client.finish();
-    let inode = || web.sh(&[], "ps -o args | grep -c '^sh -c echo here'; stat -c %y /tmp/alive").succeed();
-    let (before, _) = (inode(), std::thread::sleep(Duration::from_millis(1100)));
-    let after = inode();
+    let look = || web.sh(&[], "ps -o args | grep -c '^sh -c echo here'; stat -c %y /tmp/alive").succeed();
+    let (before, _) = (look(), std::thread::sleep(Duration::from_millis(1100)));
+    let after = look();
     assert_ne!(before, after, "it does not write any more");
-    assert!(before.starts_with(|c: char| c.is_ascii_digit() && c != '0'), "{before}");
-    assert_eq!(before.lines().next(), after.lines().next(), "what writes to the pipes has ended");
+    let writers = after.lines().next().and_then(|count| count.parse::<u32>().ok());
+    assert!(writers.is_some_and(|count| count >= 2), "what writes to the pipes has ended: {after}");
 }
 
 #[test]

@@ -48,8 +48,8 @@ fn keys_make_signals() {
     pty.send("\x03");
     pty.send_line("echo code $?");
     pty.expect("code 130");
-    pty.send("\x04");
-    assert_eq!(pty.finish(), 0);
+    pty.send_line("exit 9");
+    assert_eq!(pty.finish(), 9);
 }
 
 #[test]
