@@ -28,5 +28,6 @@ pub mod sandbox;
 pub mod seccomp;
 pub mod secret;
 pub mod sys;
+pub mod units;
 
 pub use error::{Error, Result};

@@ -109,7 +109,7 @@ const KNOWN: &[(&str, &[&str])] = &[
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
-    (DETACHED, &["generate", "healthcheck", "init", "pause", "stats", "top", "unpause"]),
+    (DETACHED, &["healthcheck", "init", "pause", "stats", "top", "unpause"]),
     ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
     (BRIDGES, &["network"]),
     (

@@ -28,6 +28,7 @@ use crate::logs;
 use crate::network;
 use crate::seccomp;
 use crate::secret::{self, SecretStore};
+use crate::units::creation::Creation;
 
 /// SIGTERM (docker-run(1), --stop-signal).
 const DEFAULT_STOP_SIGNAL: &str = "TERM";
@@ -196,6 +197,7 @@ pub fn container(
         log_options,
         remove_on_exit: options.rm,
         restart: restart(options)?,
+        creation: Creation::current(),
         pod: groups::pod(options, place.store)?,
         requires: groups::required(options, place.store)?,
         labels,

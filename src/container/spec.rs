@@ -16,6 +16,7 @@ use crate::layers;
 use crate::layers::store::MapKey;
 use crate::pod::Membership;
 use crate::sys::time::Utc;
+use crate::units::creation::Creation;
 
 /// A container, complete.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -74,6 +75,9 @@ pub struct Spec {
     pub remove_on_exit: bool,
     #[serde(default)]
     pub restart: Restart,
+    /// The command line that made it.
+    #[serde(default)]
+    pub creation: Creation,
     /// The pod that it is in.
     #[serde(default)]
     pub pod: Option<Membership>,
