@@ -90,7 +90,7 @@ const KNOWN: &[(&str, &[&str])] = &[
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
-    (DETACHED, &["generate", "healthcheck", "init", "pause", "stats", "top", "unpause"]),
+    (DETACHED, &["init", "pause", "stats", "top", "unpause"]),
     (BRIDGES, &["network"]),
     (
         "Kubernetes files are not read; `podman-compose --podman-path sbx` reads those of compose",
