@@ -17,6 +17,7 @@ pub mod info;
 pub mod inspect;
 pub mod logs;
 pub mod man;
+pub mod network;
 pub mod ps;
 pub mod registry;
 mod report;
@@ -121,6 +122,7 @@ enum Verb {
     Logout(registry::logout::LogoutArgs),
     Search(registry::search::SearchArgs),
     Events(events::EventsArgs),
+    Network(network::NetworkArgs),
     Secret(secret::SecretArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
@@ -200,6 +202,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Logout(args) => registry::logout::execute(args, &cli.global),
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
         Verb::Events(args) => events::execute(&args, &cli.global),
+        Verb::Network(args) => network::execute(&args),
         Verb::Secret(args) => secret::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),

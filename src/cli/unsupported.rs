@@ -7,7 +7,7 @@ use crate::error::Error;
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
 const DETACHED: &str = "sbx runs containers in the foreground only, so far";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
-const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
+pub(super) const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
 const HEALTH: &str = "health checks are of use for containers in the background, which are not there yet";
 const PODS: &str = "there are no pods: share namespaces with `--net container:ID` and its like";
@@ -114,7 +114,6 @@ const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
     (DETACHED, &["generate", "healthcheck", "init", "pause", "port", "stats", "top", "unpause"]),
     ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
-    (BRIDGES, &["network"]),
     (PODS, &["compose", "kube", "play", "pod"]),
 ];
 
