@@ -18,6 +18,7 @@ pub mod inspect;
 pub mod logs;
 pub mod man;
 pub mod network;
+pub mod pod;
 pub mod ps;
 pub mod registry;
 mod report;
@@ -123,6 +124,8 @@ enum Verb {
     Search(registry::search::SearchArgs),
     Events(events::EventsArgs),
     Network(network::NetworkArgs),
+    Pod(pod::PodArgs),
+    Port(container::port::PortArgs),
     Secret(secret::SecretArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
@@ -203,6 +206,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
         Verb::Events(args) => events::execute(&args, &cli.global),
         Verb::Network(args) => network::execute(&args),
+        Verb::Pod(args) => pod::execute(args, &cli.global),
+        Verb::Port(args) => container::port::execute(&args, &cli.global),
         Verb::Secret(args) => secret::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),

@@ -6,7 +6,7 @@ use crate::cli::creation::{Created, create, remove_cidfile};
 use crate::client::keys::DetachKeys;
 use crate::client::{self, attached};
 use crate::container::spec::{LogDriver, Seccomp};
-use crate::container::sweep;
+use crate::container::{requires, sweep};
 use crate::error::{Error, Result};
 use crate::events::{self, Action, Event};
 use crate::logs::options::Driver;
@@ -80,6 +80,14 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     }
     options.detach = detach;
     let created = create(&options, words, quiet, global)?;
+    if let Err(error) = requires::start_first(&created.store, &created.runtime, &created.spec) {
+        created.claim.release();
+        if created.spec.remove_on_exit {
+            remove_cidfile(created.cidfile.as_deref());
+            sweep::remove_stopped(&created.store, &created.spec.id, &created.runtime)?;
+        }
+        return Err(error);
+    }
     if detach { run_detached(created) } else { run_in_foreground(created, sig_proxy, detach_keys, &attach) }
 }
 

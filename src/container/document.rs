@@ -56,7 +56,7 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "OCIRuntime": "sbx",
         "Namespace": "",
         "IsInfra": false,
-        "Pod": "",
+        "Pod": spec.pod.as_ref().map(|pod| pod.id.as_str()).unwrap_or_default(),
         "Dependencies": host::dependencies(spec),
         "AppArmorProfile": "",
         "MountLabel": "",

@@ -31,6 +31,8 @@ mod logs;
 mod mounts;
 mod network;
 mod newuidmap_shim;
+mod pods;
+mod ports;
 mod ps_rm;
 mod readme;
 mod registry;

@@ -8,6 +8,7 @@ pub mod diff;
 pub mod exec;
 pub mod exists;
 pub mod kill;
+pub mod port;
 pub mod prune;
 pub mod rename;
 pub mod restart;
@@ -51,6 +52,7 @@ enum Verb {
     Logs(logs::LogsArgs),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::PsArgs),
+    Port(port::PortArgs),
     Prune(prune::PruneArgs),
     Rename(rename::RenameArgs),
     Restart(restart::RestartArgs),
@@ -78,6 +80,7 @@ pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
         Verb::Kill(args) => kill::execute(&args, global),
         Verb::Logs(args) => logs::execute(args, global),
         Verb::Ls(args) => ps::execute(args, global),
+        Verb::Port(args) => port::execute(&args, global),
         Verb::Prune(args) => prune::execute(&args, global),
         Verb::Rename(args) => rename::execute(&args, global),
         Verb::Restart(args) => restart::execute(&args, global),

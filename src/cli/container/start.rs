@@ -6,7 +6,7 @@ use crate::cli::container::selection::{Named, all, each};
 use crate::client;
 use crate::client::keys::DetachKeys;
 use crate::container::life::{self, Started};
-use crate::container::sweep;
+use crate::container::{requires, sweep};
 use crate::error::{Error, Result};
 use crate::monitor::Caller;
 
@@ -61,7 +61,10 @@ pub fn execute(args: &StartArgs, global: &Global) -> Result<u8> {
 }
 
 fn start(place: &Place, id: &str) -> Result<()> {
-    let started = life::start(&place.store, &place.runtime, id, Caller::Starter, client::caller_size())
+    let required = place.store.read_spec(id);
+    let started = required
+        .and_then(|spec| requires::start_first(&place.store, &place.runtime, &spec))
+        .and_then(|()| life::start(&place.store, &place.runtime, id, Caller::Starter, client::caller_size()))
         .and_then(|started| match started {
             Started::Now(connection) => client::until_started(&connection.control),
             Started::Before => Ok(()),
@@ -85,6 +88,7 @@ fn attach(place: &Place, id: &str, args: &StartArgs) -> Result<u8> {
         signal_proxy: args.sig_proxy,
         detach_keys: args.detach_keys.clone(),
     };
+    requires::start_first(&place.store, &place.runtime, &spec)?;
     let caller = Caller::Guest { stdin: options.stdin };
     match life::start(&place.store, &place.runtime, id, caller, client::caller_size())? {
         Started::Now(connection) => {
