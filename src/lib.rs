@@ -21,6 +21,8 @@ pub mod logs;
 pub mod monitor;
 pub mod network;
 pub mod output;
+pub mod pod;
+pub mod records;
 pub mod registry;
 pub mod sandbox;
 pub mod seccomp;

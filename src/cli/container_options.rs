@@ -44,6 +44,15 @@ pub struct ContainerOptions {
     /// Set a label.
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
+    /// Put the container into a pod.
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// Put the container into the pod whose ID is in this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "pod")]
+    pub pod_id_file: Option<std::path::PathBuf>,
+    /// Containers that are started before this one.
+    #[arg(long, value_name = "CONTAINER", value_delimiter = ',')]
+    pub requires: Vec<String>,
     /// Set an annotation.
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
@@ -165,6 +174,12 @@ pub struct ContainerOptions {
     /// Publish a port: `[IP:][HOST:]CONTAINER[/tcp|/udp]`, ranges too; without HOST a random one.
     #[arg(short, long, value_name = "PORT", help_heading = "Network")]
     pub publish: Vec<String>,
+    /// Publish every port that the image or `--expose` names, to a random port of the host.
+    #[arg(short = 'P', long, help_heading = "Network")]
+    pub publish_all: bool,
+    /// Name a port that the container listens on: `PORT[-PORT][/tcp|/udp|/sctp]`; it is not published.
+    #[arg(long, value_name = "PORT", help_heading = "Network")]
+    pub expose: Vec<String>,
     /// DNS server.
     #[arg(long, value_name = "IP", help_heading = "Network")]
     pub dns: Vec<String>,

@@ -134,7 +134,13 @@ pub(crate) fn remove_for_another(store: &Store, runtime: &Path, name: &str) -> R
 ///
 /// # Errors
 /// It runs, or does not exist and has to (`may_be_gone`), or something of it cannot be removed.
-fn remove(store: &Store, runtime: &Path, word: &str, force: Option<u64>, may_be_gone: bool) -> Result<bool> {
+pub fn remove(
+    store: &Store,
+    runtime: &Path,
+    word: &str,
+    force: Option<u64>,
+    may_be_gone: bool,
+) -> Result<bool> {
     let failed = || format!("cannot remove the container `{word}`");
     let id = match store.find(word) {
         Ok(id) => id,

@@ -5,14 +5,14 @@ use clap::error::{ContextKind, ContextValue};
 use crate::error::Error;
 
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
+const FREEZER: &str = "it takes a control group of the container's own (cgroups(7), cgroup.freeze), which sbx does not \
+                       manage yet: `sbx kill -s STOP` stops the first process, `sbx top` shows what all of them take";
 const DETACHED: &str = "sbx runs containers in the foreground only, so far";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
 const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
 const HEALTH: &str = "a container has one health check: `--health-start-period` and `--health-start-interval` are for \
                       its start";
-const PODS: &str = "there are no pods: share namespaces with `--net container:ID` and its like";
-const PORTS: &str = "publishing all ports that an image names is not there yet: publish each with `-p`";
 const STREAMS: &str = "the streams of a container in the foreground are always the caller's";
 
 /// Sorted by reason: what is missing today, then what will never be there.
@@ -73,9 +73,8 @@ const KNOWN: &[(&str, &[&str])] = &[
         "there are no named volumes yet: bind a directory with `-v /path:/path`",
         &["--volumes-from", "--volume-driver", "--storage-opt"],
     ),
-    (PORTS, &["--publish-all", "-P", "--expose"]),
     (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
-    (PODS, &["--pod", "--pod-id-file", "--infra", "--requires", "--init-ctr"]),
+    ("a container is made the same way whatever it is in: there are no init containers", &["--init-ctr"]),
     (STREAMS, &["--preserve-fds", "--preserve-fd"]),
     ("streams are attached when the container starts: `start -a`", &["--attach", "-a"]),
     ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
@@ -95,11 +94,15 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
+    (FREEZER, &["pause", "stats", "unpause"]),
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
-    (DETACHED, &["generate", "healthcheck", "init", "pause", "port", "stats", "top", "unpause"]),
+    (DETACHED, &["generate", "init", "top"]),
     ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
     (BRIDGES, &["network"]),
-    (PODS, &["compose", "kube", "play", "pod"]),
+    (
+        "Kubernetes files are not read; `podman-compose --podman-path sbx` reads those of compose",
+        &["compose", "kube", "play"],
+    ),
 ];
 
 /// Why the command is not there, where there is something to say.

@@ -1,6 +1,7 @@
 //! Request, image configuration and defaults become one spec: everything is decided and checked here, before
 //! the first side effect.
 
+mod groups;
 mod users;
 
 use std::collections::BTreeMap;
@@ -73,7 +74,8 @@ pub fn container(
         time: namespace::time(options.timens.as_deref())?,
         net: Namespace::Private,
     };
-    let network = network(options, place, &resolved, &mut namespaces)?;
+    let exposed_ports = network::exposed::all(&config.exposed_ports, &options.expose)?;
+    let network = network(options, &exposed_ports, place, &resolved, &mut namespaces)?;
     share_masked_proc(&mut namespaces, &mut degraded);
 
     let user = options.user.clone().or_else(|| config.user.clone());
@@ -186,7 +188,7 @@ pub fn container(
         sysctls: sysctl::parse_all(&options.sysctl, private)?,
         oom_score_adj: options.oom_score_adj,
         network,
-        exposed_ports: config.exposed_ports.clone(),
+        exposed_ports,
         shm_size: size::parse("--shm-size", &options.shm_size)?,
         init: options.init,
         stop_signal: signal::parse("--stop-signal", stop_signal.unwrap_or(DEFAULT_STOP_SIGNAL))?,
@@ -197,6 +199,8 @@ pub fn container(
         health: health::plan::decide(&options.health, config.health.as_ref())?,
         remove_on_exit: options.rm,
         restart: restart(options)?,
+        pod: groups::pod(options, place.store)?,
+        requires: groups::required(options, place.store)?,
         labels,
         annotations: pairs("--annotation", &options.annotation)?,
         degraded,
@@ -278,13 +282,18 @@ fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> R
 
 fn network(
     options: &ContainerOptions,
+    exposed_ports: &[String],
     place: &Place<'_>,
     names: &Names<'_>,
     namespaces: &mut Namespaces,
 ) -> Result<network::Network> {
+    let mut publish = options.publish.clone();
+    if options.publish_all {
+        publish.extend(network::exposed::unpublished(exposed_ports, &publish)?);
+    }
     let request = network::Request {
         networks: options.network.clone(),
-        publish: options.publish.clone(),
+        publish,
         dns: options.dns.clone(),
         dns_search: options.dns_search.clone(),
         dns_options: options.dns_option.clone(),

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::layers;
 use crate::layers::store::MapKey;
+use crate::pod::Membership;
 use crate::sys::time::Utc;
 
 /// A container, complete.
@@ -55,7 +56,7 @@ pub struct Spec {
     pub sysctls: BTreeMap<String, String>,
     pub oom_score_adj: Option<i32>,
     pub network: crate::network::Network,
-    /// Ports that the image says it listens on, such as `80/tcp`: shown, not published.
+    /// Ports that the image or the user says it listens on, such as `80/tcp`: shown, not published.
     pub exposed_ports: Vec<String>,
     /// Bytes of /dev/shm.
     pub shm_size: u64,
@@ -75,6 +76,12 @@ pub struct Spec {
     pub remove_on_exit: bool,
     #[serde(default)]
     pub restart: Restart,
+    /// The pod that it is in.
+    #[serde(default)]
+    pub pod: Option<Membership>,
+    /// IDs of the containers that are started before it.
+    #[serde(default)]
+    pub requires: Vec<String>,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     /// Notices of everything that the host could not give and what was taken instead.

@@ -5,6 +5,7 @@
 mod harness;
 
 mod as_root;
+mod attach;
 mod clients;
 mod command_line;
 mod concurrency;
@@ -16,6 +17,7 @@ mod environment;
 mod events;
 mod exec;
 mod exit_codes;
+mod health;
 mod host_image;
 mod hostile_roots;
 mod identity;
@@ -30,6 +32,8 @@ mod logs;
 mod mounts;
 mod network;
 mod newuidmap_shim;
+mod pods;
+mod ports;
 mod ps_rm;
 mod readme;
 mod registry;

@@ -16,6 +16,7 @@ use crate::container::store::{Store, short};
 use crate::image::digest::Digest;
 use crate::image::store::ImageStore;
 use crate::image::usage;
+use crate::pod::Membership;
 use crate::sys::time::Utc;
 
 /// More of a command makes the table wide, not clear.
@@ -131,7 +132,10 @@ impl Row<'_> {
         };
         match self.container.status {
             Status::Created => "Created".to_owned(),
-            Status::Running { since, .. } => up(since),
+            Status::Running { since, .. } => match self.container.shown_health() {
+                Some(health) => format!("{} ({health})", up(since)),
+                None => up(since),
+            },
             Status::Paused { since, .. } => up(since) + " (Paused)",
             Status::Restarting { code, at } => {
                 format!("Restarting ({code}) {}", ago(at.seconds(), self.now))
@@ -160,6 +164,10 @@ impl Row<'_> {
 
     fn running_for(&self) -> String {
         self.created().map(|at| ago(at.seconds(), self.now)).unwrap_or_default()
+    }
+
+    fn pod(&self) -> Option<&Membership> {
+        self.spec()?.pod.as_ref()
     }
 
     fn ports(&self) -> String {
@@ -214,6 +222,7 @@ impl Row<'_> {
             "CreatedHuman": self.running_for(),
             "RunningFor": self.running_for(),
             "Status": self.status(),
+            "Health": self.container.health.as_ref().map(|health| health.status.name()).unwrap_or_default(),
             "State": self.container.status.name(),
             "Ports": self.ports(),
             "Names": self.name(),
@@ -225,8 +234,8 @@ impl Row<'_> {
             "Networks": self.networks().join(","),
             "Size": self.size(),
             "Pid": self.pid(),
-            "Pod": "",
-            "PodName": "",
+            "Pod": self.pod().map(|pod| pod.id.as_str()).unwrap_or_default(),
+            "PodName": self.pod().map(|pod| pod.name.as_str()).unwrap_or_default(),
             "ExitCode": self.exit_code(),
             "Exited": self.container.status.name() == "exited",
             "ExitedAt": seconds(self.finished()),
@@ -292,8 +301,8 @@ impl Row<'_> {
             "Namespaces": {},
             "Networks": self.networks(),
             "Pid": self.pid(),
-            "Pod": "",
-            "PodName": "",
+            "Pod": self.pod().map(|pod| pod.id.as_str()).unwrap_or_default(),
+            "PodName": self.pod().map(|pod| pod.name.as_str()).unwrap_or_default(),
             "Ports": self.podman_ports(),
             "Restarts": self.restarts(),
             "Size": null,
