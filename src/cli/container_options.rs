@@ -43,6 +43,15 @@ pub struct ContainerOptions {
     /// Set a label.
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
+    /// Put the container into a pod.
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// Put the container into the pod whose ID is in this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "pod")]
+    pub pod_id_file: Option<std::path::PathBuf>,
+    /// Containers that are started before this one.
+    #[arg(long, value_name = "CONTAINER", value_delimiter = ',')]
+    pub requires: Vec<String>,
     /// Set an annotation.
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
@@ -78,15 +87,22 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "DRIVER", value_enum, default_value_t, help_heading = "Root file system")]
     pub storage_driver: layers::Choice,
 
-    /// What the volumes of an image become: directories that hold what the image has there (bind), empty tmpfs, or
-    /// nothing special.
+    /// What the volumes of an image become: anonymous volumes that hold what the image has there (anonymous, bind),
+    /// empty tmpfs, or nothing special.
     #[arg(long, value_name = "KIND", value_enum, default_value_t, help_heading = "Mounts and devices")]
     pub image_volume: ImageVolume,
-    /// Bind a directory or file of the host: `SOURCE:TARGET[:OPTIONS]`, with ro, rw, U, O, idmap, exec, suid,
-    /// dev and their no-forms, rbind, bind, private, slave, shared, unbindable and their r-forms, z, Z.
+    /// Bind a directory or file of the host, or mount a volume: `SOURCE:TARGET[:OPTIONS]`, `NAME:TARGET[:OPTIONS]`,
+    /// or TARGET alone for a new volume; options: ro, rw, U, O, idmap, exec, suid, dev and their no-forms, nocopy,
+    /// rbind, bind, private, slave, shared, unbindable and their r-forms, z, Z.
     #[arg(short, long, value_name = "SOURCE:TARGET", help_heading = "Mounts and devices")]
     pub volume: Vec<String>,
-    /// Mount: `type=TYPE,source=PATH,target=PATH,…`; types: bind, tmpfs, devpts, mqueue.
+    /// Mount what another container has mounted, volumes and directories of the host: `CONTAINER[:ro]`.
+    #[arg(long, value_name = "CONTAINER", help_heading = "Mounts and devices")]
+    pub volumes_from: Vec<String>,
+    /// Driver of new volumes: local.
+    #[arg(long, value_name = "DRIVER", help_heading = "Mounts and devices")]
+    pub volume_driver: Option<String>,
+    /// Mount: `type=TYPE,source=PATH|NAME,target=PATH,…`; types: bind, volume, tmpfs, devpts, mqueue.
     #[arg(long, value_name = "OPTIONS", help_heading = "Mounts and devices")]
     pub mount: Vec<String>,
     /// Mount a tmpfs: `TARGET[:OPTIONS]`, with size=, mode=, ro and the like.
@@ -161,6 +177,12 @@ pub struct ContainerOptions {
     /// Publish a port: `[IP:][HOST:]CONTAINER[/tcp|/udp]`, ranges too; without HOST a random one.
     #[arg(short, long, value_name = "PORT", help_heading = "Network")]
     pub publish: Vec<String>,
+    /// Publish every port that the image or `--expose` names, to a random port of the host.
+    #[arg(short = 'P', long, help_heading = "Network")]
+    pub publish_all: bool,
+    /// Name a port that the container listens on: `PORT[-PORT][/tcp|/udp|/sctp]`; it is not published.
+    #[arg(long, value_name = "PORT", help_heading = "Network")]
+    pub expose: Vec<String>,
     /// DNS server.
     #[arg(long, value_name = "IP", help_heading = "Network")]
     pub dns: Vec<String>,

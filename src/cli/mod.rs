@@ -17,6 +17,7 @@ pub mod info;
 pub mod inspect;
 pub mod logs;
 pub mod man;
+pub mod pod;
 pub mod ps;
 pub mod registry;
 mod report;
@@ -29,6 +30,7 @@ pub mod unshare;
 mod unsupported;
 mod usage;
 pub mod version;
+pub mod volume;
 
 use std::path::PathBuf;
 
@@ -88,6 +90,7 @@ enum Verb {
     Run(Box<run::RunArgs>),
     Create(Box<container::create::CreateArgs>),
     Start(container::start::StartArgs),
+    Attach(container::attach::AttachArgs),
     Stop(container::stop::StopArgs),
     Restart(container::restart::RestartArgs),
     Kill(container::kill::KillArgs),
@@ -110,6 +113,7 @@ enum Verb {
     Inspect(inspect::InspectArgs),
     Image(image::ImageArgs),
     System(system::SystemArgs),
+    Volume(volume::VolumeArgs),
     Pull(transfer::pull::PullArgs),
     Push(transfer::push::PushArgs),
     Save(transfer::save::SaveArgs),
@@ -120,6 +124,8 @@ enum Verb {
     Logout(registry::logout::LogoutArgs),
     Search(registry::search::SearchArgs),
     Events(events::EventsArgs),
+    Pod(pod::PodArgs),
+    Port(container::port::PortArgs),
     Secret(secret::SecretArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
@@ -165,6 +171,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match cli.verb {
         Verb::Run(args) => run::execute(*args, &cli.global),
         Verb::Create(args) => container::create::execute(*args, &cli.global),
+        Verb::Attach(args) => container::attach::execute(&args, &cli.global),
         Verb::Start(args) => container::start::execute(&args, &cli.global),
         Verb::Stop(args) => container::stop::execute(&args, &cli.global),
         Verb::Restart(args) => container::restart::execute(&args, &cli.global),
@@ -188,6 +195,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Inspect(args) => inspect::execute(&args, &cli.global),
         Verb::Image(args) => image::execute(args, &cli.global),
         Verb::System(args) => system::execute(args, &cli.global),
+        Verb::Volume(args) => volume::execute(args, &cli.global),
         Verb::Pull(args) => transfer::pull::execute(&args, &cli.global),
         Verb::Push(args) => transfer::push::execute(&args, &cli.global),
         Verb::Save(args) => transfer::save::execute(&args, &cli.global),
@@ -198,6 +206,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Logout(args) => registry::logout::execute(args, &cli.global),
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
         Verb::Events(args) => events::execute(&args, &cli.global),
+        Verb::Pod(args) => pod::execute(args, &cli.global),
+        Verb::Port(args) => container::port::execute(&args, &cli.global),
         Verb::Secret(args) => secret::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),

@@ -3,9 +3,10 @@
 use crate::cli::Global;
 use crate::cli::container_options::ContainerOptions;
 use crate::cli::creation::{Created, create, remove_cidfile};
+use crate::client::keys::DetachKeys;
 use crate::client::{self, attached};
 use crate::container::spec::{LogDriver, Seccomp};
-use crate::container::sweep;
+use crate::container::{requires, sweep};
 use crate::error::{Error, Result};
 use crate::events::{self, Action, Event};
 use crate::logs::options::Driver;
@@ -43,6 +44,9 @@ pub struct RunArgs {
     /// Leave the container running in the background, and print its ID.
     #[arg(short, long, help_heading = "Command")]
     detach: bool,
+    /// Keys that leave the container running; an empty text: there are none.
+    #[arg(long, value_name = "KEYS", default_value = client::keys::DEFAULT, help_heading = "Command")]
+    detach_keys: DetachKeys,
     /// Forward signals to the command, and end it with the client.
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, action = clap::ArgAction::Set, help_heading = "Command")]
     sig_proxy: bool,
@@ -61,7 +65,7 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     if args.quiet {
         log::set_max_level(log::LevelFilter::Error);
     }
-    let RunArgs { mut options, attach, detach, sig_proxy, quiet, words, .. } = args;
+    let RunArgs { mut options, attach, detach, detach_keys, sig_proxy, quiet, words, .. } = args;
     if attach.contains(&attached::Stream::Stdin) && !options.interactive {
         return Err(Error::new("cannot attach standard input")
             .because("it is closed without `-i`")
@@ -76,7 +80,15 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     }
     options.detach = detach;
     let created = create(&options, words, quiet, global)?;
-    if detach { run_detached(created) } else { run_in_foreground(created, sig_proxy, &attach) }
+    if let Err(error) = requires::start_first(&created.store, &created.runtime, &created.spec) {
+        created.claim.release();
+        if created.spec.remove_on_exit {
+            remove_cidfile(created.cidfile.as_deref());
+            sweep::remove_stopped(&created.store, &created.spec.id, &created.runtime)?;
+        }
+        return Err(error);
+    }
+    if detach { run_detached(created) } else { run_in_foreground(created, sig_proxy, detach_keys, &attach) }
 }
 
 fn run_detached(created: Created) -> Result<u8> {
@@ -100,12 +112,18 @@ fn run_detached(created: Created) -> Result<u8> {
     Ok(0)
 }
 
-fn run_in_foreground(created: Created, signal_proxy: bool, attach: &[attached::Stream]) -> Result<u8> {
+fn run_in_foreground(
+    created: Created,
+    signal_proxy: bool,
+    detach_keys: DetachKeys,
+    attach: &[attached::Stream],
+) -> Result<u8> {
     let Created { store, runtime, spec, directory, claim, cidfile } = created;
     let serving = client::Options {
         stdin: spec.process.stdin,
         terminal: spec.process.terminal,
         signal_proxy,
+        detach_keys,
         brought_in: false,
     };
     if serving.terminal && serving.stdin && !client::is_terminal() {
@@ -131,7 +149,8 @@ fn run_in_foreground(created: Created, signal_proxy: bool, attach: &[attached::S
             "the seccomp profile forbids a system call that the command, or its execution, needs: it was killed"
         );
     }
-    if spec.remove_on_exit {
+    // After the detach keys it is still there.
+    if spec.remove_on_exit && !directory.path().exists() {
         // The file goes with the container (podman-run(1), --cidfile).
         remove_cidfile(cidfile.as_deref());
     }

@@ -10,8 +10,6 @@ const IMAGES: &str = "images are pulled and stored, but not made yet";
 const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
 const HEALTH: &str = "health checks are of use for containers in the background, which are not there yet";
-const PODS: &str = "there are no pods: share namespaces with `--net container:ID` and its like";
-const PORTS: &str = "publishing all ports that an image names is not there yet: publish each with `-p`";
 const STREAMS: &str = "the streams of a container in the foreground are always the caller's";
 
 /// Sorted by reason: what is missing today, then what will never be there.
@@ -79,13 +77,9 @@ const KNOWN: &[(&str, &[&str])] = &[
         &["--signature-policy"],
     ),
     ("there is no daemon, and so no socket of one", &["--use-api-socket"]),
-    (
-        "there are no named volumes yet: bind a directory with `-v /path:/path`",
-        &["--volumes-from", "--volume-driver", "--storage-opt"],
-    ),
-    (PORTS, &["--publish-all", "-P", "--expose"]),
+    ("the root of a container takes what room there is where the store is", &["--storage-opt"]),
     (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
-    (PODS, &["--pod", "--pod-id-file", "--infra", "--requires", "--init-ctr"]),
+    ("a container is made the same way whatever it is in: there are no init containers", &["--init-ctr"]),
     (STREAMS, &["--preserve-fds", "--preserve-fd"]),
     ("streams are attached when the container starts: `start -a`", &["--attach", "-a"]),
     ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
@@ -106,10 +100,12 @@ const KNOWN: &[(&str, &[&str])] = &[
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
-    (DETACHED, &["generate", "healthcheck", "init", "pause", "port", "stats", "top", "unpause"]),
-    ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
+    (DETACHED, &["generate", "healthcheck", "init", "pause", "stats", "top", "unpause"]),
     (BRIDGES, &["network"]),
-    (PODS, &["compose", "kube", "play", "pod"]),
+    (
+        "Kubernetes files are not read; `podman-compose --podman-path sbx` reads those of compose",
+        &["compose", "kube", "play"],
+    ),
 ];
 
 /// Why the command is not there, where there is something to say.

@@ -4,6 +4,7 @@
 //! the time they start the monitor has been forked; the client itself forks no more.
 
 pub mod attached;
+pub mod keys;
 mod signals;
 mod streams;
 mod terminal;
@@ -17,10 +18,14 @@ use crate::monitor::Connection;
 use crate::monitor::message::{Standard, ToClient, ToMonitor};
 use crate::sys::channel::Channel;
 use crate::sys::terminal::next_signal;
+use keys::DetachKeys;
 use signals::Action;
 use terminal::Terminal;
 
 pub use terminal::{caller_size, is_terminal};
+
+/// How long a client that leaves waits for output that was on its way.
+const LAST_WORDS: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// What the caller wants of the container's streams.
 pub struct Options {
@@ -28,6 +33,8 @@ pub struct Options {
     pub terminal: bool,
     /// Forward signals to the container (`--sig-proxy`).
     pub signal_proxy: bool,
+    /// Typed on a terminal, they leave the container running.
+    pub detach_keys: DetachKeys,
     /// The command is one of `sbx exec`: the container goes on when it has ended, and others may hold its streams.
     pub brought_in: bool,
 }
@@ -49,6 +56,7 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
         terminal: None,
         commands_signals: options.signal_proxy,
         calling: None,
+        leaves: false,
         outcome: None,
     };
     if monitor.is_some() {
@@ -57,7 +65,7 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
     besides();
     crate::sys::memory::share_heap();
     if let Some(master) = terminal {
-        client.terminal = Some(Terminal::take_over(master, options.stdin)?);
+        client.terminal = Some(Terminal::take_over(master, client.keys())?);
     }
     let copying =
         client.last_call().and_then(|last_call| start_copying(stdin, stdout, stderr, last_call.as_ref()));
@@ -208,6 +216,8 @@ struct Client<'a> {
     commands_signals: bool,
     /// Closed when the command has ended: see [`LastCall`].
     calling: Option<OwnedFd>,
+    /// The detach keys were typed.
+    leaves: bool,
     outcome: Option<Result<u8>>,
 }
 
@@ -223,6 +233,11 @@ impl Client<'_> {
         Ok(Some(LastCall { called, control }))
     }
 
+    /// What is typed goes to the container, but for these keys; none: nothing does.
+    fn keys(&self) -> Option<&DetachKeys> {
+        self.options.stdin.then_some(&self.options.detach_keys)
+    }
+
     /// Serves signals until the monitor has something to say.
     fn until_news(&mut self, signals: &OwnedFd) {
         while !self.serve_signals(signals, None) {}
@@ -232,11 +247,18 @@ impl Client<'_> {
     fn serve_signals(&mut self, signals: &OwnedFd, awaited: Option<&OwnedFd>) -> bool {
         let awaited = awaited.map_or(self.control.as_fd(), AsFd::as_fd);
         let mut polled =
-            [PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(awaited, PollFlags::IN)];
+            vec![PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(awaited, PollFlags::IN)];
+        let left = self.terminal.as_ref().and_then(Terminal::left);
+        polled.extend(left.map(|left| PollFd::from_borrowed_fd(left, PollFlags::IN)));
         if crate::sys::memory::poll_idly(&mut polled, None).is_err() {
             return false;
         }
-        let [signalled, arrived] = polled.map(|fd| !fd.revents().is_empty());
+        let happened = |at: usize| polled.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        let (signalled, arrived, typed) = (happened(0), happened(1), happened(2));
+        drop(polled);
+        if typed && let Some(terminal) = &mut self.terminal {
+            self.leaves = terminal.was_left();
+        }
         if signalled {
             while let Some(signal) = next_signal(signals.as_fd()) {
                 self.signalled(signal);
@@ -258,7 +280,22 @@ impl Client<'_> {
                     self.calling = None;
                 }
             }
+            if self.leaves && self.outcome.is_none() {
+                return self.leave(all_written);
+            }
         }
+    }
+
+    /// The container goes on without this client.
+    fn leave(&mut self, all_written: &OwnedFd) {
+        let _ = self.control.send(&ToMonitor::Detach);
+        self.calling = None;
+        // What the monitor had for this client by then.
+        let mut polled = [PollFd::new(all_written, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut polled, Some(&LAST_WORDS));
+        self.terminal = None;
+        eprintln!("\nDetached: the container goes on running.");
+        self.outcome = Some(Ok(0));
     }
 
     /// The monitor's next message, and the outcome where it is the last.
@@ -270,15 +307,13 @@ impl Client<'_> {
         match message {
             Some((ToClient::Started { .. } | ToClient::Done | ToClient::Stream(_), _))
             | Some((ToClient::Terminal, None)) => None,
-            Some((ToClient::Terminal, Some(master))) => {
-                match Terminal::take_over(master, self.options.stdin) {
-                    Ok(terminal) => {
-                        self.terminal = Some(terminal);
-                        None
-                    }
-                    Err(error) => Some(Err(error)),
+            Some((ToClient::Terminal, Some(master))) => match Terminal::take_over(master, self.keys()) {
+                Ok(terminal) => {
+                    self.terminal = Some(terminal);
+                    None
                 }
-            }
+                Err(error) => Some(Err(error)),
+            },
             Some((ToClient::Ended, _)) => {
                 self.commands_signals = false;
                 None

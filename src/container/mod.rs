@@ -21,6 +21,7 @@ pub mod namespace;
 pub mod open_root;
 pub mod plan;
 pub mod process;
+pub mod requires;
 pub mod restart;
 pub mod rlimit;
 pub mod scratch;

@@ -543,7 +543,8 @@ impl Monitor<'_> {
         let spec = self.spec;
         // Network file systems keep a removed file for as long as it is open, and its directory with it.
         self.log = None;
-        if spec.remove_on_exit && sweep::is_husk(self.directory) && self.store.retire(&spec.id).is_ok() {
+        if spec.remove_on_exit && sweep::is_husk(spec, self.directory) && self.store.retire(&spec.id).is_ok()
+        {
             // Nobody finds the container any more: what is left of it is nothing to wait for. The caller may unmount
             // the file system that it was called in.
             let _ = rustix::process::chdir("/");

@@ -204,6 +204,10 @@ fn a_reader_that_goes_ends_it_quietly() {
     started(&world, "silent", &[], "seq 1 100000; sleep 1000");
     let sbx = crate::harness::sbx_binary();
     let sbx = sbx.display();
+    let mut following = logs(&world, &["-f", "--tail", "3", "silent"]).spawn();
+    following.wait_for_stdout("100000\n");
+    following.signal(Signal::SIGTERM);
+    following.finish().code_is(143);
     for words in ["logs silent", "logs -f silent", "logs -f --tail 3 silent"] {
         let script = format!("set -o pipefail; '{sbx}' {words} | head -1");
         let finished = world.program("bash").args(["-c", &script]).expect_code(0).stderr_is("");

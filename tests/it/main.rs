@@ -5,6 +5,7 @@
 mod harness;
 
 mod as_root;
+mod attach;
 mod clients;
 mod command_line;
 mod concurrency;
@@ -30,6 +31,8 @@ mod logs;
 mod mounts;
 mod network;
 mod newuidmap_shim;
+mod pods;
+mod ports;
 mod ps_rm;
 mod readme;
 mod registry;
@@ -44,3 +47,4 @@ mod transfer;
 mod unpacking;
 mod variables;
 mod verbs;
+mod volumes;

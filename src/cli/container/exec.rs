@@ -7,6 +7,7 @@ use crate::cli::Global;
 use crate::cli::container::Place;
 use crate::cli::container::selection::Named;
 use crate::client;
+use crate::client::keys::DetachKeys;
 use crate::container::spec::{Process, Spec};
 use crate::container::store::short;
 use crate::container::{env, life, name};
@@ -38,6 +39,9 @@ pub struct ExecArgs {
     /// Leave the command running in the background, and print the ID of its session
     #[arg(short, long)]
     detach: bool,
+    /// Keys that leave the command running; an empty text: there are none
+    #[arg(long, value_name = "KEYS", default_value = client::keys::DEFAULT)]
+    detach_keys: DetachKeys,
     /// Connect standard input; without it the command reads nothing
     #[arg(short, long)]
     interactive: bool,
@@ -99,7 +103,9 @@ pub fn execute(mut args: ExecArgs, global: &Global) -> Result<u8> {
     let asked = life::ask_with(&place.store, &place.runtime, &id, &request, Some(file.as_fd()))?;
     let control = asked.ok_or_else(not_running)?;
     drop(file);
-    let options = client::Options { stdin, terminal: args.tty, signal_proxy: false, brought_in: true };
+    let detach_keys = args.detach_keys;
+    let options =
+        client::Options { stdin, terminal: args.tty, signal_proxy: false, detach_keys, brought_in: true };
     let outcome = match args.detach {
         // Its output is nowhere, and its end nothing to wait for.
         true => client::exec_detached(control)?.then_some(0),

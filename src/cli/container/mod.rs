@@ -1,5 +1,6 @@
 //! `sbx container`, and the verbs that act on containers that have been made.
 
+pub mod attach;
 pub mod cleanup;
 pub mod commit;
 pub mod create;
@@ -7,6 +8,7 @@ pub mod diff;
 pub mod exec;
 pub mod exists;
 pub mod kill;
+pub mod port;
 pub mod prune;
 pub mod rename;
 pub mod restart;
@@ -36,6 +38,7 @@ pub struct ContainerArgs {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Verb {
+    Attach(attach::AttachArgs),
     Cleanup(cleanup::CleanupArgs),
     Commit(commit::CommitArgs),
     Cp(cp::CpArgs),
@@ -49,6 +52,7 @@ enum Verb {
     Logs(logs::LogsArgs),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::PsArgs),
+    Port(port::PortArgs),
     Prune(prune::PruneArgs),
     Rename(rename::RenameArgs),
     Restart(restart::RestartArgs),
@@ -63,6 +67,7 @@ enum Verb {
 
 pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
     match args.verb {
+        Verb::Attach(args) => attach::execute(&args, global),
         Verb::Cleanup(args) => cleanup::execute(&args, global),
         Verb::Commit(args) => commit::execute(args, global),
         Verb::Cp(args) => cp::execute(&args, global),
@@ -75,6 +80,7 @@ pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
         Verb::Kill(args) => kill::execute(&args, global),
         Verb::Logs(args) => logs::execute(args, global),
         Verb::Ls(args) => ps::execute(args, global),
+        Verb::Port(args) => port::execute(&args, global),
         Verb::Prune(args) => prune::execute(&args, global),
         Verb::Rename(args) => rename::execute(&args, global),
         Verb::Restart(args) => restart::execute(&args, global),

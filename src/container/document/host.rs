@@ -96,6 +96,7 @@ pub(super) fn dependencies(spec: &Spec) -> Vec<&str> {
             Namespace::Container(id) => Some(id.as_str()),
             _ => None,
         })
+        .chain(spec.requires.iter().map(String::as_str))
         .collect();
     ids.sort_unstable();
     ids.dedup();

@@ -5,7 +5,7 @@ pub mod archive;
 mod attributes;
 mod failures;
 #[cfg(test)]
-pub(in crate::layers) mod forge;
+pub(crate) mod forge;
 mod limits;
 mod sparse;
 pub mod stream;
@@ -78,4 +78,25 @@ pub fn unpack(
         apply.finish()
     })?;
     Ok(Unpacked { facts, digest: whole.digest, bytes: whole.bytes, owners })
+}
+
+/// Unpacks `archive` into the directory `root`, over what is there. It is no layer: nothing in it hides anything, and
+/// owners are lost that neither inodes nor attributes keep.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_plain(
+    root: OwnedFd,
+    archive: &mut (dyn Read + Send),
+    keep: Keep,
+    limits: &Limits,
+) -> Result<()> {
+    stream::read_ahead(archive, limits, |stream| {
+        let mut apply = apply::Apply::new(root, keep, limits).plain();
+        while let Some(entry) = archive::next(stream).map_err(|error| stream::cannot_read(&error))? {
+            apply.entry(&entry, stream)?;
+        }
+        apply.finish()
+    })
+    .map(drop)
 }
