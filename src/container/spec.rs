@@ -16,6 +16,7 @@ use crate::layers;
 use crate::layers::store::MapKey;
 use crate::pod::Membership;
 use crate::sys::time::Utc;
+use crate::units::creation::Creation;
 use crate::volume::VolumeStore;
 
 /// A container, complete.
@@ -69,10 +70,15 @@ pub struct Spec {
     pub log_driver: LogDriver,
     #[serde(default)]
     pub log_options: crate::logs::Options,
+    #[serde(default)]
+    pub health: Option<crate::container::health::Check>,
     /// `--rm`: the container's directory goes with its exit.
     pub remove_on_exit: bool,
     #[serde(default)]
     pub restart: Restart,
+    /// The command line that made it.
+    #[serde(default)]
+    pub creation: Creation,
     /// The pod that it is in.
     #[serde(default)]
     pub pod: Option<Membership>,

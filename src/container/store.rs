@@ -430,6 +430,19 @@ impl Store {
             .map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))
     }
 
+    /// Writes a file of a container's directory that is no more than a record.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub(super) fn write_record(&self, path: &Path, record: &impl Serialize) -> Result<()> {
+        write_json(path, record).map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))
+    }
+
+    /// None: it is not there, or damaged.
+    pub(super) fn read_record<T: serde::de::DeserializeOwned>(&self, path: &Path) -> Option<T> {
+        serde_json::from_slice(&super::claim::read(path).ok()?).ok()
+    }
+
     pub fn read_state(&self, id: &str) -> Option<State> {
         serde_json::from_slice(&super::claim::read(&self.directory(id).state()).ok()?).ok()
     }
