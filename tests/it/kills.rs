@@ -158,7 +158,8 @@ fn files(world: &Sbx) -> Vec<PathBuf> {
         listed(world.store()).into_iter().filter(|path| !known.iter().any(|name| path.ends_with(name))),
     );
     let runtime = listed(world.runtime().join("sbx"));
-    let told = |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"events-"));
+    let told =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"events-"));
     files.extend(runtime.into_iter().filter(|path| !path.ends_with("helpers.json") && !told(path)));
     files.extend(
         listed(world.store().join("cache")).into_iter().filter(|path| !path.ends_with("overlay.json")),

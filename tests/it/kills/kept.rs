@@ -9,7 +9,17 @@ const KILLS: usize = 300;
 const CONTAINERS: &[&[&str]] = &[
     &["--net", "none", "--rootfs", "ROOT", "sleep", "1000"],
     &["--net", "none", "--storage-driver", "fuse-overlayfs", "--rootfs", "ROOT", "sleep", "1000"],
-    &["--net", "none", "--log-driver", "json-file", "--rootfs", "ROOT", "sh", "-c", "yes | head -c 300000; sleep 1000"],
+    &[
+        "--net",
+        "none",
+        "--log-driver",
+        "json-file",
+        "--rootfs",
+        "ROOT",
+        "sh",
+        "-c",
+        "yes | head -c 300000; sleep 1000",
+    ],
     &["-p", "127.0.0.1::80", "-p", "127.0.0.1::53/udp", "--rootfs", "ROOT", "sleep", "1000"],
     &["--net", "pasta", "--init", "--rootfs", "ROOT", "sleep", "1000"],
     &["--net", "none", "--pid", "host", "--user", "1000", "--rootfs", "ROOT", "sleep", "1000"],
@@ -97,7 +107,8 @@ fn begin<'w>(world: &'w Sbx, container: &[&str], work: &[&str]) -> Running<'w> {
     let create = |verb: &[&str]| {
         let options = [verb, &["--name", "kept", "--stop-timeout", "0"]].concat();
         let root = rootfs().to_str().expect("text");
-        let words = options.into_iter().chain(container.iter().map(|word| if *word == "ROOT" { root } else { word }));
+        let words =
+            options.into_iter().chain(container.iter().map(|word| if *word == "ROOT" { root } else { word }));
         words.map(str::to_owned).collect::<Vec<_>>()
     };
     match work[0] {
@@ -159,7 +170,9 @@ fn the_exit_code_is_kept_whatever_else_is_killed() {
         let world = sbx();
         let root = rootfs().to_str().expect("text");
         let script = "until test -e /tmp/go; do sleep 0.01; done; exit 7";
-        world.sbx(["run", "-d", "--name=kept", "--net=slirp4netns", "--rootfs", root, "sh", "-c", script]).succeed();
+        world
+            .sbx(["run", "-d", "--name=kept", "--net=slirp4netns", "--rootfs", root, "sh", "-c", script])
+            .succeed();
         assert!(end(wait_for(&world, victim)));
         world.sbx(["exec", "kept", "touch", "/tmp/go"]).expect_code(0);
         assert_eq!(world.sbx(["wait", "kept"]).succeed(), "7", "{victim}");
