@@ -9,7 +9,8 @@ const DETACHED: &str = "sbx runs containers in the foreground only, so far";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
 const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
-const HEALTH: &str = "health checks are of use for containers in the background, which are not there yet";
+const HEALTH: &str = "a container has one health check: `--health-start-period` and `--health-start-interval` are for \
+                      its start";
 const STREAMS: &str = "the streams of a container in the foreground are always the caller's";
 
 /// Sorted by reason: what is missing today, then what will never be there.
@@ -18,22 +19,11 @@ const KNOWN: &[(&str, &[&str])] = &[
     (
         HEALTH,
         &[
-            "--health-cmd",
-            "--health-interval",
-            "--health-log-destination",
-            "--health-max-log-count",
-            "--health-max-log-size",
-            "--health-on-failure",
-            "--health-retries",
-            "--health-start-interval",
-            "--health-start-period",
             "--health-startup-cmd",
             "--health-startup-interval",
             "--health-startup-retries",
             "--health-startup-success",
             "--health-startup-timeout",
-            "--health-timeout",
-            "--no-healthcheck",
         ],
     ),
     (
@@ -77,10 +67,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         &["--signature-policy"],
     ),
     ("there is no daemon, and so no socket of one", &["--use-api-socket"]),
-    (
-        "there are no named volumes yet: bind a directory with `-v /path:/path`",
-        &["--volumes-from", "--volume-driver", "--storage-opt"],
-    ),
+    ("the root of a container takes what room there is where the store is", &["--storage-opt"]),
     (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
     ("a container is made the same way whatever it is in: there are no init containers", &["--init-ctr"]),
     (STREAMS, &["--preserve-fds", "--preserve-fd"]),
@@ -88,11 +75,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
     (CGROUP_V1, &["--oom-kill-disable", "--kernel-memory"]),
     ("`--userns auto`, `--uidmap` and `--gidmap` give ranges", &["--subuidname", "--subgidname"]),
-    ("labels are set one by one", &["--label-file"]),
-    (
-        "the caller's environment is passed on by name: `-e NAME`",
-        &["--env-host", "--env-merge", "--unsetenv", "--unsetenv-all", "--http-proxy"],
-    ),
     ("devices of the host are brought in one by one with `--device`", &["--gpus"]),
     ("the init of `--init` is part of sbx", &["--init-path"]),
     ("sbx has no runtime of another program below it", &["--runtime", "--isolation"]),
@@ -100,7 +82,6 @@ const KNOWN: &[(&str, &[&str])] = &[
         "the entries of /etc/passwd, /etc/hosts and /etc/hostname are sbx's own",
         &["--passwd", "--passwd-entry", "--group-entry", "--hostuser", "--no-hostname", "--hosts-file"],
     ),
-    ("the time zone of the container is its root's own: `-e TZ=…`", &["--tz"]),
     ("systemd needs a delegated control group, which sbx does not manage yet", &["--systemd"]),
     ("there is no cache shared between machines to be told apart", &["--rdt-class", "--intel-rdt-closid"]),
     ("hardware and personality are the host's", &["--personality"]),
@@ -110,7 +91,6 @@ const KNOWN: &[(&str, &[&str])] = &[
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
     (DETACHED, &["healthcheck", "init", "pause", "stats", "top", "unpause"]),
-    ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
     (BRIDGES, &["network"]),
     (
         "Kubernetes files are not read; `podman-compose --podman-path sbx` reads those of compose",

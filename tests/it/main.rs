@@ -48,3 +48,4 @@ mod units;
 mod unpacking;
 mod variables;
 mod verbs;
+mod volumes;
