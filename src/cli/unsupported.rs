@@ -78,10 +78,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("devices of the host are brought in one by one with `--device`", &["--gpus"]),
     ("the init of `--init` is part of sbx", &["--init-path"]),
     ("sbx has no runtime of another program below it", &["--runtime", "--isolation"]),
-    (
-        "the entries of /etc/passwd, /etc/hosts and /etc/hostname are sbx's own",
-        &["--passwd", "--passwd-entry", "--group-entry", "--hostuser", "--no-hostname", "--hosts-file"],
-    ),
+    ("the files /etc/hosts and /etc/hostname are sbx's own", &["--no-hostname", "--hosts-file"]),
     ("systemd needs a delegated control group, which sbx does not manage yet", &["--systemd"]),
     ("there is no cache shared between machines to be told apart", &["--rdt-class", "--intel-rdt-closid"]),
     ("hardware and personality are the host's", &["--personality"]),
