@@ -12,6 +12,7 @@ mod dialect;
 pub mod doctor;
 pub mod events;
 mod failures;
+pub mod health_options;
 pub mod image;
 pub mod info;
 pub mod inspect;
@@ -31,6 +32,7 @@ pub mod unshare;
 mod unsupported;
 mod usage;
 pub mod version;
+pub mod volume;
 
 use std::path::PathBuf;
 
@@ -95,6 +97,7 @@ enum Verb {
     Restart(container::restart::RestartArgs),
     Kill(container::kill::KillArgs),
     Exec(container::exec::ExecArgs),
+    Healthcheck(container::healthcheck::HealthcheckArgs),
     Wait(container::wait::WaitArgs),
     Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
@@ -113,6 +116,7 @@ enum Verb {
     Inspect(inspect::InspectArgs),
     Image(image::ImageArgs),
     System(system::SystemArgs),
+    Volume(volume::VolumeArgs),
     Pull(transfer::pull::PullArgs),
     Push(transfer::push::PushArgs),
     Save(transfer::save::SaveArgs),
@@ -175,6 +179,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Start(args) => container::start::execute(&args, &cli.global),
         Verb::Stop(args) => container::stop::execute(&args, &cli.global),
         Verb::Restart(args) => container::restart::execute(&args, &cli.global),
+        Verb::Healthcheck(args) => container::healthcheck::execute(&args, &cli.global),
         Verb::Exec(args) => container::exec::execute(args, &cli.global),
         Verb::Kill(args) => container::kill::execute(&args, &cli.global),
         Verb::Wait(args) => container::wait::execute(&args, &cli.global),
@@ -195,6 +200,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Inspect(args) => inspect::execute(&args, &cli.global),
         Verb::Image(args) => image::execute(args, &cli.global),
         Verb::System(args) => system::execute(args, &cli.global),
+        Verb::Volume(args) => volume::execute(args, &cli.global),
         Verb::Pull(args) => transfer::pull::execute(&args, &cli.global),
         Verb::Push(args) => transfer::push::execute(&args, &cli.global),
         Verb::Save(args) => transfer::save::execute(&args, &cli.global),

@@ -281,7 +281,7 @@ fn for_files(spec: &Spec) -> Result<Spec> {
 
 fn keeps_files(kind: &MountKind) -> bool {
     match kind {
-        MountKind::Bind(_) => true,
+        MountKind::Bind(_) | MountKind::Volume(_) => true,
         MountKind::Tmpfs { .. }
         | MountKind::Devpts
         | MountKind::Mqueue

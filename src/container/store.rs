@@ -24,6 +24,7 @@ use crate::container::spec::{Root, Spec};
 use crate::container::state::State;
 use crate::error::{Error, Result, Step};
 use crate::secret;
+use crate::volume::hold::hold;
 
 pub use crate::container::claim::{Claim, Restarting, Running};
 
@@ -132,7 +133,11 @@ impl Store {
         }
         secret::copies::keep(&self.root, spec, directory)?;
         self.take_name(&spec.name, &spec.id)?;
-        write_json(&directory.spec(), spec).map_err(|error| no_room(error, failed()))
+        let volumes = hold(self, spec)?;
+        write_json(&directory.spec(), spec).map_err(|error| {
+            volumes.undo(self, spec);
+            no_room(error, failed())
+        })
     }
 
     fn claim(&self, id: &str) -> Result<Claim> {
@@ -419,6 +424,19 @@ impl Store {
         write_json(&path, state)
             .or_else(|error| write_over(&path, state).map_err(|_| error))
             .map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))
+    }
+
+    /// Writes a file of a container's directory that is no more than a record.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub(super) fn write_record(&self, path: &Path, record: &impl Serialize) -> Result<()> {
+        write_json(path, record).map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))
+    }
+
+    /// None: it is not there, or damaged.
+    pub(super) fn read_record<T: serde::de::DeserializeOwned>(&self, path: &Path) -> Option<T> {
+        serde_json::from_slice(&super::claim::read(path).ok()?).ok()
     }
 
     pub fn read_state(&self, id: &str) -> Option<State> {

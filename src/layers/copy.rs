@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,7 @@ pub fn merge(lowers: &[PathBuf], target: &Path) -> Result<()> {
             finish(from.as_fd(), into.as_fd()).map_err(|error| Failure::new(lower, error))
         });
         copied.map_err(|failure| {
-            let no_room = matches!(failure.error, Errno::NOSPC | Errno::DQUOT);
+            let no_room = failure.is_no_room();
             let error = Error::new(format!("cannot copy the layer `{}`", lower.display())).because(failure);
             if !no_room {
                 return error;
@@ -70,6 +70,18 @@ pub fn tree(from: &OwnedFd, into: &OwnedFd) -> Result<(), Failure> {
     layer.directory(from.as_fd(), into.as_fd(), Path::new(""))
 }
 
+/// The same, and makes `into` what `from` is: its owner, mode, times and attributes.
+///
+/// # Errors
+/// As [`tree`].
+pub fn directory(from: &OwnedFd, into: &OwnedFd) -> Result<(), Failure> {
+    tree(from, into)?;
+    let root = |error| Failure::new(Path::new("/"), error);
+    let from = open_directory(from.as_fd(), c".").map_err(root)?;
+    let into = open_directory(into.as_fd(), c".").map_err(root)?;
+    finish(from.as_fd(), into.as_fd()).map_err(root)
+}
+
 /// What could not be copied, by its path in the tree.
 #[derive(Debug)]
 pub struct Failure {
@@ -80,6 +92,11 @@ pub struct Failure {
 impl Failure {
     fn new(path: &Path, error: Errno) -> Self {
         Self { path: path.to_owned(), error }
+    }
+
+    /// Space has run out.
+    pub fn is_no_room(&self) -> bool {
+        matches!(self.error, Errno::NOSPC | Errno::DQUOT)
     }
 }
 
@@ -171,6 +188,9 @@ impl Layer<'_> {
                 made => {
                     made.map_err(failed)?;
                     own(into, name, &stat, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                    set_mode(into, name, &stat).map_err(failed)?;
+                    rustix::fs::utimensat(into, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)
+                        .map_err(failed)?;
                 }
             },
         }
@@ -230,6 +250,16 @@ fn contents(source: &OwnedFd, copy: &OwnedFd) -> Result<(), Errno> {
             rest = &rest[written..];
         }
     }
+}
+
+/// The mode of what cannot be opened, which was made with the process's umask. No symlink is followed.
+fn set_mode(directory: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&made)?.st_mode) != FileType::from_raw_mode(stat.st_mode) {
+        return Ok(());
+    }
+    rustix::fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), mode(stat))
 }
 
 /// An owner that is not mapped stays the caller's, as everything is in the single tier.
@@ -336,12 +366,15 @@ mod tests {
             fs::set_permissions(at.join("d/program"), fs::Permissions::from_mode(0o4751)).unwrap();
             fs::hard_link(at.join("d/program"), at.join("second")).unwrap();
             symlink("/nowhere", at.join("link")).unwrap();
+            rustix::fs::mknodat(rustix::fs::CWD, at.join("pipe"), FileType::Fifo, Mode::empty(), 0).unwrap();
+            fs::set_permissions(at.join("pipe"), fs::Permissions::from_mode(0o622)).unwrap();
             fs::set_permissions(at.join("d"), fs::Permissions::from_mode(0o1555)).unwrap();
         });
         let target = merged(&[&lower]);
         let of = |name: &str| target.path().join(name).symlink_metadata().unwrap();
         assert_eq!(of("d").mode() & 0o7777, 0o1555);
         assert_eq!(of("d/program").mode() & 0o7777, 0o4751);
+        assert_eq!(of("pipe").mode() & 0o7777, 0o622);
         assert_eq!((of("second").ino(), of("second").nlink()), (of("d/program").ino(), 2));
         assert_eq!(fs::read_link(target.path().join("link")).unwrap(), Path::new("/nowhere"));
         let original = lower.path().join("second").metadata().unwrap();

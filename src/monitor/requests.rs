@@ -76,6 +76,7 @@ impl Monitor<'_> {
                 self.end_life(None, timeout);
             }
             Request::Wait => self.sessions.set_role(id, Role::Waiter),
+            Request::Health => self.check_health(id),
             Request::Exec(ref request) => self.exec(id, request, descriptor),
             Request::Attach { stdin, stdout, stderr } => {
                 if let Err(error) = self.attach(id, stdin, stdout, stderr) {

@@ -47,3 +47,4 @@ mod transfer;
 mod unpacking;
 mod variables;
 mod verbs;
+mod volumes;

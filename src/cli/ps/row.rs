@@ -186,6 +186,10 @@ impl Row<'_> {
         self.spec().map(|spec| spec.mounts.as_slice()).unwrap_or_default().iter()
     }
 
+    fn volumes(&self) -> usize {
+        self.mounts().filter(|mount| matches!(mount.kind, MountKind::Volume(_))).count()
+    }
+
     fn networks(&self) -> Vec<String> {
         self.spec().map(|spec| vec![spec.network.mode.to_string()]).unwrap_or_default()
     }
@@ -226,7 +230,7 @@ impl Row<'_> {
             // `.Label "KEY"` asks here.
             "Label": self.labels(),
             "Mounts": self.mounts().map(shown_mount).collect::<Vec<_>>().join(","),
-            "LocalVolumes": "0",
+            "LocalVolumes": self.volumes().to_string(),
             "Networks": self.networks().join(","),
             "Size": self.size(),
             "Pid": self.pid(),
@@ -337,10 +341,11 @@ impl Row<'_> {
     }
 }
 
-/// What is mounted, as docker lists it: sources.
+/// What is mounted, as docker lists it: sources, and names of volumes.
 fn shown_mount(mount: &Mount) -> String {
     match &mount.kind {
         MountKind::Bind(bind) => bind.source.display().to_string(),
+        MountKind::Volume(volume) => volume.name.clone(),
         _ => mount.target.display().to_string(),
     }
 }
