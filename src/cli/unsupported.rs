@@ -90,7 +90,7 @@ const KNOWN: &[(&str, &[&str])] = &[
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
-    (DETACHED, &["generate", "healthcheck", "init", "pause", "stats", "top", "unpause"]),
+    (DETACHED, &["init", "pause", "stats", "top", "unpause"]),
     (
         "Kubernetes files are not read; `podman-compose` called with the path of sbx reads those of compose",
         &["compose", "kube", "play"],
