@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::container::disk;
+use crate::container::health;
 use crate::container::list::{self, Listed, Status};
 use crate::container::signal;
 use crate::container::spec::{LogDriver, Mount, MountKind, Namespace, Origin, SecretFile, Spec};
@@ -37,7 +38,7 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "Created": spec.created,
         "Path": path,
         "Args": args,
-        "State": state(&listed),
+        "State": state(store, &listed, spec),
         "Image": usage::image_of(spec).map(|id| id.to_string()).unwrap_or_default(),
         "ImageName": spec.image,
         "Name": spec.name,
@@ -82,7 +83,7 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
     Ok(document)
 }
 
-fn state(listed: &Listed) -> Value {
+fn state(store: &Store, listed: &Listed, spec: &Spec) -> Value {
     let moment = |at: Option<Utc>| at.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
     let recorded = listed.state.clone().unwrap_or_default();
     let status = listed.status.name();
@@ -105,6 +106,8 @@ fn state(listed: &Listed) -> Value {
         "Error": if matches!(status, "exited" | "created") { recorded.error.unwrap_or_default() } else { String::new() },
         "StartedAt": moment(started),
         "FinishedAt": moment(finished),
+        // Null for a container without checks, so that templates can ask for it.
+        "Health": spec.health.as_ref().map(|_| health::read(store, &listed.id).unwrap_or_default()),
     })
 }
 
@@ -188,6 +191,7 @@ fn config(spec: &Spec) -> Value {
         "ExposedPorts": network::exposed(spec),
         "Volumes": volumes(spec),
         "OnBuild": null,
+        "Healthcheck": spec.health.as_ref().map(check),
         "Umask": format!("{:04o}", spec.process.umask.unwrap_or(0o022)),
         "WorkingDir": spec.process.cwd.display().to_string(),
         "Labels": spec.labels,
@@ -249,6 +253,18 @@ fn namespace(namespace: &Namespace) -> String {
         Namespace::Path(path) => format!("ns:{}", path.display()),
         Namespace::Container(id) => format!("container:{id}"),
     }
+}
+
+/// docker's form of a health check.
+fn check(check: &health::Check) -> Value {
+    json!({
+        "Test": check.test,
+        "Interval": check.interval,
+        "Timeout": check.timeout,
+        "StartPeriod": check.start_period,
+        "StartInterval": check.start_interval,
+        "Retries": check.retries,
+    })
 }
 
 fn driver(spec: &Spec) -> Value {

@@ -5,6 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use regex_lite::Regex;
 
+use crate::container::health;
 use crate::container::label::{self, LabelFilter};
 use crate::container::list::{Listed, Status};
 use crate::container::moment;
@@ -20,7 +21,7 @@ use crate::image::usage;
 use crate::sys::time::Utc;
 
 /// The keys, for messages and help.
-pub const KEYS: &str = "id, name, label, label!, status, exited, ancestor, volume, network, restart-policy, before, since, until";
+pub const KEYS: &str = "id, name, label, label!, status, exited, ancestor, volume, network, health, restart-policy, before, since, until";
 /// Those that a prune takes.
 pub const PRUNE_KEYS: &str = "label, label!, until";
 
@@ -34,6 +35,7 @@ pub struct Filters {
     exit_codes: Vec<i32>,
     ancestors: Vec<String>,
     volumes: Vec<String>,
+    health: Vec<String>,
     networks: Vec<String>,
     before: Vec<String>,
     since: Vec<String>,
@@ -87,6 +89,10 @@ impl Filters {
                 .push(value.parse().map_err(|_| wrong(text).because("it is no exit code such as `0`"))?),
             "ancestor" => self.ancestors.push(value.to_owned()),
             "volume" => self.volumes.push(value.to_owned()),
+            "health" => match value {
+                "starting" | "healthy" | "unhealthy" | "none" => self.health.push(value.to_owned()),
+                _ => return Err(wrong(text).hint("there are: starting, healthy, unhealthy, none")),
+            },
             "network" => self.networks.push(value.to_owned()),
             "before" => self.before.push(value.to_owned()),
             "since" | "after" => self.since.push(value.to_owned()),
@@ -120,6 +126,7 @@ impl Filters {
             any(&self.ids, |id| container.id.starts_with(id.as_str()))
                 && any(&self.states, |state| state == container.status.name())
                 && any(&self.exit_codes, |code| exited_with(container.status) == Some(*code))
+                && any(&self.health, |health| health == health_of(store, container))
                 && self.spec_fits(container.spec.as_ref(), &ancestors, &networks)
                 && any(&before, |time| container.spec.as_ref().is_some_and(|spec| spec.created < *time))
                 && any(&since, |time| container.spec.as_ref().is_some_and(|spec| spec.created > *time))
@@ -171,6 +178,11 @@ fn exited_with(status: Status) -> Option<i32> {
         Status::Exited { code, .. } => Some(code),
         _ => None,
     }
+}
+
+/// docker's word; only what runs has a health.
+fn health_of(store: &Store, container: &Listed) -> &'static str {
+    container.health(store).map_or("none", health::Status::name)
 }
 
 fn has_mount(spec: &Spec, word: &str) -> bool {
@@ -269,6 +281,7 @@ mod tests {
             ("exited=never", "no exit code"),
             ("name=(", "regular expression"),
             ("until=soon", "neither"),
+            ("health=fine", "there are: starting"),
         ] {
             let error = parse(&[text]).unwrap_err();
             assert!(error.report().contains(cause), "{}", error.report());

@@ -1,5 +1,6 @@
 //! The containers of a store as they are now: who runs is asked of the kernel, the rest is read.
 
+use crate::container::health;
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::spec::Spec;
 use crate::container::state::{LOST, State};
@@ -60,6 +61,15 @@ pub struct Listed {
     pub spec: Option<Spec>,
     /// How its last life ended, where one did.
     pub state: Option<State>,
+}
+
+impl Listed {
+    /// What the checks of a container that runs say; none: it has no check, or does not run.
+    pub fn health(&self, store: &Store) -> Option<health::Status> {
+        let checked = self.spec.as_ref().is_some_and(|spec| spec.health.is_some());
+        let runs = matches!(self.status, Status::Running { .. } | Status::Paused { .. });
+        (checked && runs).then(|| health::read(store, &self.id).unwrap_or_default().status)
+    }
 }
 
 /// All containers of the store, the newest first.

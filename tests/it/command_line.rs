@@ -330,7 +330,6 @@ fn options_of_podman_that_are_not_there_say_why() {
         "-m",
         "--cpus",
         "--pids-limit",
-        "--health-cmd",
         "--ip",
         "--link",
         "--systemd",
