@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod client;
 pub mod container;
+pub mod copying;
 pub mod doctor;
 pub mod emulation;
 pub mod error;
@@ -20,6 +21,8 @@ pub mod logs;
 pub mod monitor;
 pub mod network;
 pub mod output;
+pub mod pod;
+pub mod records;
 pub mod registry;
 pub mod sandbox;
 pub mod seccomp;

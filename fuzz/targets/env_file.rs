@@ -7,7 +7,7 @@ use sbx::container::env::{Defaults, merge};
 fuzz_target!(|text: &[u8]| {
     let files = [("file".to_owned(), text.to_vec())];
     let caller = [("CALLER".to_owned(), "value".to_owned())];
-    if let Ok(variables) = merge(&[], &files, &[], &caller, Defaults { hostname: None, home: None, terminal: false }) {
+    if let Ok(variables) = merge(&[], &files, &[], &caller, Defaults::default()) {
         for variable in variables {
             let (name, _) = variable.split_once('=').expect("NAME=VALUE");
             assert!(!name.is_empty() && !variable.contains('\0'), "{variable:?}");

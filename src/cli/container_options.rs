@@ -25,6 +25,9 @@ pub struct ContainerOptions {
     /// Name the container; default: a random one.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
+    /// Remove the container that has the name, by force, and take its place.
+    #[arg(long, requires = "name")]
+    pub replace: bool,
     /// Write the container's ID to a new file.
     #[arg(long, value_name = "FILE")]
     pub cidfile: Option<std::path::PathBuf>,
@@ -40,6 +43,15 @@ pub struct ContainerOptions {
     /// Set a label.
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub label: Vec<String>,
+    /// Put the container into a pod.
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// Put the container into the pod whose ID is in this file.
+    #[arg(long, value_name = "FILE", conflicts_with = "pod")]
+    pub pod_id_file: Option<std::path::PathBuf>,
+    /// Containers that are started before this one.
+    #[arg(long, value_name = "CONTAINER", value_delimiter = ',')]
+    pub requires: Vec<String>,
     /// Set an annotation.
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
@@ -165,6 +177,12 @@ pub struct ContainerOptions {
     /// Publish a port: `[IP:][HOST:]CONTAINER[/tcp|/udp]`, ranges too; without HOST a random one.
     #[arg(short, long, value_name = "PORT", help_heading = "Network")]
     pub publish: Vec<String>,
+    /// Publish every port that the image or `--expose` names, to a random port of the host.
+    #[arg(short = 'P', long, help_heading = "Network")]
+    pub publish_all: bool,
+    /// Name a port that the container listens on: `PORT[-PORT][/tcp|/udp|/sctp]`; it is not published.
+    #[arg(long, value_name = "PORT", help_heading = "Network")]
+    pub expose: Vec<String>,
     /// DNS server.
     #[arg(long, value_name = "IP", help_heading = "Network")]
     pub dns: Vec<String>,
@@ -212,6 +230,27 @@ pub struct ContainerOptions {
     /// Read environment variables from a file.
     #[arg(long, value_name = "FILE", help_heading = "Command")]
     pub env_file: Vec<String>,
+    /// Read labels from a file of `KEY=VALUE` lines.
+    #[arg(long, value_name = "FILE", help_heading = "Command")]
+    pub label_file: Vec<String>,
+    /// Pass all of your environment on, below what image and options set.
+    #[arg(long, help_heading = "Command")]
+    pub env_host: bool,
+    /// Set a variable from those of the image: `NAME=${NAME}:more`.
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Command")]
+    pub env_merge: Vec<String>,
+    /// Leave out a variable of the image or of sbx.
+    #[arg(long, value_name = "NAME", help_heading = "Command")]
+    pub unsetenv: Vec<String>,
+    /// Leave out all variables of the image and of sbx.
+    #[arg(long, help_heading = "Command")]
+    pub unsetenv_all: bool,
+    /// Pass http_proxy, https_proxy, ftp_proxy and no_proxy on, in small letters and capitals.
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, action = clap::ArgAction::Set, help_heading = "Command")]
+    pub http_proxy: bool,
+    /// Time zone: a name such as Europe/Berlin, or `local` for the host's.
+    #[arg(long, value_name = "ZONE", help_heading = "Command")]
+    pub tz: Option<String>,
     /// Give a secret to the container: `NAME[,type=mount|env,target=,uid=,gid=,mode=]`; a file in /run/secrets unless
     /// told otherwise.
     #[arg(long, value_name = "SECRET", help_heading = "Command")]

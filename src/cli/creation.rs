@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Global;
 use crate::cli::container_options::ContainerOptions;
+use crate::cli::rm;
 use crate::cli::transfer::options::registry_name;
 use crate::container::directory::ContainerDirectory;
 use crate::container::plan::{self, Place};
@@ -58,6 +59,10 @@ pub fn create(
     let runtime = paths::runtime(&surroundings)?;
     if let Some(note) = &runtime.note {
         log::info!("{note}");
+    }
+    if let Some(name) = options.name.as_deref().filter(|_| options.replace) {
+        // Before anything is chosen: what it holds, such as ports, is free then.
+        rm::remove_for_another(&store, &runtime.path, name)?;
     }
     let place = Place { store: &store, runtime: &runtime };
     // Held until the choice stands in the spec.

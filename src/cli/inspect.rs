@@ -3,11 +3,13 @@
 use serde_json::Value;
 
 use crate::cli::Global;
+use crate::cli::dialect::{self, Dialect};
 use crate::cli::failures::Failures;
 use crate::cli::image::Stores;
-use crate::container;
+use crate::container::document;
+use crate::container::list;
 use crate::error::{EXIT_SBX, Error, Result, Step};
-use crate::image::document;
+use crate::image::document::{of as image_document, without_unset};
 use crate::output::print;
 use crate::output::template::Format;
 use crate::volume::usage::Usage;
@@ -31,8 +33,11 @@ pub struct InspectArgs {
     /// Look for this kind alone
     #[arg(short, long = "type", value_name = "KIND", value_enum, default_value_t)]
     kind: Kind,
+    /// Show the container that was made last
+    #[arg(short, long, conflicts_with = "names")]
+    latest: bool,
     /// Names or IDs
-    #[arg(required = true, value_name = "CONTAINER|IMAGE|VOLUME")]
+    #[arg(required_unless_present = "latest", value_name = "CONTAINER|IMAGE|VOLUME")]
     names: Vec<String>,
 }
 
@@ -46,7 +51,19 @@ pub(crate) enum Kind {
 }
 
 pub fn execute(args: &InspectArgs, global: &Global) -> Result<u8> {
-    show(&args.names, args.kind, args.format.as_deref(), args.size, global)
+    let stores = Stores::of(global)?;
+    let latest = args.latest.then(|| latest(&stores)).transpose()?;
+    let (words, kind) = match &latest {
+        Some(id) => (std::slice::from_ref(id), Kind::Container),
+        None => (args.names.as_slice(), args.kind),
+    };
+    show(words, kind, args.format.as_deref(), args.size, global)
+}
+
+/// The container that was made last.
+fn latest(stores: &Stores) -> Result<String> {
+    let newest = list::all(&stores.containers).into_iter().next();
+    newest.map(|container| container.id).ok_or_else(|| Error::new("there is no container"))
 }
 
 /// Shows what there is and fails for the rest.
@@ -73,7 +90,7 @@ pub(crate) fn show(
     }
     print::text(&match format {
         Some(format) => format.list(&found, &[])?,
-        None => json(found.into_iter().map(document::without_unset).collect())?,
+        None => json(found.into_iter().map(shown).collect())?,
     })?;
     failures.finish()
 }
@@ -81,7 +98,7 @@ pub(crate) fn show(
 fn look(stores: &Stores, word: &str, kind: Kind, size: bool) -> Result<Value> {
     if matches!(kind, Kind::All | Kind::Container) {
         match stores.containers.find(word) {
-            Ok(id) => return container::document::of(&stores.containers, &id, size),
+            Ok(id) => return container(stores, &id, size),
             Err(error) if kind == Kind::Container => return Err(error),
             Err(_) => {}
         }
@@ -89,7 +106,7 @@ fn look(stores: &Stores, word: &str, kind: Kind, size: bool) -> Result<Value> {
     if matches!(kind, Kind::All | Kind::Image)
         && let Some(image) = stores.images.find(word)?
     {
-        return Ok(document::of(&stores.images, &image));
+        return Ok(image_document(&stores.images, &image));
     }
     let volumes = VolumeStore::of(&stores.containers);
     if matches!(kind, Kind::All | Kind::Volume)
@@ -102,8 +119,24 @@ fn look(stores: &Stores, word: &str, kind: Kind, size: bool) -> Result<Value> {
         return Err(removal::missing(word).exit_code(EXIT_SBX));
     }
     let what = if kind == Kind::Image { "image" } else { "container, image or volume" };
-    Err(Error::new(format!("there is no {what} `{}`", word.escape_debug()))
+    // Scripts look for docker's and podman's words.
+    Err(Error::new(format!("no such object: \"{}\"", word.escape_debug()))
+        .because(format!("there is no {what} of that name or ID"))
         .hint("`sbx ps -a` lists the containers, `sbx images -a` the images"))
+}
+
+/// Of images, docker leaves out what they do not set.
+fn shown(document: Value) -> Value {
+    if document.get("State").is_some() { document } else { without_unset(document) }
+}
+
+fn container(stores: &Stores, id: &str, size: bool) -> Result<Value> {
+    let mut document = document::of(&stores.containers, id, size)?;
+    if dialect::current() == Dialect::Docker {
+        // From the time when containers were linked to one another.
+        document["Name"] = format!("/{}", document["Name"].as_str().unwrap_or_default()).into();
+    }
+    Ok(document)
 }
 
 /// An array with docker's indentation.

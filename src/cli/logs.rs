@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::cli::Global;
+use crate::cli::dialect::{self, Dialect};
 use crate::container::list;
 use crate::container::store::{Store, short};
 use crate::error::{Error, Result};
@@ -88,17 +89,16 @@ pub fn execute(args: LogsArgs, global: &Global) -> Result<u8> {
     let since = args.since.as_deref().map(|text| when::bound("--since", text, now, Span::Ago)).transpose()?;
     let until = args.until.as_deref().map(|text| when::bound("--until", text, now, ahead)).transpose()?;
     let mut logs = Vec::new();
-    let ids = chosen(&store, &args)?;
-    for (number, id) in ids.iter().enumerate() {
-        let prefix = match (ids.len(), args.names) {
+    let chosen = chosen(&store, &args)?;
+    for (number, (word, id)) in chosen.iter().enumerate() {
+        let prefix = match (chosen.len(), args.names) {
             (_, true) => Prefix::Name,
             (1, false) => Prefix::None,
             _ => Prefix::Id,
         };
         logs.push(
-            open(&store, id, &args, tail, (since.clone(), until.clone()), (number, prefix)).map_err(
-                |error| error.while_doing(format!("cannot show the log of container {}", short(id))),
-            )?,
+            open(&store, id, &args, tail, (since.clone(), until.clone()), (number, prefix))
+                .map_err(|error| error.while_doing(failed(word)))?,
         );
     }
     let end = until.filter(|_| args.follow).map(|until| until.time());
@@ -142,13 +142,16 @@ fn open(
     Ok(Shown { name: spec.name, reader, lines: Lines::new(show, skip), writer })
 }
 
-/// `-n` is docker's `--tail` and podman's `--names`: a number tells.
+/// `-n` is docker's `--tail` and podman's `--names`: the dialect tells, or a number.
 fn settle_n(mut args: LogsArgs) -> Result<(LogsArgs, Tail)> {
     let mut number = None;
+    let is_tail = |word: &str| match dialect::current() {
+        Dialect::Docker => true,
+        Dialect::Podman => false,
+        Dialect::Sbx => tail(word).is_ok() && (args.latest || !args.containers.is_empty()),
+    };
     match args.n.take() {
-        Some(Some(word)) if tail(&word).is_ok() && (args.latest || !args.containers.is_empty()) => {
-            number = Some(tail(&word)?);
-        }
+        Some(Some(word)) if is_tail(&word) => number = Some(tail(&word)?),
         Some(Some(word)) => {
             args.names = true;
             args.containers.insert(0, word);
@@ -160,11 +163,16 @@ fn settle_n(mut args: LogsArgs) -> Result<(LogsArgs, Tail)> {
     Ok((args, chosen))
 }
 
-fn chosen(store: &Store, args: &LogsArgs) -> Result<Vec<String>> {
+fn failed(word: &str) -> String {
+    format!("cannot show the log of the container `{word}`")
+}
+
+/// The containers as they were named, with their IDs.
+fn chosen(store: &Store, args: &LogsArgs) -> Result<Vec<(String, String)>> {
     match (args.latest, args.containers.as_slice()) {
         (true, []) => {
             let newest = list::all(store).into_iter().next();
-            newest.map(|newest| vec![newest.id]).ok_or_else(|| {
+            newest.map(|newest| vec![(short(&newest.id).to_owned(), newest.id)]).ok_or_else(|| {
                 Error::new("cannot show the log of the latest container").because("there is no container")
             })
         }
@@ -174,9 +182,8 @@ fn chosen(store: &Store, args: &LogsArgs) -> Result<Vec<String>> {
         (false, words) => words
             .iter()
             .map(|word| {
-                store
-                    .find(word)
-                    .map_err(|error| error.while_doing(format!("cannot show the log of `{word}`")))
+                let id = store.find(word).map_err(|error| error.while_doing(failed(word)))?;
+                Ok((word.clone(), id))
             })
             .collect(),
     }

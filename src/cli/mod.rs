@@ -1,10 +1,12 @@
 //! Words become requests: one verb, one file, one function. No logic but parsing, calling and printing.
 
 mod boolean;
+mod changes;
 pub mod completion;
 mod confirm;
 pub mod container;
 pub mod container_options;
+pub mod cp;
 mod creation;
 mod dialect;
 pub mod doctor;
@@ -15,6 +17,7 @@ pub mod info;
 pub mod inspect;
 pub mod logs;
 pub mod man;
+pub mod pod;
 pub mod ps;
 pub mod registry;
 mod report;
@@ -87,13 +90,18 @@ enum Verb {
     Run(Box<run::RunArgs>),
     Create(Box<container::create::CreateArgs>),
     Start(container::start::StartArgs),
+    Attach(container::attach::AttachArgs),
     Stop(container::stop::StopArgs),
     Restart(container::restart::RestartArgs),
     Kill(container::kill::KillArgs),
+    Exec(container::exec::ExecArgs),
     Wait(container::wait::WaitArgs),
     Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
     Rm(rm::RmArgs),
+    Commit(container::commit::CommitArgs),
+    Cp(cp::CpArgs),
+    Diff(container::diff::DiffArgs),
     Rename(container::rename::RenameArgs),
     Update(container::update::UpdateArgs),
     Container(container::ContainerArgs),
@@ -116,6 +124,8 @@ enum Verb {
     Logout(registry::logout::LogoutArgs),
     Search(registry::search::SearchArgs),
     Events(events::EventsArgs),
+    Pod(pod::PodArgs),
+    Port(container::port::PortArgs),
     Secret(secret::SecretArgs),
     Unshare(unshare::UnshareArgs),
     Doctor(doctor::DoctorArgs),
@@ -161,9 +171,11 @@ fn dispatch(cli: Cli) -> Result<u8> {
     match cli.verb {
         Verb::Run(args) => run::execute(*args, &cli.global),
         Verb::Create(args) => container::create::execute(*args, &cli.global),
+        Verb::Attach(args) => container::attach::execute(&args, &cli.global),
         Verb::Start(args) => container::start::execute(&args, &cli.global),
         Verb::Stop(args) => container::stop::execute(&args, &cli.global),
         Verb::Restart(args) => container::restart::execute(&args, &cli.global),
+        Verb::Exec(args) => container::exec::execute(args, &cli.global),
         Verb::Kill(args) => container::kill::execute(&args, &cli.global),
         Verb::Wait(args) => container::wait::execute(&args, &cli.global),
         Verb::Rename(args) => container::rename::execute(&args, &cli.global),
@@ -172,6 +184,9 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Logs(args) => logs::execute(args, &cli.global),
         Verb::Ps(args) => ps::execute(args, &cli.global),
         Verb::Rm(args) => rm::execute(args, &cli.global),
+        Verb::Diff(args) => container::diff::execute(&args, &cli.global),
+        Verb::Commit(args) => container::commit::execute(args, &cli.global),
+        Verb::Cp(args) => cp::execute(&args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),
         Verb::Rmi(args) => image::remove::execute(args, &cli.global),
         Verb::Tag(args) => image::tag::execute(&args, &cli.global),
@@ -191,6 +206,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Logout(args) => registry::logout::execute(args, &cli.global),
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
         Verb::Events(args) => events::execute(&args, &cli.global),
+        Verb::Pod(args) => pod::execute(args, &cli.global),
+        Verb::Port(args) => container::port::execute(&args, &cli.global),
         Verb::Secret(args) => secret::execute(args, &cli.global),
         Verb::Unshare(args) => unshare::execute(args, &cli.global),
         Verb::Doctor(args) => doctor::execute(args, &cli.global),

@@ -4,10 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cli::Global;
-use crate::cli::container::selection::Named;
+use crate::cli::container::selection::{Named, all};
 use crate::cli::container::{Place, stop};
 use crate::container::life;
-use crate::container::list;
 use crate::container::process::boot_id;
 use crate::container::store::Store;
 use crate::container::sweep::{self, RUNNING, Volumes};
@@ -52,6 +51,9 @@ pub struct RmArgs {
     /// Take the container's ID from this file
     #[arg(long, value_name = "FILE")]
     cidfile: Vec<PathBuf>,
+    /// Containers that fit: `KEY=VALUE`, as `sbx ps --filter` takes it; without `--force` those that do not run
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with_all = ["containers", "all", "latest"])]
+    filter: Vec<String>,
     /// Remove all containers; without `--force` those that do not run
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
@@ -59,7 +61,7 @@ pub struct RmArgs {
     #[arg(short, long)]
     volumes: bool,
     /// Names or IDs
-    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest", "cidfile"])]
+    #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest", "cidfile", "filter"])]
     containers: Vec<String>,
 }
 
@@ -71,8 +73,10 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
     let volumes = if args.volumes { Volumes::Go } else { Volumes::Stay };
     let force = args.force.then(|| stop::seconds("--time", &args.time)).transpose()?;
     let place = Place { store, runtime };
-    let words: Vec<String> = if args.all {
-        every(&place.store, args.force)
+    let every = args.all || !args.filter.is_empty();
+    let words: Vec<String> = if every {
+        let chosen = all(&place, &args.filter, |found| args.force || !found.status.is_up())?;
+        chosen.into_iter().map(|one| one.word).collect()
     } else {
         let (latest, cidfile, containers) = (args.latest, args.cidfile, args.containers);
         let chosen = Named { latest, cidfile, containers }.resolve(&place)?;
@@ -80,7 +84,7 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
     };
     let Place { store, runtime } = place;
     // Of all that there are, others may have removed one meanwhile.
-    let may_be_gone = args.force || args.all || args.ignore;
+    let may_be_gone = args.force || every || args.ignore;
     let mut worst: Option<Error> = None;
     for word in words {
         match remove(&store, &runtime, &word, (force, may_be_gone), volumes) {
@@ -99,14 +103,6 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
     worst.map_or(Ok(0), Err)
 }
 
-fn every(store: &Store, force: bool) -> Vec<String> {
-    list::all(store)
-        .into_iter()
-        .filter(|found| force || !found.status.is_up())
-        .map(|found| found.id)
-        .collect()
-}
-
 /// Removes one that is down.
 ///
 /// # Errors
@@ -117,10 +113,24 @@ pub fn remove_down(store: &Store, runtime: &Path, id: &str, volumes: Volumes) ->
         let Err(error) = sweep::remove_stopped_and(store, id, runtime, volumes) else { return Ok(()) };
         let record = store.record_of(id).unwrap_or_default();
         // A lock without a monitor is that of another command that removes it, or has just made it.
-        if error.code() != RUNNING || record.monitor.is_some() || Instant::now() > until {
+        let held = record.monitor.is_some() && !record.visit;
+        if error.code() != RUNNING || held || Instant::now() > until {
             return Err(error);
         }
         std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Makes way for a new container of the same name: `--replace`.
+///
+/// # Errors
+/// As [`remove`].
+pub(crate) fn remove_for_another(store: &Store, runtime: &Path, name: &str) -> Result<()> {
+    match store.find(name).and_then(|id| store.read_spec(&id)) {
+        // The beginning of an ID is no name.
+        Ok(spec) if spec.name != name => Ok(()),
+        Err(_) => Ok(()),
+        Ok(spec) => remove(store, runtime, name, (Some(spec.stop_timeout), true), Volumes::Stay).map(drop),
     }
 }
 
@@ -128,7 +138,7 @@ pub fn remove_down(store: &Store, runtime: &Path, id: &str, volumes: Volumes) ->
 ///
 /// # Errors
 /// It runs, or does not exist and has to (`may_be_gone`), or something of it cannot be removed.
-fn remove(
+pub fn remove(
     store: &Store,
     runtime: &Path,
     word: &str,

@@ -3,10 +3,13 @@
 use crate::cli::Global;
 use crate::cli::container_options::ContainerOptions;
 use crate::cli::creation::{Created, create, remove_cidfile};
-use crate::client;
-use crate::container::spec::Seccomp;
-use crate::container::sweep;
-use crate::error::Result;
+use crate::client::keys::DetachKeys;
+use crate::client::{self, attached};
+use crate::container::spec::{LogDriver, Seccomp};
+use crate::container::{requires, sweep};
+use crate::error::{Error, Result};
+use crate::events::{self, Action, Event};
+use crate::logs::options::Driver;
 use crate::monitor::{self, Caller, Place};
 use crate::output::print;
 
@@ -35,9 +38,15 @@ const KILLED_BY_FILTER: u8 = 128 + libc::SIGSYS as u8;
 pub struct RunArgs {
     #[command(flatten)]
     options: ContainerOptions,
+    /// Connect only these streams (stdin, which takes `-i`, stdout, stderr); default: all of them.
+    #[arg(short, long, value_name = "STREAM", value_parser = attached::parse, conflicts_with = "detach", help_heading = "Command")]
+    attach: Vec<attached::Stream>,
     /// Leave the container running in the background, and print its ID.
     #[arg(short, long, help_heading = "Command")]
     detach: bool,
+    /// Keys that leave the container running; an empty text: there are none.
+    #[arg(long, value_name = "KEYS", default_value = client::keys::DEFAULT, help_heading = "Command")]
+    detach_keys: DetachKeys,
     /// Forward signals to the command, and end it with the client.
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, action = clap::ArgAction::Set, help_heading = "Command")]
     sig_proxy: bool,
@@ -56,10 +65,30 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
     if args.quiet {
         log::set_max_level(log::LevelFilter::Error);
     }
-    let RunArgs { mut options, detach, sig_proxy, quiet, words, .. } = args;
+    let RunArgs { mut options, attach, detach, detach_keys, sig_proxy, quiet, words, .. } = args;
+    if attach.contains(&attached::Stream::Stdin) && !options.interactive {
+        return Err(Error::new("cannot attach standard input")
+            .because("it is closed without `-i`")
+            .hint("add `-i`"));
+    }
+    if !attach.is_empty() {
+        if options.log_driver == Driver::Other(LogDriver::Passthrough) {
+            return Err(Error::new("cannot leave streams unattached with `--log-driver passthrough`")
+                .because("the command has the caller's own streams"));
+        }
+        options.interactive &= attach.contains(&attached::Stream::Stdin);
+    }
     options.detach = detach;
     let created = create(&options, words, quiet, global)?;
-    if detach { run_detached(created) } else { run_in_foreground(created, sig_proxy) }
+    if let Err(error) = requires::start_first(&created.store, &created.runtime, &created.spec) {
+        created.claim.release();
+        if created.spec.remove_on_exit {
+            remove_cidfile(created.cidfile.as_deref());
+            sweep::remove_stopped(&created.store, &created.spec.id, &created.runtime)?;
+        }
+        return Err(error);
+    }
+    if detach { run_detached(created) } else { run_in_foreground(created, sig_proxy, detach_keys, &attach) }
 }
 
 fn run_detached(created: Created) -> Result<u8> {
@@ -67,8 +96,11 @@ fn run_detached(created: Created) -> Result<u8> {
     sweep::sweep(&store, &runtime);
     let size = client::caller_size();
     let place = Place { store: &store, runtime: &runtime };
-    let started = monitor::start(place, &spec, &directory, claim, Caller::Starter, size)
-        .and_then(|connection| client::until_started(&connection.control));
+    let started =
+        monitor::start(place, &spec, &directory, claim, Caller::Starter, size).and_then(|connection| {
+            events::record(store.root(), &runtime, Event::container(Action::Create, &spec));
+            client::until_started(&connection.control)
+        });
     if let Err(error) = started {
         sweep::sweep(&store, &runtime);
         if spec.remove_on_exit {
@@ -80,10 +112,20 @@ fn run_detached(created: Created) -> Result<u8> {
     Ok(0)
 }
 
-fn run_in_foreground(created: Created, signal_proxy: bool) -> Result<u8> {
+fn run_in_foreground(
+    created: Created,
+    signal_proxy: bool,
+    detach_keys: DetachKeys,
+    attach: &[attached::Stream],
+) -> Result<u8> {
     let Created { store, runtime, spec, directory, claim, cidfile } = created;
-    let serving =
-        client::Options { stdin: spec.process.stdin, terminal: spec.process.terminal, signal_proxy };
+    let serving = client::Options {
+        stdin: spec.process.stdin,
+        terminal: spec.process.terminal,
+        signal_proxy,
+        detach_keys,
+        brought_in: false,
+    };
     if serving.terminal && serving.stdin && !client::is_terminal() {
         log::warn!("the input device is not a TTY: `-t` and `-i` might not work together as expected");
     }
@@ -95,6 +137,9 @@ fn run_in_foreground(created: Created, signal_proxy: bool) -> Result<u8> {
             sweep::sweep(&store, &runtime);
         })
         .and_then(|connection| {
+            // The container is on its way meanwhile.
+            events::record(store.root(), &runtime, Event::container(Action::Create, &spec));
+            let _muted = attached::Muted::but_for(attach)?;
             client::serve(connection, &serving, || {
                 sweep::sweep(&store, &runtime);
             })
@@ -104,7 +149,8 @@ fn run_in_foreground(created: Created, signal_proxy: bool) -> Result<u8> {
             "the seccomp profile forbids a system call that the command, or its execution, needs: it was killed"
         );
     }
-    if spec.remove_on_exit {
+    // After the detach keys it is still there.
+    if spec.remove_on_exit && !directory.path().exists() {
         // The file goes with the container (podman-run(1), --cidfile).
         remove_cidfile(cidfile.as_deref());
     }

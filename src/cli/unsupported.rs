@@ -10,8 +10,6 @@ const IMAGES: &str = "images are pulled and stored, but not made yet";
 const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
 const HEALTH: &str = "health checks are of use for containers in the background, which are not there yet";
-const PODS: &str = "there are no pods: share namespaces with `--net container:ID` and its like";
-const PORTS: &str = "publishing all ports that an image names is not there yet: publish each with `-p`";
 const STREAMS: &str = "the streams of a container in the foreground are always the caller's";
 
 /// Sorted by reason: what is missing today, then what will never be there.
@@ -80,19 +78,13 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
     ("there is no daemon, and so no socket of one", &["--use-api-socket"]),
     ("the root of a container takes what room there is where the store is", &["--storage-opt"]),
-    (PORTS, &["--publish-all", "-P", "--expose"]),
     (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
-    (PODS, &["--pod", "--pod-id-file", "--infra", "--requires", "--init-ctr"]),
-    (STREAMS, &["--attach", "-a", "--preserve-fds", "--preserve-fd"]),
-    ("a name is free again as soon as its container is removed: `--rm`", &["--replace"]),
+    ("a container is made the same way whatever it is in: there are no init containers", &["--init-ctr"]),
+    (STREAMS, &["--preserve-fds", "--preserve-fd"]),
+    ("streams are attached when the container starts: `start -a`", &["--attach", "-a"]),
     ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
     (CGROUP_V1, &["--oom-kill-disable", "--kernel-memory"]),
     ("`--userns auto`, `--uidmap` and `--gidmap` give ranges", &["--subuidname", "--subgidname"]),
-    ("labels are set one by one", &["--label-file"]),
-    (
-        "the caller's environment is passed on by name: `-e NAME`",
-        &["--env-host", "--env-merge", "--unsetenv", "--unsetenv-all", "--http-proxy"],
-    ),
     ("devices of the host are brought in one by one with `--device`", &["--gpus"]),
     ("the init of `--init` is part of sbx", &["--init-path"]),
     ("sbx has no runtime of another program below it", &["--runtime", "--isolation"]),
@@ -100,7 +92,6 @@ const KNOWN: &[(&str, &[&str])] = &[
         "the entries of /etc/passwd, /etc/hosts and /etc/hostname are sbx's own",
         &["--passwd", "--passwd-entry", "--group-entry", "--hostuser", "--no-hostname", "--hosts-file"],
     ),
-    ("the time zone of the container is its root's own: `-e TZ=…`", &["--tz"]),
     ("systemd needs a delegated control group, which sbx does not manage yet", &["--systemd"]),
     ("there is no cache shared between machines to be told apart", &["--rdt-class", "--intel-rdt-closid"]),
     ("hardware and personality are the host's", &["--personality"]),
@@ -108,25 +99,13 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
-    (IMAGES, &["build", "builder", "buildx", "commit", "manifest"]),
-    (
-        DETACHED,
-        &[
-            "cp",
-            "diff",
-            "exec",
-            "generate",
-            "healthcheck",
-            "init",
-            "pause",
-            "port",
-            "stats",
-            "top",
-            "unpause",
-        ],
-    ),
+    (IMAGES, &["build", "builder", "buildx", "manifest"]),
+    (DETACHED, &["generate", "healthcheck", "init", "pause", "stats", "top", "unpause"]),
     (BRIDGES, &["network"]),
-    (PODS, &["compose", "kube", "play", "pod"]),
+    (
+        "Kubernetes files are not read; `podman-compose --podman-path sbx` reads those of compose",
+        &["compose", "kube", "play"],
+    ),
 ];
 
 /// Why the command is not there, where there is something to say.

@@ -3,6 +3,8 @@
 //! The first thread waits for signals and for the monitor; each stream is copied by a thread of its own. By
 //! the time they start the monitor has been forked; the client itself forks no more.
 
+pub mod attached;
+pub mod keys;
 mod signals;
 mod streams;
 mod terminal;
@@ -16,10 +18,14 @@ use crate::monitor::Connection;
 use crate::monitor::message::{Standard, ToClient, ToMonitor};
 use crate::sys::channel::Channel;
 use crate::sys::terminal::next_signal;
+use keys::DetachKeys;
 use signals::Action;
 use terminal::Terminal;
 
 pub use terminal::{caller_size, is_terminal};
+
+/// How long a client that leaves waits for output that was on its way.
+const LAST_WORDS: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// What the caller wants of the container's streams.
 pub struct Options {
@@ -27,6 +33,10 @@ pub struct Options {
     pub terminal: bool,
     /// Forward signals to the container (`--sig-proxy`).
     pub signal_proxy: bool,
+    /// Typed on a terminal, they leave the container running.
+    pub detach_keys: DetachKeys,
+    /// The command is one of `sbx exec`: the container goes on when it has ended, and others may hold its streams.
+    pub brought_in: bool,
 }
 
 /// Serves the container until it ends; its exit code.
@@ -40,17 +50,26 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
     let Connection { monitor, control, stdin, stdout, stderr, terminal } = connection;
     // Before the first thread, so that every thread inherits the mask and the signals come here alone.
     let signals = signals::catch().step(|| "cannot catch signals")?;
-    let mut client =
-        Client { control, options, terminal: None, commands_signals: options.signal_proxy, outcome: None };
+    let mut client = Client {
+        control,
+        options,
+        terminal: None,
+        commands_signals: options.signal_proxy,
+        calling: None,
+        leaves: false,
+        outcome: None,
+    };
     if monitor.is_some() {
         client.until_news(&signals);
     }
     besides();
     crate::sys::memory::share_heap();
     if let Some(master) = terminal {
-        client.terminal = Some(Terminal::take_over(master, options.stdin)?);
+        client.terminal = Some(Terminal::take_over(master, client.keys())?);
     }
-    let all_written = match start_copying(stdin, stdout, stderr) {
+    let copying =
+        client.last_call().and_then(|last_call| start_copying(stdin, stdout, stderr, last_call.as_ref()));
+    let all_written = match copying {
         Ok(all_written) => all_written,
         Err(error) => {
             // Without its client the container is stopped.
@@ -72,6 +91,41 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
 /// # Errors
 /// Why the streams are not to be had, or that the monitor was killed.
 pub fn attach(control: Channel, options: &Options) -> Result<u8> {
+    match connect(control)? {
+        Connected::Yes(connection) => serve(connection, options, || {}),
+        Connected::Ended(Some(code)) => Ok(u8::try_from(code).unwrap_or(EXIT_SBX)),
+        Connected::Ended(None) => Err(monitor_killed()),
+    }
+}
+
+/// Serves a command of `sbx exec` as [`attach`] serves a container; none: the container went down before the command
+/// was started.
+///
+/// # Errors
+/// As [`attach`].
+pub fn exec(control: Channel, options: &Options) -> Result<Option<u8>> {
+    match connect(control)? {
+        Connected::Yes(connection) => serve(connection, options, || {}).map(Some),
+        Connected::Ended(_) => Ok(None),
+    }
+}
+
+/// Waits until a command of `sbx exec` runs that nobody is to serve; false: the container went down before.
+///
+/// # Errors
+/// Why the command does not run.
+pub fn exec_detached(control: Channel) -> Result<bool> {
+    Ok(matches!(connect(control)?, Connected::Yes(_)))
+}
+
+/// What came of a request for streams.
+enum Connected {
+    Yes(Connection),
+    /// The container ended instead, with this code where its monitor could still say.
+    Ended(Option<i32>),
+}
+
+fn connect(control: Channel) -> Result<Connected> {
     let (mut stdin, mut stdout, mut stderr, mut terminal) = (None, None, None, None);
     loop {
         match control.receive().step(|| "cannot talk to the container's monitor")? {
@@ -82,12 +136,12 @@ pub fn attach(control: Channel, options: &Options) -> Result<u8> {
             Some((ToClient::Notice(notice), _)) => log::warn!("{notice}"),
             Some((ToClient::Started { .. }, _)) => break,
             Some((ToClient::Failed(error), _)) => return Err(error),
-            Some((ToClient::Exited { code, .. }, _)) => return Ok(u8::try_from(code).unwrap_or(EXIT_SBX)),
+            Some((ToClient::Exited { code, .. }, _)) => return Ok(Connected::Ended(Some(code))),
             Some((ToClient::Done | ToClient::Ended, _)) => {}
-            None => return Err(monitor_killed()),
+            None => return Ok(Connected::Ended(None)),
         }
     }
-    serve(Connection { monitor: None, control, stdin, stdout, stderr, terminal }, options, || {})
+    Ok(Connected::Yes(Connection { monitor: None, control, stdin, stdout, stderr, terminal }))
 }
 
 /// Waits until the container's command runs.
@@ -113,19 +167,44 @@ fn start_copying(
     stdin: Option<OwnedFd>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
+    last_call: Option<&LastCall>,
 ) -> Result<OwnedFd> {
     let (all_written, writing) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
-    for (from, to) in [(stdout, rustix::stdio::stdout()), (stderr, rustix::stdio::stderr())] {
+    let outputs = [
+        (stdout, rustix::stdio::stdout(), Standard::Output),
+        (stderr, rustix::stdio::stderr(), Standard::Error),
+    ];
+    for (from, to, name) in outputs {
         if let Some(from) = from {
             let writing = writing.try_clone().step(|| "cannot make a pipe")?;
-            streams::copy_out(from, to, writing).step(|| "cannot start a thread")?;
+            let last_call = last_call.map(|last| last.of(name)).transpose()?;
+            streams::copy_out(from, to, writing, last_call).step(|| "cannot start a thread")?;
         }
     }
     if let Some(stdin) = stdin {
         streams::copy_in(stdin).step(|| "cannot start a thread")?;
     }
     Ok(all_written)
+}
+
+/// For streams that others may hold open when the command has ended, and whose writers are told by the monitor that
+/// nobody listens.
+struct LastCall {
+    /// Reads its end when the command has ended.
+    called: OwnedFd,
+    control: Channel,
+}
+
+impl LastCall {
+    fn of(&self, name: Standard) -> Result<streams::LastCall> {
+        let failed = || "cannot copy a descriptor";
+        let control = self.control.try_clone().step(failed)?;
+        Ok(streams::LastCall {
+            called: self.called.try_clone().step(failed)?,
+            deaf: Box::new(move || drop(control.send(&ToMonitor::Deaf(name)))),
+        })
+    }
 }
 
 struct Client<'a> {
@@ -135,10 +214,30 @@ struct Client<'a> {
     terminal: Option<Terminal>,
     /// Whether signals are meant for the command: while it runs, and with `--sig-proxy`.
     commands_signals: bool,
+    /// Closed when the command has ended: see [`LastCall`].
+    calling: Option<OwnedFd>,
+    /// The detach keys were typed.
+    leaves: bool,
     outcome: Option<Result<u8>>,
 }
 
 impl Client<'_> {
+    fn last_call(&mut self) -> Result<Option<LastCall>> {
+        if !self.options.brought_in {
+            return Ok(None);
+        }
+        let (called, calling) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
+        self.calling = Some(calling);
+        let control = self.control.try_clone().step(|| "cannot copy a descriptor")?;
+        Ok(Some(LastCall { called, control }))
+    }
+
+    /// What is typed goes to the container, but for these keys; none: nothing does.
+    fn keys(&self) -> Option<&DetachKeys> {
+        self.options.stdin.then_some(&self.options.detach_keys)
+    }
+
     /// Serves signals until the monitor has something to say.
     fn until_news(&mut self, signals: &OwnedFd) {
         while !self.serve_signals(signals, None) {}
@@ -148,11 +247,18 @@ impl Client<'_> {
     fn serve_signals(&mut self, signals: &OwnedFd, awaited: Option<&OwnedFd>) -> bool {
         let awaited = awaited.map_or(self.control.as_fd(), AsFd::as_fd);
         let mut polled =
-            [PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(awaited, PollFlags::IN)];
+            vec![PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(awaited, PollFlags::IN)];
+        let left = self.terminal.as_ref().and_then(Terminal::left);
+        polled.extend(left.map(|left| PollFd::from_borrowed_fd(left, PollFlags::IN)));
         if crate::sys::memory::poll_idly(&mut polled, None).is_err() {
             return false;
         }
-        let [signalled, arrived] = polled.map(|fd| !fd.revents().is_empty());
+        let happened = |at: usize| polled.get(at).is_some_and(|fd| !fd.revents().is_empty());
+        let (signalled, arrived, typed) = (happened(0), happened(1), happened(2));
+        drop(polled);
+        if typed && let Some(terminal) = &mut self.terminal {
+            self.leaves = terminal.was_left();
+        }
         if signalled {
             while let Some(signal) = next_signal(signals.as_fd()) {
                 self.signalled(signal);
@@ -170,8 +276,26 @@ impl Client<'_> {
                     return;
                 }
                 self.outcome = self.told();
+                if self.outcome.is_some() {
+                    self.calling = None;
+                }
+            }
+            if self.leaves && self.outcome.is_none() {
+                return self.leave(all_written);
             }
         }
+    }
+
+    /// The container goes on without this client.
+    fn leave(&mut self, all_written: &OwnedFd) {
+        let _ = self.control.send(&ToMonitor::Detach);
+        self.calling = None;
+        // What the monitor had for this client by then.
+        let mut polled = [PollFd::new(all_written, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut polled, Some(&LAST_WORDS));
+        self.terminal = None;
+        eprintln!("\nDetached: the container goes on running.");
+        self.outcome = Some(Ok(0));
     }
 
     /// The monitor's next message, and the outcome where it is the last.
@@ -183,15 +307,13 @@ impl Client<'_> {
         match message {
             Some((ToClient::Started { .. } | ToClient::Done | ToClient::Stream(_), _))
             | Some((ToClient::Terminal, None)) => None,
-            Some((ToClient::Terminal, Some(master))) => {
-                match Terminal::take_over(master, self.options.stdin) {
-                    Ok(terminal) => {
-                        self.terminal = Some(terminal);
-                        None
-                    }
-                    Err(error) => Some(Err(error)),
+            Some((ToClient::Terminal, Some(master))) => match Terminal::take_over(master, self.keys()) {
+                Ok(terminal) => {
+                    self.terminal = Some(terminal);
+                    None
                 }
-            }
+                Err(error) => Some(Err(error)),
+            },
             Some((ToClient::Ended, _)) => {
                 self.commands_signals = false;
                 None

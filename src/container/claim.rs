@@ -27,6 +27,9 @@ pub struct Running {
     pub init: Option<ProcessRef>,
     /// fuse-overlayfs, slirp4netns, pasta, the relay of UDP ports, the server of emulated root.
     pub servers: Vec<ProcessRef>,
+    /// A command works in the files of the stopped container: what became of its last life stays as it is.
+    #[serde(default)]
+    pub visit: bool,
     /// The inode number of the user namespace.
     pub userns: u64,
     /// None: still being set up.

@@ -75,6 +75,11 @@ impl ContainerDirectory {
         self.path.join("fuse-overlayfs.log")
     }
 
+    /// A copy of the file of `--tz`, over /etc/localtime.
+    pub fn localtime(&self) -> PathBuf {
+        self.path.join("localtime")
+    }
+
     /// Generated files and what they cover in the container.
     pub fn generated_files(&self) -> [(PathBuf, &'static str); 3] {
         [("resolv.conf", "/etc/resolv.conf"), ("hosts", "/etc/hosts"), ("hostname", "/etc/hostname")]

@@ -7,14 +7,16 @@ use serde_json::{Value, json};
 use crate::container::disk;
 use crate::container::list::{self, Listed, Status};
 use crate::container::signal;
-use crate::container::spec::{Mount, MountKind, Namespace, SecretFile, Spec};
+use crate::container::spec::{LogDriver, Mount, MountKind, Namespace, Origin, SecretFile, Spec};
 use crate::container::store::Store;
 use crate::error::{Error, Result};
 use crate::image::usage;
-use crate::network::PortMapping;
 use crate::sys::time::Utc;
 use crate::volume::VolumeStore;
 use crate::volume::record::DRIVER;
+
+mod host;
+mod network;
 
 /// docker's way to say never.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -44,10 +46,38 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "Mounts": mounts(store, spec),
         "Config": config(spec),
         "HostConfig": host_config(spec),
-        "NetworkSettings": { "Ports": ports(&spec.network.ports) },
+        "NetworkSettings": network::settings(spec),
+        "Driver": driver(spec),
+        "GraphDriver": host::graph_driver(store, spec),
+        "LogPath": log_path(store, spec),
+        "HostnamePath": "",
+        "HostsPath": "",
+        "ResolvConfPath": "",
+        "EffectiveCaps": spec.security.capabilities.names(),
+        "BoundingCaps": spec.security.capabilities.names(),
+        "OCIRuntime": "sbx",
+        "Namespace": "",
+        "IsInfra": false,
+        "Pod": spec.pod.as_ref().map(|pod| pod.id.as_str()).unwrap_or_default(),
+        "Dependencies": host::dependencies(spec),
+        "AppArmorProfile": "",
+        "MountLabel": "",
+        "ProcessLabel": "",
     });
+    for (path, target) in store.directory_of(spec).generated_files() {
+        let field = match target {
+            "/etc/hostname" => "HostnamePath",
+            "/etc/hosts" => "HostsPath",
+            _ => "ResolvConfPath",
+        };
+        if path.exists() {
+            document[field] = json!(path.display().to_string());
+        }
+    }
     if with_size {
-        document["SizeRw"] = json!(disk::written(store, spec));
+        let written = disk::written(store, spec);
+        document["SizeRw"] = json!(written);
+        document["SizeRootFs"] = json!(written.saturating_add(host::image_size(store, spec)));
     }
     Ok(document)
 }
@@ -68,6 +98,7 @@ fn state(listed: &Listed) -> Value {
         "Running": listed.status.is_up(),
         "Paused": status == "paused",
         "Restarting": status == "restarting",
+        "OOMKilled": false,
         "Dead": status == "dead",
         "Pid": pid,
         "ExitCode": code,
@@ -146,8 +177,17 @@ fn config(spec: &Spec) -> Value {
         "OpenStdin": spec.process.stdin,
         "Env": spec.process.env.iter().cloned().chain(hidden).collect::<Vec<_>>(),
         "Secrets": spec.mounts.iter().flat_map(secrets).collect::<Vec<_>>(),
-        "Cmd": spec.process.args,
+        "Entrypoint": entry_point(spec).0,
+        "Cmd": entry_point(spec).1,
         "Image": spec.image,
+        "AttachStdin": false,
+        "AttachStdout": false,
+        "AttachStderr": false,
+        "StdinOnce": spec.process.stdin_once,
+        "ExposedPorts": network::exposed(spec),
+        "Volumes": volumes(spec),
+        "OnBuild": null,
+        "Umask": format!("{:04o}", spec.process.umask.unwrap_or(0o022)),
         "WorkingDir": spec.process.cwd.display().to_string(),
         "Labels": spec.labels,
         "Annotations": spec.annotations,
@@ -167,7 +207,8 @@ fn host_config(spec: &Spec) -> Value {
     json!({
         "Binds": binds.collect::<Vec<_>>(),
         "NetworkMode": spec.network.mode.to_string(),
-        "PortBindings": ports(&spec.network.ports),
+        "PortBindings": network::ports(spec),
+        "RestartPolicy": host::restart_policy(spec),
         "AutoRemove": spec.remove_on_exit,
         "Privileged": spec.security.privileged,
         "ReadonlyRootfs": spec.read_only,
@@ -179,6 +220,20 @@ fn host_config(spec: &Spec) -> Value {
         "CgroupnsMode": namespace(&namespaces.cgroup),
         "OomScoreAdj": spec.oom_score_adj.unwrap_or(0),
         "Sysctls": spec.sysctls,
+        "UsernsMode": host::userns_mode(spec),
+        "CapAdd": host::capabilities(spec).0,
+        "CapDrop": host::capabilities(spec).1,
+        "Dns": spec.network.dns,
+        "DnsOptions": spec.network.dns_options,
+        "DnsSearch": spec.network.dns_search,
+        "ExtraHosts": network::extra_hosts(spec),
+        "GroupAdd": spec.process.groups,
+        "Devices": host::devices(spec),
+        "Ulimits": host::ulimits(spec),
+        "SecurityOpt": host::security_options(spec),
+        "Tmpfs": host::tmpfs(spec),
+        "Links": null,
+        "Runtime": "sbx",
         "LogConfig": { "Type": spec.log_driver, "Config": spec.log_options.typed },
         "CapEff": spec.security.capabilities.names(),
         "MaskedPaths": spec.security.masked_paths,
@@ -195,18 +250,29 @@ fn namespace(namespace: &Namespace) -> String {
     }
 }
 
-/// docker's map of `80/tcp` to where it is on the host.
-fn ports(mappings: &[PortMapping]) -> Value {
-    let mut ports = serde_json::Map::new();
-    for mapping in mappings {
-        let key = format!("{}/{}", mapping.container_port, mapping.protocol);
-        let host = json!({
-            "HostIp": mapping.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            "HostPort": mapping.host_port.to_string(),
-        });
-        if let Value::Array(hosts) = ports.entry(key).or_insert_with(|| json!([])) {
-            hosts.push(host);
-        }
+fn driver(spec: &Spec) -> Value {
+    spec.root.driver().map_or(json!("none"), |driver| json!(driver))
+}
+
+/// Where the container's output is kept; empty: nowhere.
+fn log_path(store: &Store, spec: &Spec) -> String {
+    match spec.log_driver {
+        LogDriver::None | LogDriver::Passthrough => String::new(),
+        LogDriver::K8sFile | LogDriver::JsonFile => store.directory(&spec.id).log().display().to_string(),
     }
-    Value::Object(ports)
+}
+
+/// The entry point and its arguments.
+fn entry_point(spec: &Spec) -> (&[String], &[String]) {
+    let args = &spec.process.args;
+    args.split_at(spec.process.entry_point.min(args.len()))
+}
+
+/// docker's set of the volumes that were not named.
+fn volumes(spec: &Spec) -> serde_json::Map<String, Value> {
+    let unnamed = spec.mounts.iter().filter(|mount| match &mount.kind {
+        MountKind::Volume(volume) => volume.origin == Origin::Anonymous,
+        _ => false,
+    });
+    unnamed.map(|mount| (mount.target.display().to_string(), json!({}))).collect()
 }

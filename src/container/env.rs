@@ -19,7 +19,20 @@ pub struct Defaults<'a> {
     pub home: Option<&'a str>,
     /// A terminal is allocated: TERM is set.
     pub terminal: bool,
+    /// `--env-host`: all that the caller has is there, below everything else.
+    pub all_of_caller: bool,
+    /// `--http-proxy`: the caller's proxies are there.
+    pub proxies: bool,
+    /// `--unsetenv`: of what is there before files and flags.
+    pub unset: &'a [String],
+    /// `--unsetenv-all`
+    pub unset_all: bool,
+    /// `--env-merge`: `NAME=VALUE`, where `${NAME}` in VALUE is what was there before.
+    pub merged: &'a [String],
 }
+
+/// What tells programs of proxies (podman-run(1), --http-proxy), each in small letters and capitals.
+const PROXIES: [&str; 4] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
 
 /// Merges every source; the later beats the earlier: defaults, image, files, flags.
 ///
@@ -36,6 +49,12 @@ pub fn merge(
 ) -> Result<Vec<String>> {
     let mut merged = Merged::default();
     merged.set("PATH", DEFAULT_PATH);
+    for (name, value) in caller {
+        let is_proxy = || PROXIES.iter().any(|proxy| proxy == name || proxy.to_uppercase() == *name);
+        if defaults.all_of_caller || (defaults.proxies && is_proxy()) {
+            merged.set(name, value);
+        }
+    }
     if defaults.terminal {
         merged.set("TERM", "xterm");
     }
@@ -50,6 +69,18 @@ pub fn merge(
         {
             merged.set(name, value);
         }
+    }
+    if defaults.unset_all {
+        merged = Merged::default();
+    }
+    defaults.unset.iter().for_each(|name| merged.unset(name));
+    let before = merged.variables.clone();
+    for entry in defaults.merged {
+        merged.expanded(entry, &before).map_err(|cause| {
+            Error::new(format!("cannot use `--env-merge {entry}`"))
+                .because(cause)
+                .hint("write `NAME=VALUE`, with `${NAME}` for what the image has")
+        })?;
     }
     for (name, text) in files {
         merged.file(name, text, caller)?;
@@ -127,6 +158,24 @@ impl Merged {
         }
     }
 
+    fn unset(&mut self, name: &str) {
+        let Some(place) = self.places.remove(name) else { return };
+        self.variables.remove(place);
+        self.places.values_mut().filter(|later| **later > place).for_each(|later| *later -= 1);
+    }
+
+    /// `NAME=VALUE` with what `before` has put into VALUE.
+    fn expanded(&mut self, entry: &str, before: &[String]) -> std::result::Result<(), String> {
+        let Some((name, value)) = entry.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+            return Err("it is not `NAME=VALUE`".to_owned());
+        };
+        let value_of = |name: &str| {
+            let of = |variable: &String| variable.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+            before.iter().find_map(of).unwrap_or_default()
+        };
+        self.entry(&format!("{name}={}", expand(value, value_of)), &[])
+    }
+
     fn file(&mut self, file: &str, text: &[u8], caller: &[(String, String)]) -> Result<()> {
         let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
         for (number, line) in (1_u32..).zip(text.split(|byte| *byte == b'\n')) {
@@ -172,6 +221,25 @@ impl Merged {
         }
         Ok(())
     }
+}
+
+/// Replaces `$NAME` and `${NAME}`; another `$` stands for itself.
+fn expand(text: &str, value_of: impl Fn(&str) -> String) -> String {
+    let of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut whole = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        whole.push_str(&rest[..at]);
+        let after = &rest[at + 1..];
+        let braced = after.strip_prefix('{').and_then(|inner| inner.split_once('}'));
+        let end = after.find(|c| !of_a_name(c)).unwrap_or(after.len());
+        (rest, whole) = match braced {
+            Some((name, rest)) => (rest, whole + &value_of(name)),
+            None if end > 0 => (&after[end..], whole + &value_of(&after[..end])),
+            None => (after, whole + "$"),
+        };
+    }
+    whole + rest
 }
 
 #[cfg(test)]
@@ -243,7 +311,8 @@ mod tests {
 
     #[test]
     fn flags_beat_files_beat_the_image_beats_defaults() {
-        let defaults = Defaults { hostname: Some("box"), home: Some("/root"), terminal: true };
+        let defaults =
+            Defaults { hostname: Some("box"), home: Some("/root"), terminal: true, ..Defaults::default() };
         let image = strings(&["PATH=/bin", "A=image", "B=image", "C=image", "bad", "=x"]);
         let files = [("vars".to_owned(), b"B=file\nC=file".to_vec())];
         let merged = merge(&image, &files, &strings(&["C=flag"]), &[], defaults).unwrap();
@@ -264,6 +333,50 @@ mod tests {
         assert!(merged.contains(&"HOME=/x".to_owned()) && merged.contains(&"TERM=vt100".to_owned()));
         let merged = merge(&[], &[], &[], &[], Defaults::default()).unwrap();
         assert_eq!(merged, [format!("PATH={DEFAULT_PATH}"), "container=sbx".to_owned()]);
+    }
+
+    #[test]
+    fn the_callers_variables_are_below_all_others() {
+        let caller =
+            [("http_proxy", "p"), ("NO_PROXY", "n"), ("Http_Proxy", "odd"), ("LANG", "C"), ("A", "caller")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let with =
+            |defaults| merge(&strings(&["A=image"]), &[], &[], &caller, defaults).unwrap()[1..].to_vec();
+        let proxies = Defaults { proxies: true, ..Defaults::default() };
+        assert_eq!(with(proxies), ["http_proxy=p", "NO_PROXY=n", "container=sbx", "A=image"]);
+        let all = Defaults { all_of_caller: true, ..Defaults::default() };
+        assert_eq!(
+            with(all),
+            ["http_proxy=p", "NO_PROXY=n", "Http_Proxy=odd", "LANG=C", "A=image", "container=sbx"]
+        );
+        let image = strings(&["http_proxy=image"]);
+        assert_eq!(merge(&image, &[], &[], &caller, proxies).unwrap()[1], "http_proxy=image");
+    }
+
+    #[test]
+    fn what_is_there_before_flags_is_unset_and_merged() {
+        let image = strings(&["A=1", "B=2", "C=3"]);
+        let with = |unset: &[&str], unset_all, merged: &[&str]| {
+            let (unset, merged) = (strings(unset), strings(merged));
+            let defaults = Defaults { unset: &unset, unset_all, merged: &merged, ..Defaults::default() };
+            merge(&image, &[], &strings(&["B=flag"]), &[], defaults)
+        };
+        assert_eq!(with(&["A", "PATH", "container", "NO"], false, &[]).unwrap(), ["B=flag", "C=3"]);
+        assert_eq!(with(&["C"], true, &[]).unwrap(), ["B=flag"]);
+        assert_eq!(
+            with(&["PATH", "container"], false, &["A=${A}0$C-$NO$", "D=$", "B=x"]).unwrap(),
+            ["A=103-$", "B=flag", "C=3", "D=$"]
+        );
+        for bad in ["A", "=x", "A=\0"] {
+            assert!(with(&[], false, &[bad]).unwrap_err().message().contains("--env-merge"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn variables_set_late_replace_those_of_their_names() {
+        let mut variables = strings(&["A=1", "AB=2"]);
+        set_all(&mut variables, strings(&["A=x=y", "C=3"]));
+        assert_eq!(variables, ["AB=2", "A=x=y", "C=3"]);
     }
 
     #[test]

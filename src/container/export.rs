@@ -38,7 +38,12 @@ pub fn export(store: &Store, id: &str, target: &mut (dyn Write + Send)) -> Resul
     unpacker::run(&spec.identity, |_| write(&spec, &directory, target), |()| Ok(()))
 }
 
-fn write(spec: &Spec, directory: &ContainerDirectory, target: &mut dyn Write) -> Result<()> {
+/// The same in a process of that namespace, for a spec whose layers are located. It goes into a mount namespace of its
+/// own.
+///
+/// # Errors
+/// As [`export`].
+pub(crate) fn write(spec: &Spec, directory: &ContainerDirectory, target: &mut dyn Write) -> Result<()> {
     let mut target = BufWriter::with_capacity(1 << 18, target);
     let packed = match &spec.root {
         Root::WritableDirectory { path } => pack_root(path, &Owners::default(), &mut target),
@@ -61,7 +66,7 @@ fn write(spec: &Spec, directory: &ContainerDirectory, target: &mut dyn Write) ->
 
 fn pack_root(root: &Path, owners: &Owners, target: &mut dyn Write) -> Result<()> {
     let leave_out = BTreeSet::new();
-    pack(&Source { root, kind: Kind::Root, owners, leave_out: &leave_out }, target).map(|_| ())
+    pack(&Source { root, kind: Kind::Root, owners, leave_out: &leave_out, removed: &[] }, target).map(|_| ())
 }
 
 /// What the indexes beside the layers say, the higher before the lower.

@@ -11,8 +11,9 @@ use crate::container::moment;
 use crate::container::restart::Restart;
 use crate::container::spec::{MountKind, Spec};
 use crate::container::store::{Store, is_id};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::digest::Digest;
+use crate::image::filter::wrong;
 use crate::image::reference::Reference;
 use crate::image::store::ImageStore;
 use crate::image::usage;
@@ -249,10 +250,6 @@ fn networks(store: &Store, words: &[String]) -> Vec<String> {
             _ => word.clone(),
         });
     each.collect()
-}
-
-fn wrong(text: &str) -> Error {
-    Error::new(format!("cannot filter by `{}`", text.escape_debug()))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Starting, stopping and waiting for a container that has been made: through its monitor where it runs.
 
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -60,8 +61,9 @@ fn claim_down(store: &Store, runtime: &Path, id: &str) -> Result<Option<Claim>> 
             return Ok(Some(claim));
         }
         let record = store.record_of(id).unwrap_or_default();
-        // Its lock is held without a monitor for moments only: by a command that makes or removes it.
-        if record.monitor.is_some() || Instant::now() > until {
+        // Its lock is held without a monitor for moments only: by a command that makes or removes it, or works in its
+        // files.
+        if record.monitor.is_some() && !record.visit || Instant::now() > until {
             return Ok(None);
         }
         std::thread::sleep(STEP);
@@ -96,15 +98,29 @@ pub fn explain_start(error: Error, spec: &Spec) -> Error {
 /// # Errors
 /// It cannot be talked to.
 pub fn ask(store: &Store, runtime: &Path, id: &str, request: &Request) -> Result<Option<Channel>> {
+    ask_with(store, runtime, id, request, None)
+}
+
+/// The same with a descriptor that the request takes.
+///
+/// # Errors
+/// As [`ask`].
+pub fn ask_with(
+    store: &Store,
+    runtime: &Path,
+    id: &str,
+    request: &Request,
+    descriptor: Option<BorrowedFd<'_>>,
+) -> Result<Option<Channel>> {
     let until = Instant::now() + PATIENCE;
     loop {
-        if let Some(channel) = control::request(runtime, id, request)? {
+        if let Some(channel) = control::request_with(runtime, id, request, descriptor)? {
             return Ok(Some(channel));
         }
         let Some(record) = served(store, id) else { return Ok(None) };
         // The socket comes a moment after the monitor; one that is gone does not come back.
         if record.started_at.is_some() && record.restarting.is_none() || Instant::now() > until {
-            return match control::request(runtime, id, request)? {
+            return match control::request_with(runtime, id, request, descriptor)? {
                 Some(channel) => Ok(Some(channel)),
                 None if served(store, id).is_none() => Ok(None),
                 None => Err(unreachable(id, &record, runtime)),
@@ -127,6 +143,9 @@ fn unreachable(id: &str, record: &Running, runtime: &Path) -> Error {
 /// The record of a container whose monitor lives.
 fn served(store: &Store, id: &str) -> Option<Running> {
     store.record_of(id).filter(|record| {
+        if record.visit {
+            return false;
+        }
         let here = record.boot_id == boot_id() && record.monitor.is_some_and(ProcessRef::is_alive);
         here || (record.boot_id != boot_id() && store.is_looked_after(id))
     })

@@ -77,6 +77,7 @@ pub fn one(store: &Store, id: &str) -> Option<Listed> {
 
 fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
     let (record, other) = match store.record_of(&id) {
+        Some(record) if record.visit => (None, None),
         Some(record) if record.boot_id != boot => (None, Some(record)),
         record => (record, None),
     };

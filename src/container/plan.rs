@@ -1,6 +1,7 @@
 //! Request, image configuration and defaults become one spec: everything is decided and checked here, before
 //! the first side effect.
 
+mod groups;
 mod users;
 mod volumes;
 
@@ -13,6 +14,7 @@ use crate::container::restart::Restart;
 use crate::container::scratch::{self, Uppers};
 use crate::container::spec::{LogDriver, Namespace, Namespaces, Process, Security, Spec};
 use crate::container::store::Store;
+use crate::container::timezone::Timezone;
 use crate::container::{device, env, name, namespace, rlimit, security, signal, size, sysctl};
 use crate::emulation;
 use crate::error::{Error, Result};
@@ -55,7 +57,7 @@ pub fn container(
         None => name::random()?,
     };
     let mut degraded = Vec::new();
-    let args = command(options, config, words)?;
+    let (args, entry_point) = command(options, config, words)?;
 
     let resolved = Names { store: place.store };
     let mut namespaces = Namespaces {
@@ -66,7 +68,8 @@ pub fn container(
         time: namespace::time(options.timens.as_deref())?,
         net: Namespace::Private,
     };
-    let network = network(options, place, &resolved, &mut namespaces)?;
+    let exposed_ports = network::exposed::all(&config.exposed_ports, &options.expose)?;
+    let network = network(options, &exposed_ports, place, &resolved, &mut namespaces)?;
     share_masked_proc(&mut namespaces, &mut degraded);
 
     let user = options.user.clone().or_else(|| config.user.clone());
@@ -119,6 +122,7 @@ pub fn container(
         net: namespaces.net == Namespace::Private,
         ipc: namespaces.ipc == Namespace::Private,
     };
+    let timezone = options.tz.as_deref().map(Timezone::parse).transpose()?;
     let environment = environment(options, config, hostname.as_deref())?;
     let labels = labels(options, config)?;
     let facts = logs::options::Facts {
@@ -139,6 +143,7 @@ pub fn container(
         squashed,
         process: Process {
             args,
+            entry_point,
             env: environment,
             cwd,
             user,
@@ -148,12 +153,14 @@ pub fn container(
             terminal: options.tty,
             stdin: options.interactive,
             stdin_once: options.interactive && !options.detach,
+            without_home: options.unsetenv_all || options.unsetenv.iter().any(|name| name == "HOME"),
             umask: options.umask.as_deref().map(umask).transpose()?,
         },
         identity,
         emulation,
         namespaces,
         hostname,
+        timezone,
         domainname: match &options.domainname {
             Some(_) if shared_uts => {
                 return Err(Error::new("cannot set a domain name")
@@ -174,7 +181,7 @@ pub fn container(
         sysctls: sysctl::parse_all(&options.sysctl, private)?,
         oom_score_adj: options.oom_score_adj,
         network,
-        exposed_ports: config.exposed_ports.clone(),
+        exposed_ports,
         shm_size: size::parse("--shm-size", &options.shm_size)?,
         init: options.init,
         stop_signal: signal::parse("--stop-signal", stop_signal.unwrap_or(DEFAULT_STOP_SIGNAL))?,
@@ -184,6 +191,8 @@ pub fn container(
         log_options,
         remove_on_exit: options.rm,
         restart: restart(options)?,
+        pod: groups::pod(options, place.store)?,
+        requires: groups::required(options, place.store)?,
         labels,
         annotations: pairs("--annotation", &options.annotation)?,
         degraded,
@@ -237,8 +246,8 @@ impl namespace::Containers for Names<'_> {
     }
 }
 
-/// Entry point and arguments: the image's, the flag's, the words typed.
-fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> Result<Vec<String>> {
+/// Entry point and arguments: the image's, the flag's, the words typed; and how many of them are the entry point.
+fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> Result<(Vec<String>, usize)> {
     let mut args = match &options.entrypoint {
         Some(text) if text.starts_with('[') => serde_json::from_str(text).map_err(|error| {
             Error::new(format!("cannot use `--entrypoint {text}`"))
@@ -249,6 +258,7 @@ fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> R
         Some(text) => vec![text.clone()],
         None => config.entrypoint.clone(),
     };
+    let entry_point = args.len();
     if !words.is_empty() {
         args.extend(words);
     } else if options.entrypoint.is_none() {
@@ -259,18 +269,23 @@ fn command(options: &ContainerOptions, config: &Config, words: Vec<String>) -> R
             .because("no command specified, and the source of the root names none")
             .hint("add one: `sbx run --rootfs DIR COMMAND`"));
     }
-    Ok(args)
+    Ok((args, entry_point))
 }
 
 fn network(
     options: &ContainerOptions,
+    exposed_ports: &[String],
     place: &Place<'_>,
     names: &Names<'_>,
     namespaces: &mut Namespaces,
 ) -> Result<network::Network> {
+    let mut publish = options.publish.clone();
+    if options.publish_all {
+        publish.extend(network::exposed::unpublished(exposed_ports, &publish)?);
+    }
     let request = network::Request {
         networks: options.network.clone(),
-        publish: options.publish.clone(),
+        publish,
         dns: options.dns.clone(),
         dns_search: options.dns_search.clone(),
         dns_options: options.dns_option.clone(),
@@ -310,8 +325,21 @@ fn share_masked_proc(namespaces: &mut Namespaces, degraded: &mut Vec<String>) {
 /// The flag's beat the image's.
 fn labels(options: &ContainerOptions, config: &Config) -> Result<BTreeMap<String, String>> {
     let mut labels = config.labels.clone();
+    for path in &options.label_file {
+        let (_, text) = env::read_file(path).map_err(|error| error.while_doing(label_file(path)))?;
+        let text =
+            String::from_utf8(text).map_err(|_| Error::new(label_file(path)).because("it is not UTF-8"))?;
+        let lines =
+            text.lines().map(str::trim_start).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let lines: Vec<String> = lines.map(str::to_owned).collect();
+        labels.extend(pairs("--label-file", &lines)?);
+    }
     labels.extend(pairs("--label", &options.label)?);
     Ok(labels)
+}
+
+fn label_file(path: &str) -> String {
+    format!("cannot use `--label-file {path}`")
 }
 
 fn working_directory(options: &ContainerOptions, config: &Config) -> Result<PathBuf> {
@@ -355,7 +383,16 @@ fn groups(options: &ContainerOptions) -> Result<(Vec<String>, bool)> {
 
 fn environment(options: &ContainerOptions, config: &Config, hostname: Option<&str>) -> Result<Vec<String>> {
     let files = options.env_file.iter().map(|path| env::read_file(path)).collect::<Result<Vec<_>>>()?;
-    let defaults = env::Defaults { hostname, home: None, terminal: options.tty };
+    let defaults = env::Defaults {
+        hostname,
+        home: None,
+        terminal: options.tty,
+        all_of_caller: options.env_host,
+        proxies: options.http_proxy,
+        unset: &options.unsetenv,
+        unset_all: options.unsetenv_all,
+        merged: &options.env_merge,
+    };
     env::merge(&config.env, &files, &options.env, &env::of_caller(), defaults)
 }
 

@@ -101,6 +101,12 @@ fn show(value: u64) -> String {
     if value == UNLIMITED { "unlimited".to_owned() } else { value.to_string() }
 }
 
+/// `RLIMIT_NOFILE`, as podman names limits.
+pub fn name(resource: u32) -> Option<String> {
+    let (name, _) = NAMES.iter().find(|(_, known)| *known as u32 == resource)?;
+    Some(format!("RLIMIT_{}", name.to_ascii_uppercase()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

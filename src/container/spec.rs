@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::restart::Restart;
+use crate::container::timezone::Timezone;
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::layers;
 use crate::layers::store::MapKey;
+use crate::pod::Membership;
 use crate::sys::time::Utc;
 use crate::volume::VolumeStore;
 
@@ -40,6 +42,9 @@ pub struct Spec {
     pub namespaces: Namespaces,
     pub hostname: Option<String>,
     pub domainname: Option<String>,
+    /// `--tz`; none: the time zone is the root's own.
+    #[serde(default)]
+    pub timezone: Option<Timezone>,
     pub mounts: Vec<Mount>,
     /// Variables whose values are secrets: in no record, and set when the command starts.
     #[serde(default)]
@@ -50,7 +55,7 @@ pub struct Spec {
     pub sysctls: BTreeMap<String, String>,
     pub oom_score_adj: Option<i32>,
     pub network: crate::network::Network,
-    /// Ports that the image says it listens on, such as `80/tcp`: shown, not published.
+    /// Ports that the image or the user says it listens on, such as `80/tcp`: shown, not published.
     pub exposed_ports: Vec<String>,
     /// Bytes of /dev/shm.
     pub shm_size: u64,
@@ -68,6 +73,12 @@ pub struct Spec {
     pub remove_on_exit: bool,
     #[serde(default)]
     pub restart: Restart,
+    /// The pod that it is in.
+    #[serde(default)]
+    pub pod: Option<Membership>,
+    /// IDs of the containers that are started before it.
+    #[serde(default)]
+    pub requires: Vec<String>,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
     /// Notices of everything that the host could not give and what was taken instead.
@@ -200,6 +211,9 @@ pub enum Driver {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Process {
     pub args: Vec<String>,
+    /// How many of the arguments, from the first, are the entry point.
+    #[serde(default)]
+    pub entry_point: usize,
     pub env: Vec<String>,
     pub cwd: PathBuf,
     /// `--user` as typed (`name`, `uid`, `name:group`, …); looked up in the container's own passwd file.
@@ -215,6 +229,9 @@ pub struct Process {
     /// Standard input ends with the first client that was connected to it; otherwise it stays open for others.
     #[serde(default)]
     pub stdin_once: bool,
+    /// HOME is not set where nobody sets it.
+    #[serde(default)]
+    pub without_home: bool,
     pub umask: Option<u32>,
 }
 

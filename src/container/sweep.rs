@@ -13,6 +13,7 @@ use crate::container::spec::{Namespace, Spec};
 use crate::container::state::State;
 use crate::container::store::{Claim, Running, Store, short};
 use crate::error::{Error, Result, Step};
+use crate::events::{self, Action, Event};
 use crate::host::overlay;
 use crate::identity::{self, Caller, Host};
 use crate::layers::remove;
@@ -79,6 +80,10 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
     control::remove(runtime, id);
     if let Some(own) = record.runtime.filter(|own| own.ends_with(id)) {
         remove_runtime(&own);
+    }
+    if record.visit {
+        claim.release();
+        return Ok(());
     }
     match spec {
         Ok(spec) if record.removing || spec.remove_on_exit => {
@@ -312,6 +317,7 @@ pub fn remove_stopped_and(store: &Store, id: &str, runtime: &Path, volumes: Volu
                 removal::remove_anonymous(store, &spec, None)?;
             }
             erase(store, &spec, None)?;
+            events::record(store.root(), runtime, Event::container(Action::Remove, &spec));
         }
         Err(_) => erase_unknown(store, id)?,
     }

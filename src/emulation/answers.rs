@@ -53,11 +53,6 @@ impl Answers {
         Ok(Self { table: Table::new(native), owners, identities: Identities::default() })
     }
 
-    /// Whom the container's first process believes to be.
-    pub fn believe(&self, first: Credentials) {
-        self.identities.first(first);
-    }
-
     /// Writes down what is to outlive the container.
     pub fn save(&self) {
         self.owners.save();

@@ -17,6 +17,9 @@ use crate::sys::remote;
 /// begin at 1.
 const FIRST: u64 = 0x5b78_0000_0000_0000;
 
+/// The number that stands for [`Target::first`], whoever that is.
+const OF_THE_LISTENER: u64 = 1;
+
 #[derive(Default)]
 pub struct Identities(RwLock<Known>);
 
@@ -26,11 +29,11 @@ struct Known {
     numbers: HashMap<Arc<Credentials>, u64>,
 }
 
-/// Makes the calling process believe in the credentials that its server is told with the first listener
-/// ([`Identities::first`]). Gives the limit that was there.
+/// Makes the calling process believe in the credentials that its server is told with the listener
+/// ([`Target::first`]). Gives the limit that was there.
 pub fn believe_first() -> std::io::Result<(u64, u64)> {
     let before = remote::limit(0, libc::RLIMIT_RSS)?;
-    remote::set_limit(0, libc::RLIMIT_RSS, (soft(1, before.1), before.1))?;
+    remote::set_limit(0, libc::RLIMIT_RSS, (soft(OF_THE_LISTENER, before.1), before.1))?;
     Ok(before)
 }
 
@@ -39,17 +42,15 @@ fn soft(number: u64, hard: u64) -> u64 {
 }
 
 impl Identities {
-    /// The credentials of [`believe_first`]: none have been given yet.
-    pub fn first(&self, credentials: Credentials) {
-        self.number(credentials);
-    }
-
     /// What the process was given here; none: it has what the kernel says.
     pub fn of(&self, target: &Target<'_>) -> Option<Arc<Credentials>> {
         let (soft, _) = remote::limit(target.tid, libc::RLIMIT_RSS).ok()?;
         let number = if soft >= FIRST { soft - FIRST } else { soft };
+        if number == OF_THE_LISTENER {
+            return target.first.cloned();
+        }
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let place = usize::try_from(number.checked_sub(1)?).ok()?;
+        let place = usize::try_from(number.checked_sub(OF_THE_LISTENER + 1)?).ok()?;
         known.all.get(place).cloned()
     }
 
@@ -71,7 +72,7 @@ impl Identities {
         }
         let credentials = Arc::new(credentials);
         known.all.push(Arc::clone(&credentials));
-        let number = known.all.len() as u64;
+        let number = OF_THE_LISTENER + known.all.len() as u64;
         known.numbers.insert(credentials, number);
         number
     }

@@ -40,7 +40,8 @@ const CANNOT_SERVE: i32 = 98;
 /// To the server.
 #[derive(Debug, Serialize, Deserialize)]
 enum ToServer {
-    /// Carries the listener of a filter; with the user that the first process believes to be, if it is not root.
+    /// Carries the listener of a filter; with the user that the process which installed it believes to be, if that
+    /// is not root.
     Serve(Option<Credentials>),
 }
 
@@ -136,14 +137,11 @@ fn serve(channel: &Channel, places: Places, init: File) -> i32 {
     let natural = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let owners = Owners::new(Sidecar::new(places, init), natural);
     let Ok(answers) = Answers::new(owners).map(Arc::new) else { return CANNOT_SERVE };
-    if let Some(user) = user {
-        answers.believe(user);
-    }
     let mut listeners = Vec::new();
-    let mut next = Some(first);
+    let mut next = Some((first, user));
     loop {
-        if let Some(listener) = next.take() {
-            match Crew::hire(listener, &answers) {
+        if let Some((listener, user)) = next.take() {
+            match Crew::hire(listener, user.map(Arc::new), &answers) {
                 Ok(crew) => listeners.push(crew),
                 Err(_) => return CANNOT_SERVE,
             }
@@ -161,7 +159,7 @@ fn serve(channel: &Channel, places: Places, init: File) -> i32 {
         drop(polled);
         if asked {
             match channel.receive() {
-                Ok(Some((ToServer::Serve(_), listener))) => next = listener,
+                Ok(Some((ToServer::Serve(user), listener))) => next = listener.map(|fd| (fd, user)),
                 _ => break,
             }
         }
@@ -185,16 +183,22 @@ fn raise_descriptor_limit() {
 /// The threads that answer the calls of one listener.
 struct Crew {
     listener: OwnedFd,
+    first: Option<Arc<Credentials>>,
     answers: Arc<Answers>,
     threads: AtomicUsize,
     waiting: AtomicUsize,
 }
 
 impl Crew {
-    fn hire(listener: OwnedFd, answers: &Arc<Answers>) -> std::io::Result<Arc<Self>> {
+    fn hire(
+        listener: OwnedFd,
+        first: Option<Arc<Credentials>>,
+        answers: &Arc<Answers>,
+    ) -> std::io::Result<Arc<Self>> {
         notify::wake_synchronously(listener.as_fd());
         let crew = Arc::new(Self {
             listener,
+            first,
             answers: Arc::clone(answers),
             threads: AtomicUsize::new(0),
             waiting: AtomicUsize::new(0),
@@ -232,7 +236,7 @@ impl Crew {
                 // Without one more the others wait a little longer.
                 let _ = self.grow();
             }
-            let target = Target::new(listener, call.id, call.tid);
+            let target = Target::new(listener, call.id, call.tid, self.first.as_ref());
             let answer = match call.tid {
                 // It is in no PID namespace that this one sees.
                 0 => Some(Answer::Continue),

@@ -8,11 +8,13 @@ use std::fs::File;
 use std::io::{IoSliceMut, Read};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 use rustix::fs::{CWD, Mode, OFlags};
 
+use super::credentials::Credentials;
 use crate::sys::notify;
 
 /// PATH_MAX of linux/limits.h, with the final zero.
@@ -23,11 +25,13 @@ pub struct Target<'a> {
     listener: BorrowedFd<'a>,
     id: u64,
     pub tid: i32,
+    /// Whom the first process below this listener believes to be, where that is not what the kernel says.
+    pub first: Option<&'a Arc<Credentials>>,
 }
 
 impl<'a> Target<'a> {
-    pub fn new(listener: BorrowedFd<'a>, id: u64, tid: i32) -> Self {
-        Self { listener, id, tid }
+    pub fn new(listener: BorrowedFd<'a>, id: u64, tid: i32, first: Option<&'a Arc<Credentials>>) -> Self {
+        Self { listener, id, tid, first }
     }
 
     /// Whether the call still waits: what was opened and read before is the caller's then.

@@ -17,6 +17,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Time
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::layers::unpack::archive::shown;
 use crate::layers::unpack::tree::DEEPEST;
 
 /// The mark of a directory that hides what lies below it, by the kernel and by fuse-overlayfs.
@@ -101,7 +102,8 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}`: {}", self.path.display(), std::io::Error::from(self.error))
+        let path = shown(self.path.as_os_str().as_bytes());
+        write!(f, "`{path}`: {}", std::io::Error::from(self.error))
     }
 }
 

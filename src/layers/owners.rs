@@ -149,6 +149,24 @@ impl Owners {
         self.lines.get(path)
     }
 
+    /// What is said of `path` and what is below it, as of a tree in which it has the name `becomes`.
+    #[must_use]
+    pub fn below(&self, path: &[u8], becomes: &[u8]) -> Self {
+        let prefix = if path.is_empty() { Vec::new() } else { [path, b"/"].concat() };
+        let lines = self
+            .lines
+            .iter()
+            .filter_map(|(name, line)| {
+                if name == path {
+                    return Some((becomes.to_vec(), line.clone()));
+                }
+                let rest = name.strip_prefix(prefix.as_slice())?;
+                Some(([becomes, b"/", rest].concat(), line.clone()))
+            })
+            .collect();
+        Self { lines }
+    }
+
     /// What `path` is in the image, if anything is recorded of it. `fd` is the file itself.
     pub fn of(&self, path: &Path, fd: BorrowedFd<'_>) -> Option<Recorded> {
         let path = path.as_os_str().as_bytes();

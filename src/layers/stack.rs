@@ -2,15 +2,15 @@
 //! the numbers of the image's user, is read this way. Layers are hostile: no symlink leads out of them, each is
 //! followed by hand from the top of the stack.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 
 use crate::error::{Result, Step};
 use crate::sandbox::inroot::descriptor_path;
@@ -24,7 +24,7 @@ const REMOVED: &str = ".wh.";
 const OPAQUE_FILE: &str = ".wh..wh..opq";
 
 /// One directory as it is in each layer, the topmost first.
-type Merged = Vec<OwnedFd>;
+pub type Merged = Vec<OwnedFd>;
 
 pub struct Stack {
     layers: Vec<PathBuf>,
@@ -86,7 +86,42 @@ impl Stack {
         None
     }
 
-    fn root(&self) -> Option<Merged> {
+    /// Where `path` leads to, with `..` and all symlinks resolved; what is not there is taken as it is written.
+    pub fn real_path(&self, path: &Path) -> PathBuf {
+        let Some(root) = self.root() else { return path.to_owned() };
+        let (mut above, mut real) = (vec![root], PathBuf::new());
+        let mut rest: VecDeque<OsString> = names(path);
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            if name == ".." {
+                real.pop();
+                above.truncate(above.len().saturating_sub(1).max(1));
+                continue;
+            }
+            let depth = real.components().count();
+            let found = above.get(depth).and_then(|parent| look_up(parent, &name));
+            match found {
+                Some(Found::Link(target)) if links < MOST_LINKS => {
+                    links += 1;
+                    if target.is_absolute() {
+                        above.truncate(1);
+                        real = PathBuf::new();
+                    }
+                    for name in names(&target).into_iter().rev() {
+                        rest.push_front(name);
+                    }
+                    continue;
+                }
+                Some(Found::Directory(directory)) => above.push(directory),
+                _ => {}
+            }
+            real.push(name);
+        }
+        real
+    }
+
+    /// The top of the tree; none where a layer is gone.
+    pub fn root(&self) -> Option<Merged> {
         let mut merged = Merged::new();
         for layer in &self.layers {
             let opened = bottom(layer).ok()?;
@@ -109,9 +144,27 @@ fn names(path: &Path) -> VecDeque<OsString> {
     path.components().filter_map(name).collect()
 }
 
-fn look_up(parent: &Merged, name: &OsStr) -> Option<Found> {
+/// What the layers together have under one name.
+pub struct Entry {
+    pub stat: Stat,
+    /// The topmost directory that has it.
+    layer: usize,
+    /// Where it is a directory itself.
+    pub directory: Option<Merged>,
+}
+
+impl Entry {
+    /// The directory that has it, of those in which it was looked for.
+    pub fn directory_of<'m>(&self, parent: &'m Merged) -> Option<&'m OwnedFd> {
+        parent.get(self.layer)
+    }
+}
+
+/// What stands under `name` in the layers of `parent`; none where the topmost of them hides it.
+pub fn entry(parent: &Merged, name: &OsStr) -> Option<Entry> {
     let mut merged = Merged::new();
-    for layer in parent {
+    let mut first = None;
+    for (at, layer) in parent.iter().enumerate() {
         let mut removed = OsString::from(REMOVED);
         removed.push(name);
         let has_mark = rustix::fs::statat(layer, &removed, AtFlags::SYMLINK_NOFOLLOW).is_ok();
@@ -125,6 +178,7 @@ fn look_up(parent: &Merged, name: &OsStr) -> Option<Found> {
         if kind == FileType::Directory {
             let opened = directory(layer, name).ok()?;
             let hides = has_mark || is_opaque(&opened);
+            first.get_or_insert((stat, at));
             merged.push(opened);
             if hides {
                 break;
@@ -134,21 +188,53 @@ fn look_up(parent: &Merged, name: &OsStr) -> Option<Found> {
         if !merged.is_empty() {
             break;
         }
-        return match kind {
-            FileType::Symlink => {
-                let target = rustix::fs::readlinkat(layer, name, Vec::new()).ok()?;
-                Some(Found::Link(OsString::from_vec(target.into_bytes()).into()))
-            }
-            FileType::RegularFile => {
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-                let file = File::from(rustix::fs::openat(layer, name, flags, Mode::empty()).ok()?);
-                file.metadata().ok()?.is_file().then_some(Found::File(file))
-            }
-            // A whiteout is a character device, and nothing else is worth reading.
-            _ => None,
-        };
+        let is_whiteout = kind == FileType::CharacterDevice && stat.st_rdev == 0;
+        return (!is_whiteout).then_some(Entry { stat, layer: at, directory: None });
     }
-    (!merged.is_empty()).then_some(Found::Directory(merged))
+    first.map(|(stat, layer)| Entry { stat, layer, directory: Some(merged) })
+}
+
+/// The names that a container would see in a directory.
+pub fn names_in(merged: &Merged) -> BTreeSet<OsString> {
+    let mut names = BTreeSet::new();
+    for layer in merged {
+        let Ok(readable) = rustix::fs::openat(layer, ".", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        else {
+            continue;
+        };
+        for found in Dir::read_from(&readable).into_iter().flatten().flatten() {
+            names.insert(OsStr::from_bytes(found.file_name().to_bytes()).to_owned());
+        }
+    }
+    names.retain(|name| {
+        let bytes = name.as_bytes();
+        bytes != b"."
+            && bytes != b".."
+            && !bytes.starts_with(REMOVED.as_bytes())
+            && entry(merged, name).is_some()
+    });
+    names
+}
+
+fn look_up(parent: &Merged, name: &OsStr) -> Option<Found> {
+    let found = entry(parent, name)?;
+    if let Some(directory) = found.directory {
+        return Some(Found::Directory(directory));
+    }
+    let layer = &parent[found.layer];
+    match FileType::from_raw_mode(found.stat.st_mode) {
+        FileType::Symlink => {
+            let target = rustix::fs::readlinkat(layer, name, Vec::new()).ok()?;
+            Some(Found::Link(OsString::from_vec(target.into_bytes()).into()))
+        }
+        FileType::RegularFile => {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let file = File::from(rustix::fs::openat(layer, name, flags, Mode::empty()).ok()?);
+            file.metadata().ok()?.is_file().then_some(Found::File(file))
+        }
+        // Nothing else is worth reading.
+        _ => None,
+    }
 }
 
 fn directory(parent: impl std::os::fd::AsFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
@@ -162,7 +248,7 @@ fn bottom(path: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::open(path, flags, Mode::empty())
 }
 
-fn is_opaque(directory: &OwnedFd) -> bool {
+pub fn is_opaque(directory: &OwnedFd) -> bool {
     let by_descriptor = descriptor_path(directory);
     let marked = OPAQUE.iter().any(|name| {
         let mut value = [0_u8; 1];

@@ -75,14 +75,22 @@ impl Reader {
     /// # Errors
     /// The log driver of the container keeps nothing.
     pub fn open(spec: &Spec, directory: &ContainerDirectory) -> Result<Self> {
-        let format = match spec.log_driver {
+        let path = spec.log_options.path.clone().unwrap_or_else(|| directory.log());
+        let files = if spec.log_options.max_size.is_some() { spec.log_options.max_files } else { 1 };
+        Self::at(path, spec.log_driver, files)
+    }
+
+    /// The same for a log that lies at `path`, in so many files at most.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn at(path: std::path::PathBuf, driver: LogDriver, files: u32) -> Result<Self> {
+        let format = match driver {
             LogDriver::K8sFile => Format::K8s,
             LogDriver::JsonFile => Format::Json,
             LogDriver::None => return Err(not_kept("none")),
             LogDriver::Passthrough => return Err(not_kept("passthrough")),
         };
-        let path = spec.log_options.path.clone().unwrap_or_else(|| directory.log());
-        let files = if spec.log_options.max_size.is_some() { spec.log_options.max_files } else { 1 };
         Ok(Self::new(Files::new(path, files), format))
     }
 

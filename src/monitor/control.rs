@@ -1,6 +1,6 @@
 //! The control socket of a container that runs: where other commands reach its monitor.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -35,11 +35,28 @@ pub fn remove(runtime: &Path, id: &str) {
 /// # Errors
 /// Somebody listens and does not take the request.
 pub fn request(runtime: &Path, id: &str, request: &Request) -> Result<Option<Channel>> {
+    request_with(runtime, id, request, None)
+}
+
+/// The same with a descriptor that the request takes.
+///
+/// # Errors
+/// As [`request`].
+pub fn request_with(
+    runtime: &Path,
+    id: &str,
+    request: &Request,
+    descriptor: Option<BorrowedFd<'_>>,
+) -> Result<Option<Channel>> {
     let connected = open(runtime)
         .map_err(std::io::Error::from)
         .and_then(|directory| Channel::connect(directory.as_fd(), &name(id)));
     let Ok(channel) = connected else { return Ok(None) };
-    match channel.send(request) {
+    let sent = match descriptor {
+        Some(descriptor) => channel.send_with(request, descriptor),
+        None => channel.send(request),
+    };
+    match sent {
         Ok(()) => Ok(Some(channel)),
         // It went meanwhile.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(None),

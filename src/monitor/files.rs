@@ -14,6 +14,11 @@ use crate::volume::VolumeDirectory;
 /// container's part of the runtime directory is made where a network helper needs it.
 pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime: &Path) -> Result<()> {
     overlay_volumes(spec, directory)?;
+    if let Some(timezone) = &spec.timezone {
+        let path = directory.localtime();
+        fs::write(&path, timezone.read()?)
+            .map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))?;
+    }
     if let Namespace::Container(other) = &spec.namespaces.net {
         let theirs = store.directory(other).generated_files();
         for ((own, _), (shared, _)) in directory.generated_files().iter().zip(theirs) {
@@ -43,7 +48,7 @@ pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime
 }
 
 /// The uppers of `-v SOURCE:TARGET:O`: the caller's, as the sources are, and as open as those.
-fn overlay_volumes(spec: &Spec, directory: &ContainerDirectory) -> Result<()> {
+pub(crate) fn overlay_volumes(spec: &Spec, directory: &ContainerDirectory) -> Result<()> {
     for (number, mount) in spec.mounts.iter().enumerate() {
         let source = match &mount.kind {
             MountKind::Bind(bind) if bind.overlay => bind.source.clone(),

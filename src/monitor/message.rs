@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::monitor::exec;
 
 /// What a connection to the control socket is for: its first message.
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub enum Request {
     Wait,
     /// Connect to the streams: answered as the start of a container in the foreground is.
     Attach { stdin: bool, stdout: bool, stderr: bool },
+    /// Start a process in the container. Answered by [`ToClient::Stream`]s, [`ToClient::Terminal`],
+    /// [`ToClient::Started`] and, when the process has ended, [`ToClient::Exited`]; or by [`ToClient::Failed`].
+    Exec(Box<exec::Request>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -55,4 +59,6 @@ pub enum ToMonitor {
     Signal(i32),
     /// The client goes, and the container goes on.
     Detach,
+    /// Nobody takes what a process of [`Request::Exec`] writes there: it may be told so.
+    Deaf(Standard),
 }

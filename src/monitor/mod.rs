@@ -7,7 +7,8 @@
 //! exchange besides are the [`message`]s.
 
 pub mod control;
-mod files;
+pub mod exec;
+pub(crate) mod files;
 pub mod guard;
 mod life;
 pub mod message;

@@ -1,8 +1,9 @@
 //! What those who are connected ask of the monitor.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use crate::error::{Error, Result};
+use crate::events::{Action, Event};
 use crate::logs::Name;
 use crate::monitor::message::{Request, Standard, ToClient, ToMonitor};
 use crate::monitor::run::{Asked, Monitor};
@@ -16,14 +17,19 @@ impl Monitor<'_> {
         let Some(session) = self.sessions.get(id) else { return };
         if session.role == Role::New {
             match session.channel.receive::<Request>() {
-                Ok(Some((request, _))) => self.answer(id, &request),
+                Ok(Some((request, descriptor))) => self.answer(id, &request, descriptor),
                 _ => self.sessions.remove(id),
             }
             return;
         }
+        if session.role == Role::Exec {
+            let message = session.channel.receive().ok().flatten().map(|(message, _)| message);
+            return self.serve_exec(id, message);
+        }
         match session.channel.receive::<ToMonitor>() {
             Ok(Some((ToMonitor::Signal(signal), _))) => self.forward(signal),
             Ok(Some((ToMonitor::Detach, _))) => self.let_go(id),
+            Ok(Some((ToMonitor::Deaf(_), _))) => {}
             // A client that goes without a word was killed, and a foreground container goes with it.
             _ => {
                 let owner = session.role == Role::Client { owner: true };
@@ -48,7 +54,7 @@ impl Monitor<'_> {
         }
     }
 
-    fn answer(&mut self, id: u64, request: &Request) {
+    fn answer(&mut self, id: u64, request: &Request, descriptor: Option<OwnedFd>) {
         match *request {
             Request::Stop { timeout, signal } => {
                 self.sessions.set_role(id, Role::Stopper);
@@ -56,7 +62,10 @@ impl Monitor<'_> {
             }
             Request::Kill { signal } => {
                 let answer = match self.kill(signal) {
-                    Ok(()) => ToClient::Done,
+                    Ok(()) => {
+                        self.tell(Event::container(Action::Kill, self.spec).with("signal", signal));
+                        ToClient::Done
+                    }
                     Err(error) => ToClient::Failed(error),
                 };
                 self.sessions.dismiss(id, &answer);
@@ -67,6 +76,7 @@ impl Monitor<'_> {
                 self.end_life(None, timeout);
             }
             Request::Wait => self.sessions.set_role(id, Role::Waiter),
+            Request::Exec(ref request) => self.exec(id, request, descriptor),
             Request::Attach { stdin, stdout, stderr } => {
                 if let Err(error) = self.attach(id, stdin, stdout, stderr) {
                     self.let_go_with(id, &ToClient::Failed(error));
@@ -86,7 +96,7 @@ impl Monitor<'_> {
         };
         if signal == libc::SIGKILL || signal == self.spec.stop_signal {
             // Who ends it by hand does not want it back (docker-kill(1)).
-            self.asked = Asked::Stop;
+            self.asked = Asked::Kill;
         }
         send_signal(life.sandbox.pid, signal).map_err(|error| {
             Error::new(format!("cannot send signal {signal} to container {}", self.spec.name)).because(error)
@@ -126,6 +136,7 @@ impl Monitor<'_> {
         }
         session.tell(&ToClient::Started { pid: life.sandbox.pid });
         self.sessions.set_role(id, Role::Client { owner: false });
+        self.tell(Event::container(Action::Attach, self.spec));
         Ok(())
     }
 }

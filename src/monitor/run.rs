@@ -15,7 +15,9 @@ use crate::container::store::{Claim, Restarting, Running, Store};
 use crate::container::sweep;
 use crate::emulation::Places;
 use crate::error::{Error, Result, Step};
+use crate::events::{self, Action, Event};
 use crate::logs::{Log, Name};
+use crate::monitor::exec::{Execs, Wake};
 use crate::monitor::life::{self, Life};
 use crate::monitor::message::ToClient;
 use crate::monitor::sessions::{Role, Sessions};
@@ -36,7 +38,16 @@ const SIGNALS: [i32; 6] =
 pub(super) enum Asked {
     Nothing,
     Stop,
+    /// By a signal that ends it.
+    Kill,
     Restart,
+}
+
+impl Asked {
+    /// Its restart policy has nothing to say.
+    fn for_good(self) -> bool {
+        matches!(self, Self::Stop | Self::Kill)
+    }
 }
 
 pub(super) struct Monitor<'a> {
@@ -60,6 +71,7 @@ pub(super) struct Monitor<'a> {
     pub(super) asked: Asked,
     back_off: BackOff,
     pub(super) life: Option<Life>,
+    pub(super) execs: Execs,
 }
 
 /// Runs the container to its end, and tells those who are connected.
@@ -97,6 +109,7 @@ pub(super) fn run(job: Job<'_>) {
         asked: Asked::Nothing,
         back_off: BackOff::default(),
         life: None,
+        execs: Execs::default(),
     };
     if let Err(error) = ready.and_then(|()| monitor.begin(wires)) {
         return monitor.never_started(&error);
@@ -106,9 +119,14 @@ pub(super) fn run(job: Job<'_>) {
         if !monitor.rest(code, wait) {
             return monitor.down_after_rest(code);
         }
-        monitor.asked = Asked::Nothing;
+        let asked = std::mem::replace(&mut monitor.asked, Asked::Nothing);
         code = match Wires::lay(spec, None).and_then(|wires| monitor.begin(wires)) {
-            Ok(()) => monitor.live(),
+            Ok(()) => {
+                if asked == Asked::Restart {
+                    monitor.tell(Event::container(Action::Restart, spec));
+                }
+                monitor.live()
+            }
             Err(error) => monitor.failed_again(&error),
         };
     }
@@ -267,6 +285,7 @@ impl Monitor<'_> {
         }
         life.deadline = self.spec.timeout.and_then(life::after);
         self.sessions.started(life.sandbox.pid);
+        self.tell(Event::container(Action::Start, self.spec));
         Ok(())
     }
 
@@ -281,7 +300,12 @@ impl Monitor<'_> {
                 .map_or(125, |life| crate::sys::process::wait_for(life.sandbox.pid).unwrap_or(125)),
         };
         let owner = self.sessions.owner().map(|session| session.id);
+        self.execs.end_all(&mut self.sessions);
         self.sessions.notify(&ToClient::Ended);
+        if self.asked == Asked::Stop {
+            self.tell(Event::container(Action::Stop, self.spec));
+        }
+        self.tell(Event::container(Action::Died, self.spec).with("exitCode", code));
         if let Some(life) = &mut self.life {
             life.finish(&self.record, &mut self.log, owner);
         }
@@ -294,6 +318,9 @@ impl Monitor<'_> {
                 let Some(life) = &mut self.life else { continue };
                 if pid == life.sandbox.pid {
                     return code;
+                }
+                if self.execs.reaped(pid, code, &mut self.sessions) {
+                    continue;
                 }
                 life.replace(pid, code, &self.claim, &mut self.record, &self.sessions);
             }
@@ -318,6 +345,15 @@ impl Monitor<'_> {
                 id
             })
             .collect();
+        let first_wake = polled.len();
+        let wakes: Vec<Wake> = self
+            .execs
+            .descriptors()
+            .map(|(wake, end)| {
+                polled.push(PollFd::from_borrowed_fd(end, PollFlags::IN));
+                wake
+            })
+            .collect();
         let first_stream = polled.len();
         for stream in self.life.iter().flat_map(|life| &life.streams) {
             polled.extend(stream.waits_for().map(|(end, flags)| PollFd::from_borrowed_fd(end, flags)));
@@ -335,6 +371,10 @@ impl Monitor<'_> {
                     self.stop(None, None);
                 }
             }
+        }
+        // Before the clients: one that was killed when its command ran already leaves it.
+        for (wake, _) in wakes.into_iter().zip(&happened[first_wake..]).filter(|(_, happened)| **happened) {
+            self.wake(wake);
         }
         for (id, _) in ids.into_iter().zip(&happened[first_session..]).filter(|(_, happened)| **happened) {
             self.serve(id);
@@ -396,7 +436,7 @@ impl Monitor<'_> {
     fn waits_for_another_life(&mut self, code: i32) -> Option<Duration> {
         let up = self.life.as_ref().map_or(Duration::ZERO, Life::up);
         match self.asked {
-            Asked::Stop => None,
+            Asked::Stop | Asked::Kill => None,
             Asked::Restart => Some(Duration::ZERO),
             Asked::Nothing => {
                 let policy = self.store.settings(&self.spec.id).restart.unwrap_or(self.spec.restart);
@@ -423,13 +463,13 @@ impl Monitor<'_> {
             ::log::debug!("{error}");
         }
         if let Ok(signals) = signal_descriptor(&SIGNALS) {
-            while self.asked != Asked::Stop && Instant::now() < until {
+            while !self.asked.for_good() && Instant::now() < until {
                 while reap_any().is_some() {}
                 self.turn(&signals, Some(until));
             }
         }
         unblock_signals();
-        self.asked != Asked::Stop
+        !self.asked.for_good()
     }
 
     /// Ends what is left of a life; what happened to it that its command did not do.
@@ -450,7 +490,7 @@ impl Monitor<'_> {
             exit_code: code,
             error,
             restarts: self.record.restarts,
-            stopped_by_user: self.asked == Asked::Stop,
+            stopped_by_user: self.asked.for_good(),
         };
         if let Err(error) = self.store.write_state(&self.spec.id, &state) {
             ::log::debug!("{error}");
@@ -491,6 +531,7 @@ impl Monitor<'_> {
                 Ok(()) => self.claim.release(),
                 Err(left) => ::log::debug!("{left}"),
             }
+            self.tell(Event::container(Action::Remove, self.spec));
         } else {
             self.claim.release();
         }
@@ -519,6 +560,7 @@ impl Monitor<'_> {
                 Ok(()) => self.claim.release(),
                 Err(left) => ::log::debug!("{left}"),
             }
+            self.tell(Event::container(Action::Remove, spec));
             return;
         }
         self.close_socket();
@@ -536,15 +578,22 @@ impl Monitor<'_> {
                 exit_code: code,
                 error: trouble.clone(),
                 restarts: self.record.restarts,
-                stopped_by_user: self.asked == Asked::Stop,
+                stopped_by_user: self.asked.for_good(),
             };
             self.store.write_state(&spec.id, &state)
         };
         if recorded.is_ok() || !spec.remove_on_exit {
             self.claim.release();
         }
+        if spec.remove_on_exit {
+            self.tell(Event::container(Action::Remove, spec));
+        }
         let trouble = trouble.or_else(|| recorded.err().map(|error| error.to_string()));
         self.sessions.ended(code, trouble.as_deref(), true);
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        events::record(self.store.root(), self.runtime, event);
     }
 
     fn close_socket(&mut self) {

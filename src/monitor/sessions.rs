@@ -17,6 +17,8 @@ pub(super) enum Role {
     Starter,
     /// Has streams of the container; the owner takes it along when it goes.
     Client { owner: bool },
+    /// Has a process in the container.
+    Exec,
     /// Waits for the end of a life.
     Waiter,
     /// Waits until the container is down.

@@ -1,38 +1,31 @@
 //! Inside: the container's first process, from empty namespaces to the user's command.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
 use crate::container::directory::ContainerDirectory;
-use crate::container::spec::{Driver, MountKind, Namespace, Root, Seccomp, Spec};
-use crate::container::user::{self, ResolvedUser};
-use crate::container::{env, sysctl};
-use crate::emulation::{self, Credentials, Emulation};
+use crate::container::spec::{Driver, Namespace, Root, Spec};
+use crate::container::sysctl;
+use crate::container::user::ResolvedUser;
 use crate::error::{Error, Result, Step};
 use crate::layers::Upper;
 use crate::network::inside;
+use crate::sandbox::command::{self, AccountFiles, Command, die_with_monitor, lost};
 use crate::sandbox::inroot::InRoot;
 use crate::sandbox::message::{FromChild, ToChild};
-use crate::sandbox::privileges::{self, Privileges};
 use crate::sandbox::reach::Reach;
 use crate::sandbox::{
-    accounts, devices, init, kernel_mounts, ownership, program, root, terminal, user_mounts, userns, volumes,
+    accounts, devices, kernel_mounts, namespaces, ownership, root, terminal, user_mounts, userns, volumes,
 };
 use crate::seccomp::bpf::Instruction;
 use crate::secret::copies::{self, Values};
 use crate::sys::channel::Channel;
-use crate::sys::process::{self, exit_now};
-
-/// /etc/passwd and /etc/group of an image are not worth more than this.
-const LONGEST_ACCOUNT_FILE: u64 = 16 << 20;
-
-/// Characters of an error that is too long for one message.
-const LONGEST_COMPLAINT: usize = 4000;
+use crate::sys::process::exit_now;
 
 /// The container's standard streams.
 pub enum Stdio {
@@ -74,7 +67,7 @@ impl Inside<'_> {
         let _ = rustix::thread::set_name(c"sbx-child");
         let secrets = match copies::values(self.spec, self.directory) {
             Ok(secrets) => secrets,
-            Err(error) => self.fail(error),
+            Err(error) => command::fail(&self.channel, error),
         };
         // Elsewhere the container's root is the caller and reaches what the caller does.
         let root_is_another = self.spec.identity.nested.is_some() || self.spec.identity.join.is_some();
@@ -84,25 +77,16 @@ impl Inside<'_> {
             Ok(Some(reach)) => {
                 Inside { spec: &reach.spec, directory: &reach.directory, secrets, ..self }.become_command()
             }
-            Err(error) => self.fail(error),
+            Err(error) => command::fail(&self.channel, error),
         }
     }
 
     fn become_command(self) -> ! {
         let error = match self.set_up() {
-            Ok(user) => self.execute(&user),
+            Ok(user) => self.last_steps().execute(&user),
             Err(error) => error,
         };
-        self.fail(error)
-    }
-
-    fn fail(&self, error: Error) -> ! {
-        let code = error.code();
-        let shorter: String = error.to_string().chars().take(LONGEST_COMPLAINT).collect();
-        if self.channel.send(&FromChild::Failed(error)).is_err() {
-            let _ = self.channel.send(&FromChild::Failed(Error::new(shorter).exit_code(code)));
-        }
-        exit_now(code.into())
+        command::fail(&self.channel, error)
     }
 
     fn set_up(&self) -> Result<ResolvedUser> {
@@ -111,6 +95,7 @@ impl Inside<'_> {
         let early = self.before_the_maps()?;
         self.wait_for_maps()?;
         self.allow_ping()?;
+        self.show_namespaces()?;
 
         let inroot = match early.root {
             Some(inroot) => inroot,
@@ -129,13 +114,13 @@ impl Inside<'_> {
         self.working_directory(&inroot)?;
         root::enter(&inroot)?;
         // The monitor completes its record while the kernel takes its time.
-        self.channel.send(&FromChild::Ready).step(lost)?;
+        self.channel.send_with(&FromChild::Ready, inroot.directory()).step(lost)?;
         root::let_go()?;
         if self.spec.read_only || self.spec.root == (Root::Host { driver: Driver::Bind }) {
             root::make_read_only(Path::new("/"), false)?;
         }
         self.limits()?;
-        self.take_streams(streams)?;
+        self.last_steps().take_streams(&self.stdio, streams, &user)?;
         self.wait_for_go()?;
         Ok(user)
     }
@@ -257,6 +242,19 @@ impl Inside<'_> {
         die_with_monitor()
     }
 
+    /// Who is closed to others tells the monitor itself what those have to join that are brought in later.
+    fn show_namespaces(&self) -> Result<()> {
+        if self.spec.identity.join.is_none() {
+            return Ok(());
+        }
+        for kind in namespaces::of_container(self.spec) {
+            let file = namespaces::open("self", kind.name)?;
+            let name = kind.name.to_owned();
+            self.channel.send_with(&FromChild::Namespace { name }, file.as_fd()).step(lost)?;
+        }
+        Ok(())
+    }
+
     fn wait_for_go(&self) -> Result<()> {
         match self.channel.receive().step(lost)? {
             Some((ToChild::Go, _)) => Ok(()),
@@ -285,21 +283,19 @@ impl Inside<'_> {
                 user_mounts::bind_generated(inroot, &file, Path::new(target), bare)?;
             }
         }
+        if spec.timezone.is_some() {
+            let target = Path::new("/etc/localtime");
+            user_mounts::bind_generated(inroot, &self.directory.localtime(), target, bare)?;
+        }
         let unclaimed = volumes::fill(inroot, &spec.mounts)?;
         user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch(), &self.secrets)?;
         Ok(unclaimed)
     }
 
     fn user(&self, inroot: &InRoot) -> Result<ResolvedUser> {
-        let process = &self.spec.process;
-        let read = |path| inroot.read(Path::new(path), LONGEST_ACCOUNT_FILE).unwrap_or_default();
-        let (passwd, group) = (read("/etc/passwd"), read("/etc/group"));
-        let default = self.spec.identity.default_user;
-        let mut user = user::resolve(process.user.as_deref(), &process.groups, &passwd, &group, default)?;
-        if self.spec.emulation == Emulation::Off {
-            privileges::check_mapped(&user, &self.spec.identity)?;
-        }
-        accounts::complete(inroot, self.spec, &mut user, &passwd, &group)?;
+        let files = AccountFiles::read(inroot);
+        let mut user = files.user(self.spec)?;
+        accounts::complete(inroot, self.spec, &mut user, &files.passwd, &files.group)?;
         Ok(user)
     }
 
@@ -318,21 +314,9 @@ impl Inside<'_> {
     fn streams(&self, inroot: &InRoot) -> Result<Option<OwnedFd>> {
         let Stdio::Terminal { size } = &self.stdio else { return Ok(None) };
         let pair = terminal::open(inroot, *size)?;
+        terminal::show_as_console(inroot, &pair)?;
         self.channel.send_with(&FromChild::Terminal, pair.master.as_fd()).step(lost)?;
         Ok(Some(pair.slave))
-    }
-
-    fn take_streams(&self, terminal: Option<OwnedFd>) -> Result<()> {
-        match (&self.stdio, terminal) {
-            (Stdio::Pipes { stdin, stdout, stderr }, _) => {
-                let failed = || "cannot connect the standard streams";
-                rustix::stdio::dup2_stdin(stdin).step(failed)?;
-                rustix::stdio::dup2_stdout(stdout).step(failed)?;
-                rustix::stdio::dup2_stderr(stderr).step(failed)
-            }
-            (Stdio::Terminal { .. }, Some(slave)) => terminal::attach(&slave),
-            (Stdio::Terminal { .. }, None) => Err(Error::new("cannot attach the terminal")),
-        }
     }
 
     fn set_sysctls(&self, inroot: &InRoot) -> Result<()> {
@@ -359,156 +343,23 @@ impl Inside<'_> {
     fn limits(&self) -> Result<()> {
         // A process that is closed to others may not; it has it from its parent.
         if self.spec.identity.join.is_none() {
-            set_oom_score(self.spec)?;
+            command::set_oom_score(self.spec)?;
         }
-        for limit in &self.spec.rlimits {
-            process::set_rlimit(limit.resource, limit.soft, limit.hard)
-                .step(|| format!("cannot set the resource limit number {}", limit.resource))?;
-        }
-        Ok(())
+        command::set_rlimits(self.spec)
     }
 
-    /// From here on nothing can be undone.
-    fn execute(&self, user: &ResolvedUser) -> Error {
-        let spec = self.spec;
-        let mut env = spec.process.env.clone();
-        match copies::variables(spec, &self.secrets) {
-            Ok(variables) => env::set_all(&mut env, variables),
-            Err(error) => return error,
-        }
-        if !env.iter().any(|entry| entry.starts_with("HOME=")) {
-            env.push(format!("HOME={}", user.home));
-        }
-        // Until the exec the process is sbx: nobody inside may look into it or reach its binary.
-        let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-        if spec.security.seccomp != Seccomp::Default {
-            // The default filter refuses keyctl(2). The quota of keys is small; without a keyring of its
-            // own the container shares the caller's, as before.
-            let _ = process::join_new_session_keyring();
-        }
-        if let Some(umask) = spec.process.umask {
-            rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
-        } else {
-            rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-        }
-        // What follows goes by paths that somebody else may be changing: links of /proc find nothing open.
-        process::close_all_but(&mut [0, 1, 2, self.channel.as_fd().as_raw_fd()]);
-        let entered = enter(&spec.process.cwd);
-        let hand_over = |listener, user| self.hand_over(listener, user);
-        let privileges = Privileges {
-            user,
-            keep_groups: spec.process.keep_groups,
-            capabilities: spec.security.capabilities,
-            no_new_privileges: spec.security.no_new_privileges,
+    fn last_steps(&self) -> Command<'_> {
+        Command {
+            spec: self.spec,
+            channel: &self.channel,
+            secrets: Some(&self.secrets),
             seccomp: self.seccomp.as_deref(),
-            believed: self.spec.emulation != Emulation::Off
-                && privileges::check_mapped(user, &spec.identity).is_err(),
-            emulation: self.emulation.as_deref().map(|program| (program, &hand_over as _)),
-        };
-        if let Err(error) = privileges::become_user(&privileges, &spec.identity) {
-            return error;
-        }
-        if entered.is_err()
-            && let Err(error) = enter(&spec.process.cwd)
-        {
-            let failed =
-                Error::new(format!("cannot enter the working directory `{}`", spec.process.cwd.display()))
-                    .because(error)
-                    .exit_code(crate::error::EXIT_NOT_INVOKABLE);
-            return self.explain_owners(failed, error == Errno::ACCESS, &spec.process.cwd, user);
-        }
-        if let Err(error) = process::close_on_exec_from(3) {
-            return Error::new("cannot close the descriptors of sbx").because(error);
-        }
-        if let Err(error) = privileges::seal(&privileges, !spec.init) {
-            return error;
-        }
-        if spec.init
-            && let Err(error) = init::stay_behind(spec.process.terminal)
-        {
-            return error;
-        }
-        process::reset_signals();
-        let error = program::execute(&spec.process.args, &env);
-        let denied = error.code() == crate::error::EXIT_NOT_INVOKABLE;
-        if denied && matches!(spec.security.seccomp, Seccomp::Profile(_)) && error.hints().is_empty() {
-            return error.hint("the seccomp profile has to allow what executing the command takes");
-        }
-        let command = spec.process.args.first().map(|word| spec.process.cwd.join(word)).unwrap_or_default();
-        self.explain_owners(error, denied, &command, user)
-    }
-
-    /// The kernel has one listener for a chain of filters: below an outer one there is none of our own.
-    fn hand_over(&self, listener: std::io::Result<OwnedFd>, user: Option<Credentials>) -> Result<()> {
-        match listener {
-            Ok(listener) => {
-                self.channel.send_with(&FromChild::Listener { user }, listener.as_fd()).step(lost)
-            }
-            Err(error) if self.spec.emulation == Emulation::Required => Err(emulation::refused(&error)),
-            Err(error) => {
-                let notice = format!("owners and users are not emulated: {}", emulation::why_refused(&error));
-                self.channel.send(&FromChild::Notice(notice)).step(lost)
-            }
+            emulation: self.emulation.as_deref(),
         }
     }
-
-    /// On a bind mount the owners are those of the host: who the container's user is there explains a refusal.
-    fn explain_owners(&self, error: Error, denied: bool, path: &Path, user: &ResolvedUser) -> Error {
-        let spec = self.spec;
-        let bound = spec
-            .mounts
-            .iter()
-            .filter(|mount| matches!(mount.kind, MountKind::Bind(_)) && path.starts_with(&mount.target))
-            .max_by_key(|mount| mount.target.components().count());
-        let root = matches!(spec.root, Root::WritableDirectory { .. }).then_some(Path::new("/"));
-        let Some(target) = bound.map(|mount| mount.target.as_path()).or(root).filter(|_| denied) else {
-            return error;
-        };
-        if spec.identity.join.is_some() {
-            return error;
-        }
-        let hint = format!(
-            "`{}` comes from the host, and so do the owners of its files: {}",
-            target.display(),
-            spec.identity.explain(user.uid, user.gid)
-        );
-        let caller = spec.process.account.as_ref().and_then(|account| account.uid);
-        if caller == Some(user.uid) {
-            return error.hint(hint);
-        }
-        error.hint(hint).hint("`--userns image-user` or `--userns keep-id` makes that user the caller")
-    }
-}
-
-/// chdir(2) that no link of /proc (`/proc/PID/root`, `/proc/PID/fd/N`) leads astray.
-fn enter(directory: &Path) -> rustix::io::Result<()> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat2(CWD, directory, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
-    rustix::process::fchdir(opened)
-}
-
-/// `--oom-score-adj` for this process and those that it will start.
-pub fn set_oom_score(spec: &Spec) -> Result<()> {
-    let Some(score) = spec.oom_score_adj else { return Ok(()) };
-    std::fs::write("/proc/self/oom_score_adj", score.to_string()).map_err(|error| {
-        Error::new(format!("cannot set the OOM score adjustment {score}"))
-            .because(error)
-            .hint("without root it can only be raised")
-    })
 }
 
 fn open_proc() -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open("/proc", flags, Mode::empty()).step(|| "cannot open /proc")
-}
-
-fn die_with_monitor() -> Result<()> {
-    // The parent is in another PID namespace and cannot be asked for: a monitor that is gone already shows
-    // as the end of the channel at the next message.
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
-        .step(|| "cannot bind the container to its monitor")
-}
-
-fn lost() -> &'static str {
-    "cannot talk to the monitor"
 }

@@ -36,6 +36,11 @@ impl InRoot {
         Ok(Self { directory })
     }
 
+    /// A root that is open already.
+    pub fn of(directory: OwnedFd) -> Self {
+        Self { directory }
+    }
+
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
@@ -43,6 +48,11 @@ impl InRoot {
     /// Opens what is at `path`, following symlinks inside the root.
     pub fn find(&self, path: &Path) -> Result<OwnedFd, Errno> {
         self.resolve(path, OFlags::PATH, ResolveFlags::empty())
+    }
+
+    /// Opens the file `path` itself, with the flags of open(2). With NONBLOCK a FIFO does not hold the caller up.
+    pub fn open_file(&self, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+        self.resolve(path, flags, ResolveFlags::empty())
     }
 
     /// Whether the way to `path` leads into something that is mounted in the root.

@@ -19,7 +19,7 @@ use crate::layers::{Upper, fuse_overlayfs};
 use crate::network::{self, Helper, Target};
 use crate::sandbox::child::{Inside, Stdio};
 use crate::sandbox::message::{FromChild, FromLauncher, ToChild, ToLauncher};
-use crate::sandbox::namespaces::{Join, to_join, to_make};
+use crate::sandbox::namespaces::{Held, Join, to_join, to_make};
 use crate::sandbox::userns::become_root;
 use crate::seccomp;
 use crate::secret::copies::Values;
@@ -42,8 +42,12 @@ pub struct Sandbox {
     /// The server of the root.
     pub root_server: Option<i32>,
     pub network: Option<Helper>,
+    /// The root, until the container runs: an open directory keeps its server from ending.
+    pub root: Option<OwnedFd>,
     /// Answers for emulated root.
     pub emulator: Option<Emulator>,
+    /// For processes that are brought in while the container runs.
+    pub namespaces: Option<Held>,
     /// What the caller should know.
     pub notices: Vec<String>,
     channel: Channel,
@@ -131,7 +135,9 @@ impl Sandbox {
             terminal: None,
             root_server: None,
             network: None,
+            root: None,
             emulator: None,
+            namespaces: None,
             notices: Vec::new(),
             channel,
         }
@@ -140,6 +146,7 @@ impl Sandbox {
     /// Lets the process execute the command, and returns when it has: its end of the channel is
     /// close-on-exec.
     pub fn go(&mut self) -> Result<()> {
+        self.root = None;
         // One that failed meanwhile has said why, and does not read any more.
         let _ = self.channel.send(&ToChild::Go);
         let mut listened = false;
@@ -175,6 +182,7 @@ impl Sandbox {
 
     /// Ends everything that was started and waits for it.
     pub fn end(&mut self) {
+        self.root = None;
         let _ = send_signal(self.pid, libc::SIGKILL);
         let _ = wait_for(self.pid);
         self.end_servers();
@@ -182,6 +190,8 @@ impl Sandbox {
 
     /// Ends what serves a container whose first process is gone already.
     pub fn end_servers(&mut self) {
+        // The root is served for as long as anybody holds it.
+        self.namespaces = None;
         if let Some(network) = self.network.take() {
             network.stop();
         }
@@ -351,7 +361,7 @@ fn launch_child(
             nix::sched::unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| clone_failed(&errno.into()))?;
             flags &= !libc::CLONE_NEWNET;
         }
-        crate::sandbox::child::set_oom_score(inside.spec)?;
+        crate::sandbox::command::set_oom_score(inside.spec)?;
         crate::sys::process::forget_arguments(c"sbx").step(|| "cannot hide the command line")?;
         set_dumpable(DumpableBehavior::NotDumpable)?;
     } else if let Some(_nested) = &identity.nested {
@@ -420,18 +430,24 @@ fn serve_until_ready(
     if spec.emulation != Emulation::Off {
         sandbox.emulator = Some(Emulator::start(sandbox.pid, owners)?);
     }
+    let mut shown = Vec::new();
     loop {
         match sandbox.channel.receive().step(lost)? {
+            Some((FromChild::Namespace { name }, Some(namespace))) => shown.push((name, namespace)),
             Some((FromChild::ServeRoot, Some(device))) => {
                 sandbox.root_server = Some(serve_root(sandbox, spec, directory, device, &mut launcher)?);
             }
             Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
             Some((FromChild::Terminal, Some(master))) => sandbox.terminal = Some(master),
-            Some((FromChild::Ready, _)) => break,
+            Some((FromChild::Ready, root)) => {
+                sandbox.root = root;
+                break;
+            }
             Some((FromChild::Failed(error), _)) => return Err(with_server_log(error, directory)),
             None | Some(_) => return Err(with_server_log(ended_early(sandbox.pid), directory)),
         }
     }
+    sandbox.namespaces = Some(Held::of(sandbox.pid, spec, shown)?);
     let ready = match &mut sandbox.network {
         Some(helper) => helper.wait_ready(HELPER_TIMEOUT),
         None => Ok(()),

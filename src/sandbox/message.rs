@@ -12,11 +12,17 @@ pub enum FromChild {
     NetworkOpen,
     /// What the caller should know.
     Notice(String),
+    /// Carries one of its namespaces, by its name in /proc/PID/ns: nobody else can open it.
+    Namespace { name: String },
+    /// Of a process that is brought into a running container: it exists, in all namespaces, and waits for
+    /// [`ToChild::Go`]. Carries its pidfd.
+    Entered { pid: i32 },
     /// Carries the FUSE descriptor of the mounted root: something has to serve it.
     ServeRoot,
     /// Carries the master side of the container's terminal.
     Terminal,
-    /// Everything but the last steps is done: the next message that is waited for is [`ToChild::Go`].
+    /// Everything but the last steps is done: the next message that is waited for is [`ToChild::Go`]. Carries the
+    /// directory that has become the root.
     Ready,
     /// Carries the listener on which the calls of emulated root arrive.
     Listener {

@@ -2,11 +2,14 @@
 //!
 //! [`launch`] is the outside (the monitor): it makes the process, has its ID maps written, starts what serves
 //! it, and lets it go. [`child`] is the inside: the steps from an empty set of namespaces to the user's
-//! command, in order. What the two say to each other is [`message`].
+//! command, in order. [`enter`] brings further processes into a container that runs. What the processes say to each
+//! other is [`message`].
 
 pub mod accounts;
 pub mod child;
+pub mod command;
 pub mod devices;
+pub mod enter;
 pub mod init;
 pub mod inroot;
 pub mod kernel_mounts;

@@ -9,11 +9,12 @@ use std::path::Path;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{LARGEST, SecretStore, base64, missing, read};
+use super::{LARGEST, SecretStore, base64, missing};
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::Spec;
 use crate::container::store::no_room;
 use crate::error::{Error, Result, Step};
+use crate::records::read;
 
 /// Secrets of one container, at most.
 const MOST: u64 = 1000;

@@ -7,10 +7,8 @@ pub mod copies;
 pub mod option;
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,17 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::store::no_room;
 use crate::error::{Error, Result, Step};
+use crate::records::Records;
 
 /// podman's limit (podman-secret-create(1)), in bytes.
 pub const LARGEST: u64 = 512_000;
-/// podman's limit: longer names would not fit into a file name beside the prefix.
+/// podman's limit.
 const LONGEST_NAME: usize = 253;
 const ID_LENGTH: usize = 25;
-/// No name begins a temporary file's.
-const PREFIX: &str = "s.";
-const UNFINISHED: &str = "new.";
-/// Bytes of a file, data in base64 and labels included.
-const LARGEST_FILE: u64 = 4 << 20;
 
 /// One secret, with its data.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,17 +64,13 @@ impl std::fmt::Debug for Secret {
 
 /// The secrets of a store.
 pub struct SecretStore {
-    directory: PathBuf,
+    records: Records,
 }
 
 impl SecretStore {
     /// Those of the store below `store`; nothing is made before something is written.
     pub fn new(store: &Path) -> Self {
-        Self { directory: store.join("secrets") }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.join(format!("{PREFIX}{name}"))
+        Self { records: Records::in_directory(store.join("secrets")) }
     }
 
     /// Keeps a secret. With `replace` one of the same name gets the data and labels, and keeps its ID.
@@ -118,54 +108,12 @@ impl SecretStore {
     }
 
     fn write(&self, secret: &Secret, replace: bool) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        self.remove_unfinished();
-        let temporary = self.directory.join(format!("{UNFINISHED}{}.{}", std::process::id(), secret.id));
-        let text = serde_json::to_vec(secret)?;
-        let mut options = File::options();
-        options.write(true).create_new(true).mode(0o600);
-        let written = options.open(&temporary).and_then(|mut file| file.write_all(&text)).and_then(|()| {
-            // A link is refused where the name is taken, a rename is not.
-            match replace {
-                true => fs::rename(&temporary, self.path(&secret.name)),
-                false => fs::hard_link(&temporary, self.path(&secret.name)),
-            }
-        });
-        let _ = fs::remove_file(&temporary);
-        written
-    }
-
-    /// What a process was writing when it was killed.
-    fn remove_unfinished(&self) {
-        for name in self.entries().unwrap_or_default() {
-            let Some(rest) = name.strip_prefix(UNFINISHED) else { continue };
-            let writer = rest.split('.').next().and_then(|pid| pid.parse::<u32>().ok());
-            if writer.is_none_or(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-                let _ = fs::remove_file(self.directory.join(name));
-            }
-        }
-    }
-
-    fn entries(&self) -> Result<Vec<String>> {
-        let failed = || format!("cannot read `{}`", self.directory.display());
-        let entries = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.step(failed)?,
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            names.extend(entry.step(failed)?.file_name().into_string().ok());
-        }
-        Ok(names)
+        self.records.write(&secret.name, &serde_json::to_vec(secret)?, replace)
     }
 
     fn named(&self, name: &str) -> Result<Option<Secret>> {
-        let path = self.path(name);
         let failed = || format!("cannot read the secret `{}`", name.escape_debug());
-        let text = match read(&path, LARGEST_FILE) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            text => text.step(failed)?,
-        };
+        let Some(text) = self.records.read(name).step(failed)? else { return Ok(None) };
         let secret: Secret = serde_json::from_slice(&text).step(failed)?;
         if secret.name != name {
             return Err(Error::new(failed()).because("it is another's"));
@@ -178,16 +126,14 @@ impl SecretStore {
     /// # Errors
     /// The directory cannot be read.
     pub fn list(&self) -> Result<Vec<Secret>> {
-        let mut names = self.entries()?;
-        names.sort();
-        let read = |name: String| match self.named(name.strip_prefix(PREFIX)?) {
+        let read = |name: String| match self.named(&name) {
             Ok(found) => found,
             Err(error) => {
                 log::warn!("{error}");
                 None
             }
         };
-        Ok(names.into_iter().filter_map(read).collect())
+        Ok(self.records.names()?.into_iter().filter_map(read).collect())
     }
 
     /// The one that a name, an ID or the beginning of an ID means.
@@ -213,12 +159,8 @@ impl SecretStore {
     /// # Errors
     /// Those of unlink(2).
     pub fn remove(&self, secret: &Secret) -> Result<()> {
-        match fs::remove_file(self.path(&secret.name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(no_room(error, format!("cannot remove the secret `{}`", secret.name)))
-            }
-            _ => Ok(()),
-        }
+        let failed = || format!("cannot remove the secret `{}`", secret.name);
+        self.records.remove(&secret.name).map_err(|error| no_room(error, failed()))
     }
 }
 
@@ -241,18 +183,6 @@ fn check_name(name: &str) -> Result<()> {
     }
 }
 
-/// Reads a file of the store, never through a symlink and never from a pipe.
-fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
-    use std::io::Read;
-    let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    let mut text = Vec::new();
-    file.take(at_most).read_to_end(&mut text)?;
-    Ok(text)
-}
-
 /// As `inspect` and the copies show data.
 pub fn base64(data: &[u8]) -> String {
     STANDARD.encode(data)
@@ -260,8 +190,6 @@ pub fn base64(data: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn world() -> (tempfile::TempDir, SecretStore) {
@@ -286,7 +214,6 @@ mod tests {
         assert!(store.find("ke").unwrap().is_none() && store.find("").unwrap().is_none());
         store.remove(&made).unwrap();
         assert!(store.find("key").unwrap().is_none());
-        assert_eq!(fs::read_dir(&store.directory).unwrap().count(), 0, "something is left");
     }
 
     #[test]
@@ -302,12 +229,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_else_reads_them() {
+    fn messages_have_no_data() {
         let (_folder, store) = world();
-        create(&store, "key", b"x").unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&store.directory), 0o700);
-        assert_eq!(mode(&store.path("key")), 0o600);
         assert!(!format!("{:?}", create(&store, "other", b"hidden data").unwrap()).contains("data"));
     }
 
@@ -322,7 +245,7 @@ mod tests {
             assert!(store.find(good).unwrap().is_some(), "{good}");
         }
         assert_eq!(store.list().unwrap().len(), 5);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]
@@ -335,18 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_or_unfinished_harms_nobody() {
+    fn what_is_damaged_harms_nobody() {
         let (_folder, store) = world();
         create(&store, "good", b"x").unwrap();
-        fs::write(store.path("torn"), b"{\"id\":").unwrap();
-        fs::copy(store.path("good"), store.path("moved")).unwrap();
-        std::os::unix::fs::symlink(store.path("good"), store.path("link")).unwrap();
-        fs::write(store.directory.join("new.999999999.x"), b"half").unwrap();
+        let good = store.records.read("good").unwrap().unwrap();
+        store.records.write("torn", b"{\"id\":", false).unwrap();
+        store.records.write("moved", &good, false).unwrap();
         assert_eq!(store.list().unwrap().len(), 1);
         assert!(store.find("torn").is_err() && store.find("moved").is_err());
-        create(&store, "next", b"x").unwrap();
-        assert!(!store.directory.join("new.999999999.x").exists());
-        // A damaged one can be replaced.
-        assert!(create(&store, "torn", b"x").is_err());
+        assert!(create(&store, "torn", b"x").is_err(), "the name is taken");
     }
 }

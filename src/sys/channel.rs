@@ -77,6 +77,11 @@ impl Channel {
         }
     }
 
+    /// The same end under another descriptor.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     pub fn send(&self, message: &impl Serialize) -> io::Result<()> {
         self.transmit(message, None)
     }
@@ -127,8 +132,9 @@ impl Channel {
         let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
         loop {
             match rustix::net::recv(&self.0, &mut [0_u8; 1], flags) {
-                Err(rustix::io::Errno::INTR) => {}
-                Ok((_, 0)) | Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                // The other end was closed before it had read all: said once, before what it sent last.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
+                Ok((_, 0)) => return Ok(None),
                 Ok((_, length)) if length > LONGEST => {
                     return Err(io::Error::from(io::ErrorKind::FileTooLarge));
                 }

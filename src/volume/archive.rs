@@ -31,8 +31,13 @@ pub fn export(store: &Store, name: &str, target: &mut (dyn Write + Send)) -> Res
     let identity = canonical_identity()?;
     let write = |target: &mut dyn Write| {
         let (owners, leave_out) = (Owners::default(), BTreeSet::new());
-        let source =
-            pack::Source { root: &data, kind: pack::Kind::Root, owners: &owners, leave_out: &leave_out };
+        let source = pack::Source {
+            root: &data,
+            kind: pack::Kind::Root,
+            owners: &owners,
+            leave_out: &leave_out,
+            removed: &[],
+        };
         let mut target = BufWriter::with_capacity(1 << 18, target);
         pack(&source, &mut target).map_err(|error| error.while_doing(failed()))?;
         target.flush().map_err(|error| no_room(error, "cannot write the archive".to_owned()))

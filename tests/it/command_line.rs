@@ -303,7 +303,7 @@ fn an_unknown_command_is_told_with_what_is_like_it() {
 #[test]
 fn commands_of_podman_that_are_not_there_say_why() {
     let world = sbx();
-    for command in ["build", "exec", "network", "pod"] {
+    for command in ["build", "network"] {
         let refused = is_refused(world.sbx([command, "x"]), &format!("there is no command `{command}`"));
         assert!(refused.stderr().contains("Caused by: "), "{command}: {}", refused.stderr());
     }
@@ -331,18 +331,12 @@ fn options_of_podman_that_are_not_there_say_why() {
         "--cpus",
         "--pids-limit",
         "--health-cmd",
-        "-P",
-        "--publish-all",
-        "--expose",
         "--ip",
         "--link",
-        "--pod",
         "--systemd",
         "--attach",
         "--gpus",
         "--cgroup-parent",
-        "--tz",
-        "--env-host",
     ] {
         let refused = is_refused(world.run([option, "host", "true"]), "is not supported");
         assert!(refused.stderr().contains("Caused by: "), "{option}: {}", refused.stderr());

@@ -276,7 +276,7 @@ fn a_container_whose_set_up_failed_never_ran_and_is_removed_with_rm() {
     let world = sbx();
     world.run(words(&["--net=none", "--name=never"], &["/no/such/command"])).expect_code(127);
     let shown = world.sbx(["ps", "-a", "--format", "{{.Names}} {{.State}}"]).succeed();
-    assert_eq!(shown, "never created\n");
+    assert_eq!(shown, "never created");
     world.sbx(["rm", "never"]).succeed();
     world.run(words(&["--rm", "--net=none", "--name=never"], &["/no/such/command"])).expect_code(127);
     assert_eq!(world.sbx(["ps", "-aq"]).succeed(), "");

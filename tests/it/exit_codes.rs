@@ -197,7 +197,7 @@ fn without_signal_proxy_the_client_ends_and_the_container_goes_on() {
     running.wait_for_stdout("ready");
     running.signal(Signal::SIGTERM);
     running.finish().code_is(143);
-    assert_eq!(world.sbx(["ps", "--format", "{{.Names}}"]).succeed(), "on\n");
+    assert_eq!(world.sbx(["ps", "--format", "{{.Names}}"]).succeed(), "on");
     world.sbx(["stop", "on"]).succeed();
     world.assert_clean();
 }

@@ -70,7 +70,7 @@ fn a_listing_has_the_columns_of_docker_the_newest_first() {
     assert_eq!(short, ids.lines().next().expect("one")[..12]);
     let json = world.sbx(["ps", "-a", "--format", "json"]).succeed();
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
-    assert_eq!((json[1]["Names"].as_str(), json[1]["ExitCode"].as_i64()), (Some("first"), Some(3)));
+    assert_eq!((json[1]["Names"][0].as_str(), json[1]["ExitCode"].as_i64()), (Some("first"), Some(3)));
     world.sbx(["ps", "--format", "{{.Nothing}}"]).expect_code(125).stderr_has("there is no field");
     running.close_stdin();
     running.finish().code_is(0);

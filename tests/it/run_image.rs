@@ -336,7 +336,8 @@ fn labels_and_ports_of_the_image_are_shown_and_flags_beat_them() {
         "org.example.kind": "configured", "org.example.version": "2", "own": "1",
     });
     assert_eq!(row["Labels"], labels, "{row}");
-    assert_eq!((&row["Image"], &row["Ports"]), (&"image".into(), &"5353/udp, 8080/tcp".into()), "{row}");
+    let exposed = serde_json::json!({ "5353": ["udp"], "8080": ["tcp"] });
+    assert_eq!((&row["Image"], &row["ExposedPorts"]), (&"image".into(), &exposed), "{row}");
     running.signal(nix::sys::signal::Signal::SIGKILL);
     let _ = running.finish();
     world.sbx(["rm", "-f", "cc"]).succeed();

@@ -4,6 +4,7 @@ use crate::cli::Global;
 use crate::cli::container_options::ContainerOptions;
 use crate::cli::creation;
 use crate::error::Result;
+use crate::events::{self, Action, Event};
 use crate::output::print;
 
 /// Make a container without starting it
@@ -39,6 +40,8 @@ pub fn execute(args: CreateArgs, global: &Global) -> Result<u8> {
     }
     let created = creation::create(&args.options, args.words, args.quiet, global)?;
     created.claim.release();
+    let event = Event::container(Action::Create, &created.spec);
+    events::record(created.store.root(), &created.runtime, event);
     print::line(&created.spec.id)?;
     Ok(0)
 }

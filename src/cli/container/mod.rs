@@ -1,9 +1,14 @@
 //! `sbx container`, and the verbs that act on containers that have been made.
 
+pub mod attach;
 pub mod cleanup;
+pub mod commit;
 pub mod create;
+pub mod diff;
+pub mod exec;
 pub mod exists;
 pub mod kill;
+pub mod port;
 pub mod prune;
 pub mod rename;
 pub mod restart;
@@ -17,7 +22,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use crate::cli::{Global, inspect, ps, rm, run, transfer};
+use crate::cli::{Global, cp, inspect, logs, ps, rm, run, transfer};
 use crate::container::store::Store;
 use crate::error::Result;
 use crate::host::paths;
@@ -33,14 +38,21 @@ pub struct ContainerArgs {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 enum Verb {
+    Attach(attach::AttachArgs),
     Cleanup(cleanup::CleanupArgs),
+    Commit(commit::CommitArgs),
+    Cp(cp::CpArgs),
     Create(Box<create::CreateArgs>),
+    Diff(diff::DiffArgs),
+    Exec(exec::ExecArgs),
     Exists(exists::ExistsArgs),
     Export(transfer::export::ExportArgs),
     Inspect(inspect::InspectArgs),
     Kill(kill::KillArgs),
+    Logs(logs::LogsArgs),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::PsArgs),
+    Port(port::PortArgs),
     Prune(prune::PruneArgs),
     Rename(rename::RenameArgs),
     Restart(restart::RestartArgs),
@@ -55,13 +67,20 @@ enum Verb {
 
 pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
     match args.verb {
+        Verb::Attach(args) => attach::execute(&args, global),
         Verb::Cleanup(args) => cleanup::execute(&args, global),
+        Verb::Commit(args) => commit::execute(args, global),
+        Verb::Cp(args) => cp::execute(&args, global),
         Verb::Create(args) => create::execute(*args, global),
+        Verb::Diff(args) => diff::execute(&args, global),
+        Verb::Exec(args) => exec::execute(args, global),
         Verb::Exists(args) => exists::execute(&args, global),
         Verb::Export(args) => transfer::export::execute(&args, global),
         Verb::Inspect(args) => inspect::execute(&args, global),
         Verb::Kill(args) => kill::execute(&args, global),
+        Verb::Logs(args) => logs::execute(args, global),
         Verb::Ls(args) => ps::execute(args, global),
+        Verb::Port(args) => port::execute(&args, global),
         Verb::Prune(args) => prune::execute(&args, global),
         Verb::Rename(args) => rename::execute(&args, global),
         Verb::Restart(args) => restart::execute(&args, global),

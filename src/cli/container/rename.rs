@@ -4,6 +4,7 @@ use crate::cli::Global;
 use crate::cli::container::Place;
 use crate::container::name;
 use crate::error::Result;
+use crate::events::{self, Action, Event};
 
 /// Give a container another name
 #[derive(Debug, clap::Args)]
@@ -22,6 +23,9 @@ pub fn execute(args: &RenameArgs, global: &Global) -> Result<u8> {
     let place = Place::of(global)?;
     name::check(&args.name)?;
     let id = place.store.find(&args.container)?;
+    let old = place.store.read_spec(&id)?.name;
     place.store.rename(&id, &args.name)?;
+    let event = Event::container(Action::Rename, &place.store.read_spec(&id)?).with("oldName", old);
+    events::record(place.store.root(), &place.runtime, event);
     Ok(0)
 }

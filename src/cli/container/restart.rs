@@ -37,7 +37,7 @@ pub fn execute(args: &RestartArgs, global: &Global) -> Result<u8> {
     let timeout = args.time.as_deref().map(|text| seconds("--time", text)).transpose()?;
     let place = Place::of(global)?;
     let chosen = if args.running {
-        all(&place, |found| found.status.is_up())
+        all(&place, &[], |found| found.status.is_up())?
     } else {
         args.selection.resolve(&place, |found| found.spec.is_some())?
     };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::container::Place;
 use crate::cli::failures::Failures;
+use crate::container::filter::Filters;
 use crate::container::list::{self, Listed};
 use crate::error::{Error, Result, Step};
 use crate::output::print;
@@ -14,6 +15,9 @@ pub struct Selection {
     /// All containers
     #[arg(short, long, conflicts_with_all = ["containers", "latest"])]
     pub all: bool,
+    /// Containers that fit: `KEY=VALUE`, as `sbx ps --filter` takes it
+    #[arg(short, long, value_name = "KEY=VALUE", conflicts_with_all = ["containers", "latest"])]
+    pub filter: Vec<String>,
     #[command(flatten)]
     pub named: Named,
 }
@@ -46,17 +50,21 @@ impl Selection {
     /// # Errors
     /// Nothing was named, or a file cannot be read.
     pub fn resolve(&self, place: &Place, fit: impl Fn(&Listed) -> bool) -> Result<Vec<Chosen>> {
-        if !self.all {
+        if !self.all && self.filter.is_empty() {
             return self.named.resolve(place);
         }
-        Ok(all(place, fit))
+        all(place, &self.filter, fit)
     }
 }
 
-/// Every container that fits.
-pub fn all(place: &Place, fit: impl Fn(&Listed) -> bool) -> Vec<Chosen> {
-    let all = list::all(&place.store).into_iter().filter(fit);
-    all.map(|found| Chosen { word: found.id.clone(), id: Some(found.id) }).collect()
+/// Every container that fits, and that the filters let through.
+///
+/// # Errors
+/// A filter that is none.
+pub fn all(place: &Place, filters: &[String], fit: impl Fn(&Listed) -> bool) -> Result<Vec<Chosen>> {
+    let filters = Filters::parse(filters)?;
+    let all = filters.apply(&place.store, list::all(&place.store))?.into_iter().filter(fit);
+    Ok(all.map(|found| Chosen { word: found.id.clone(), id: Some(found.id) }).collect())
 }
 
 impl Named {

@@ -4,8 +4,9 @@ use crate::cli::Global;
 use crate::cli::container::Place;
 use crate::cli::container::selection::{Named, all, each};
 use crate::client;
+use crate::client::keys::DetachKeys;
 use crate::container::life::{self, Started};
-use crate::container::sweep;
+use crate::container::{requires, sweep};
 use crate::error::{Error, Result};
 use crate::monitor::Caller;
 
@@ -16,19 +17,25 @@ use crate::monitor::Caller;
 #[command(after_help = "Examples:
   sbx start web db
   sbx start --attach --interactive build
-  sbx start --all")]
+  sbx start --all --filter restart-policy=always")]
 pub struct StartArgs {
     #[command(flatten)]
     named: Named,
     /// All containers that are down
     #[arg(long, conflicts_with_all = ["containers", "latest"])]
     all: bool,
+    /// Containers that are down and fit: `KEY=VALUE`, as `sbx ps --filter` takes it
+    #[arg(short, long, value_name = "KEY=VALUE", conflicts_with_all = ["containers", "latest"])]
+    filter: Vec<String>,
     /// Connect the output, and forward signals; the exit code is the container's
     #[arg(short, long)]
     attach: bool,
     /// Connect standard input, too
     #[arg(short, long)]
     interactive: bool,
+    /// Keys that leave the container running; an empty text: there are none
+    #[arg(long, value_name = "KEYS", default_value = client::keys::DEFAULT)]
+    detach_keys: DetachKeys,
     /// Forward signals to the command; with `--attach`
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
@@ -37,8 +44,8 @@ pub struct StartArgs {
 pub fn execute(args: &StartArgs, global: &Global) -> Result<u8> {
     let place = Place::of(global)?;
     sweep::sweep(&place.store, &place.runtime);
-    let chosen = match args.all {
-        true => all(&place, |found| !found.status.is_up() && found.spec.is_some()),
+    let chosen = match args.all || !args.filter.is_empty() {
+        true => all(&place, &args.filter, |found| !found.status.is_up() && found.spec.is_some())?,
         false => args.named.resolve(&place)?,
     };
     if !args.attach && !args.interactive {
@@ -54,7 +61,10 @@ pub fn execute(args: &StartArgs, global: &Global) -> Result<u8> {
 }
 
 fn start(place: &Place, id: &str) -> Result<()> {
-    let started = life::start(&place.store, &place.runtime, id, Caller::Starter, client::caller_size())
+    let required = place.store.read_spec(id);
+    let started = required
+        .and_then(|spec| requires::start_first(&place.store, &place.runtime, &spec))
+        .and_then(|()| life::start(&place.store, &place.runtime, id, Caller::Starter, client::caller_size()))
         .and_then(|started| match started {
             Started::Now(connection) => client::until_started(&connection.control),
             Started::Before => Ok(()),
@@ -72,10 +82,13 @@ fn explain(place: &Place, id: &str, error: Error) -> Error {
 fn attach(place: &Place, id: &str, args: &StartArgs) -> Result<u8> {
     let spec = place.store.read_spec(id)?;
     let options = client::Options {
+        brought_in: false,
         stdin: args.interactive && spec.process.stdin,
         terminal: spec.process.terminal,
         signal_proxy: args.sig_proxy,
+        detach_keys: args.detach_keys.clone(),
     };
+    requires::start_first(&place.store, &place.runtime, &spec)?;
     let caller = Caller::Guest { stdin: options.stdin };
     match life::start(&place.store, &place.runtime, id, caller, client::caller_size())? {
         Started::Now(connection) => {

@@ -6,6 +6,7 @@ use crate::cli::container::selection::{Named, each};
 use crate::container::restart::Restart;
 use crate::container::settings::Settings;
 use crate::error::{Error, Result};
+use crate::events::{self, Action, Event};
 
 /// Change settings of containers
 ///
@@ -35,6 +36,8 @@ pub fn execute(args: &UpdateArgs, global: &Global) -> Result<u8> {
             return Err(Error::new(format!("cannot use `--restart {restart}`"))
                 .because("the container is removed when it ends (`--rm`)"));
         }
-        place.store.change_settings(id, |settings| Settings { restart: Some(restart), ..settings })
+        place.store.change_settings(id, |settings| Settings { restart: Some(restart), ..settings })?;
+        events::record(place.store.root(), &place.runtime, Event::container(Action::Update, &spec));
+        Ok(())
     })
 }

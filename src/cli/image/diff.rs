@@ -1,13 +1,10 @@
 //! `sbx image diff`
 
-use serde_json::{Value, json};
-
 use super::{Stores, missing};
-use crate::cli::Global;
+use crate::cli::{Global, changes};
 use crate::error::{Error, Result};
-use crate::image::difference::{self, Change};
+use crate::image::difference;
 use crate::image::store::Image;
-use crate::output::print;
 
 /// Show what the topmost layer of an image changes
 ///
@@ -45,43 +42,6 @@ pub fn execute(args: &DiffArgs, global: &Global) -> Result<u8> {
         );
     }
     let changes = difference::between(&stores.images, &image, base.as_ref())?;
-    print::text(&if args.format.is_some() { document(&changes) } else { lines(&changes) })?;
+    changes::print(&changes, args.format.is_some())?;
     Ok(0)
-}
-
-fn lines(changes: &[(Change, Vec<u8>)]) -> String {
-    let line = |(change, path): &(Change, Vec<u8>)| {
-        let letter = match change {
-            Change::Added => 'A',
-            Change::Changed => 'C',
-            Change::Deleted => 'D',
-        };
-        format!("{letter} {}\n", shown(path))
-    };
-    changes.iter().map(line).collect()
-}
-
-fn document(changes: &[(Change, Vec<u8>)]) -> String {
-    let of = |wanted: Change| -> Vec<String> {
-        let those = changes.iter().filter(|(change, _)| *change == wanted);
-        those.map(|(_, path)| String::from_utf8_lossy(path).into_owned()).collect()
-    };
-    let mut document = serde_json::Map::new();
-    for (key, change) in
-        [("added", Change::Added), ("changed", Change::Changed), ("deleted", Change::Deleted)]
-    {
-        let paths = of(change);
-        if !paths.is_empty() {
-            document.insert(key.to_owned(), json!(paths));
-        }
-    }
-    Value::Object(document).to_string() + "\n"
-}
-
-/// Names of an archive could command the reader's terminal.
-fn shown(path: &[u8]) -> String {
-    let text = String::from_utf8_lossy(path);
-    text.chars()
-        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
-        .collect()
 }

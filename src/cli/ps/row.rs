@@ -16,6 +16,7 @@ use crate::container::store::{Store, short};
 use crate::image::digest::Digest;
 use crate::image::store::ImageStore;
 use crate::image::usage;
+use crate::pod::Membership;
 use crate::sys::time::Utc;
 
 /// More of a command makes the table wide, not clear.
@@ -162,6 +163,10 @@ impl Row<'_> {
         self.created().map(|at| ago(at.seconds(), self.now)).unwrap_or_default()
     }
 
+    fn pod(&self) -> Option<&Membership> {
+        self.spec()?.pod.as_ref()
+    }
+
     fn ports(&self) -> String {
         self.spec().map(|spec| ports::shown(&spec.network.ports, &spec.exposed_ports)).unwrap_or_default()
     }
@@ -225,8 +230,8 @@ impl Row<'_> {
             "Networks": self.networks().join(","),
             "Size": self.size(),
             "Pid": self.pid(),
-            "Pod": "",
-            "PodName": "",
+            "Pod": self.pod().map(|pod| pod.id.as_str()).unwrap_or_default(),
+            "PodName": self.pod().map(|pod| pod.name.as_str()).unwrap_or_default(),
             "ExitCode": self.exit_code(),
             "Exited": self.container.status.name() == "exited",
             "ExitedAt": seconds(self.finished()),
@@ -292,8 +297,8 @@ impl Row<'_> {
             "Namespaces": {},
             "Networks": self.networks(),
             "Pid": self.pid(),
-            "Pod": "",
-            "PodName": "",
+            "Pod": self.pod().map(|pod| pod.id.as_str()).unwrap_or_default(),
+            "PodName": self.pod().map(|pod| pod.name.as_str()).unwrap_or_default(),
             "Ports": self.podman_ports(),
             "Restarts": self.restarts(),
             "Size": null,

@@ -7,6 +7,7 @@ use crate::cli::transfer::output;
 use crate::container::export;
 use crate::container::store::Store;
 use crate::error::Result;
+use crate::events::{self, Action, Event};
 use crate::host::paths;
 
 /// Write the root of a container as a tar
@@ -32,6 +33,9 @@ pub fn execute(args: &ExportArgs, global: &Global) -> Result<u8> {
     match args.output.as_deref().filter(|path| path.as_os_str() != "-") {
         Some(path) => output::file(path, |file| export::export(&store, &id, file))?,
         None => export::export(&store, &id, &mut output::stdout("export")?)?,
+    }
+    if let Ok(spec) = store.read_spec(&id) {
+        events::record_here(store.root(), Event::container(Action::Export, &spec));
     }
     Ok(0)
 }

@@ -14,8 +14,9 @@ use crate::image::store::{ImageStore, Lease, NewBlob};
 use crate::layers::compression::{self, Compression};
 
 /// The kind of a manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Schema {
+    #[default]
     Oci,
     /// docker's image manifest version 2, schema 2.
     Docker,

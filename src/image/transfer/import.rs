@@ -92,7 +92,7 @@ fn import_stream(session: &Session, options: &Options, mut input: Box<dyn Read +
 }
 
 /// Keeps the bytes as a blob while they are unpacked.
-fn both(
+pub(super) fn both(
     session: &Session,
     mut stream: Box<dyn Read + Send>,
     media_type: &str,

@@ -4,6 +4,7 @@
 
 mod ahead;
 pub mod archive;
+pub mod commit;
 pub mod convert;
 pub mod ensure;
 pub mod import;

@@ -26,6 +26,23 @@ use header::{BLOCK, Description};
 /// Below this many bytes of holes a file is packed whole.
 const WORTHWHILE_HOLES: u64 = 64 << 10;
 
+/// How often a name is looked at anew that is something else each time.
+const MOST_ATTEMPTS: u32 = 16;
+
+/// File systems that show the kernel's own state (magic numbers of linux/magic.h): /proc, /sys with what is
+/// mounted in it, cgroups, and devpts.
+const OF_THE_KERNEL: [u64; 9] = [
+    0x9fa0,
+    0x6265_6572,
+    0x0027_e0eb,
+    0x6367_7270,
+    0x1cd1,
+    0x6462_6720,
+    0x7363_6673,
+    0x7472_6163,
+    0xcafe_4a11,
+];
+
 /// What the tree is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -44,9 +61,22 @@ pub struct Source<'a> {
     pub owners: &'a Owners,
     /// Paths relative to the root that are not packed, nor what is below them.
     pub leave_out: &'a BTreeSet<Vec<u8>>,
+    /// What a layer removes without having a mark for it.
+    pub removed: &'a [Vec<u8>],
 }
 
-/// Writes the archive of `source` with its end marks and gives its length in bytes.
+/// One name with all that is below it, packed under another.
+pub struct Part<'a> {
+    pub parent: BorrowedFd<'a>,
+    pub name: &'a [u8],
+    /// Its name in the archive.
+    pub becomes: &'a [u8],
+    /// The index of the tree, with names as they are in the archive ([`Owners::below`]).
+    pub owners: &'a Owners,
+}
+
+/// Writes the archive of `source` with its end marks and gives its length in bytes. What vanishes meanwhile is left
+/// out.
 ///
 /// # Errors
 /// A file that cannot be read, or the archive not be written.
@@ -54,15 +84,51 @@ pub fn pack(source: &Source<'_>, archive: &mut dyn Write) -> Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(source.root, flags, Mode::empty())
         .step(|| format!("cannot open `{}`", source.root.display()))?;
-    let mut packer =
-        Packer { source, archive, written: 0, links: HashMap::new(), buffer: vec![0; 256 << 10] };
+    let rules =
+        Rules { kind: source.kind, owners: source.owners, leave_out: source.leave_out, mounts: Mounts::Any };
+    let mut packer = Packer::new(rules, archive);
     packer.directory(&root, b"")?;
-    packer.write(&[0; 2 * BLOCK])?;
-    Ok(packer.written)
+    source.removed.iter().try_for_each(|path| packer.whiteout(path))?;
+    packer.end()
+}
+
+/// Writes the archive of `part` with its end marks and gives its length in bytes. What is mounted below is packed,
+/// too, but for the kernel's own file systems.
+///
+/// # Errors
+/// As [`pack`], and where there is no such name.
+pub fn pack_part(part: &Part<'_>, archive: &mut dyn Write) -> Result<u64> {
+    let nothing = BTreeSet::new();
+    let rules =
+        Rules { kind: Kind::Root, owners: part.owners, leave_out: &nothing, mounts: Mounts::NotOfTheKernel };
+    let mut packer = Packer::new(rules, archive);
+    let failed = |error: Error| error.while_doing(format!("cannot pack `{}`", shown(part.becomes)));
+    let stat = rustix::fs::statat(part.parent, part.name, AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(|error| failed(Error::new("cannot look at it").because(error)))?;
+    let inner = packer.entry(part.parent, part.name, part.becomes, &stat).map_err(failed)?;
+    if let Some(inner) = inner {
+        packer.directory(&inner, part.becomes)?;
+    }
+    packer.end()
+}
+
+/// What of a tree is packed, and how.
+struct Rules<'a> {
+    kind: Kind,
+    owners: &'a Owners,
+    leave_out: &'a BTreeSet<Vec<u8>>,
+    mounts: Mounts,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mounts {
+    Any,
+    /// A directory on which /proc, /sys and the like are mounted is packed without what is in it.
+    NotOfTheKernel,
 }
 
 struct Packer<'a> {
-    source: &'a Source<'a>,
+    rules: Rules<'a>,
     archive: &'a mut dyn Write,
     written: u64,
     /// Names of files with several, by device and inode.
@@ -70,7 +136,16 @@ struct Packer<'a> {
     buffer: Vec<u8>,
 }
 
-impl Packer<'_> {
+impl<'a> Packer<'a> {
+    fn new(rules: Rules<'a>, archive: &'a mut dyn Write) -> Self {
+        Self { rules, archive, written: 0, links: HashMap::new(), buffer: vec![0; 256 << 10] }
+    }
+
+    fn end(mut self) -> Result<u64> {
+        self.write(&[0; 2 * BLOCK])?;
+        Ok(self.written)
+    }
+
     fn directory(&mut self, directory: &OwnedFd, path: &[u8]) -> Result<()> {
         let failed = || format!("cannot read the directory `{}`", shown(path));
         // What runs in a container makes them as deep as it likes, and the stack is not.
@@ -79,7 +154,11 @@ impl Packer<'_> {
         }
         let mut names: Vec<Vec<u8>> = Vec::new();
         for entry in Dir::read_from(directory).step(failed)? {
-            let entry = entry.step(failed)?;
+            let entry = match entry {
+                // It was removed after it was opened.
+                Err(Errno::NOENT) => break,
+                entry => entry.step(failed)?,
+            };
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
                 names.push(name.to_vec());
@@ -88,11 +167,11 @@ impl Packer<'_> {
         names.sort_unstable();
         for name in names {
             let below = if path.is_empty() { name.clone() } else { [path, b"/", &name].concat() };
-            if self.source.leave_out.contains(&below) {
+            if self.rules.leave_out.contains(&below) {
                 continue;
             }
             let inner = self
-                .entry(directory.as_fd(), &name, &below)
+                .changing(directory.as_fd(), &name, &below)
                 .map_err(|error| error.while_doing(format!("cannot pack `{}`", shown(&below))))?;
             if let Some(inner) = inner {
                 self.directory(&inner, &below)?;
@@ -101,15 +180,47 @@ impl Packer<'_> {
         Ok(())
     }
 
-    /// Packs one name; gives a directory, whose own are to follow.
-    fn entry(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Option<OwnedFd>> {
-        let stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            // A running container removes files.
+    /// Packs one name that a running container may remove, or put something else in the place of, at any time.
+    fn changing(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Option<OwnedFd>> {
+        let mut attempts = 0;
+        let mut stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
             result => result.step(|| "cannot look at it")?,
         };
+        loop {
+            let before = self.written;
+            let error = match self.entry(parent, name, path, &stat) {
+                Err(error) if self.written == before => error,
+                result => return result,
+            };
+            attempts += 1;
+            let now = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => return Ok(None),
+                Err(_) => return Err(error),
+                Ok(now) => now,
+            };
+            let same = (now.st_dev, now.st_ino, now.st_mode) == (stat.st_dev, stat.st_ino, stat.st_mode);
+            if same {
+                return Err(error);
+            }
+            if attempts == MOST_ATTEMPTS {
+                log::warn!("`{}` is left out: it changes all the time", shown(path));
+                return Ok(None);
+            }
+            stat = now;
+        }
+    }
+
+    /// Packs one name, which was found to be `stat`; gives a directory, whose own are to follow.
+    fn entry(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        path: &[u8],
+        stat: &Stat,
+    ) -> Result<Option<OwnedFd>> {
         let found = FileType::from_raw_mode(stat.st_mode);
-        if self.source.kind == Kind::Layer && found == FileType::CharacterDevice && stat.st_rdev == 0 {
+        if self.rules.kind == Kind::Layer && found == FileType::CharacterDevice && stat.st_rdev == 0 {
             self.whiteout(path)?;
             return Ok(None);
         }
@@ -117,13 +228,13 @@ impl Packer<'_> {
             log::debug!("the socket `{}` is left out: archives have none", shown(path));
             return Ok(None);
         }
-        let attributes = Attributes::read(parent, name, found, self.source.owners.get(path))?;
+        let attributes = Attributes::read(parent, name, found, self.rules.owners.get(path))?;
         let link_name = (stat.st_ino, stat.st_dev);
         if found != FileType::Directory
             && stat.st_nlink > 1
             && let Some(first) = self.links.get(&(link_name.1, link_name.0))
         {
-            let mut entry = describe(EntryType::Link, path, &stat, &attributes);
+            let mut entry = describe(EntryType::Link, path, stat, &attributes);
             entry.link = first.clone();
             entry.records.clear();
             self.write(&entry.to_bytes())?;
@@ -132,10 +243,13 @@ impl Packer<'_> {
         match found {
             FileType::Directory => {
                 let directory = open(parent, name, OFlags::DIRECTORY)?;
-                let entry = describe(EntryType::Directory, &[path, b"/"].concat(), &stat, &attributes);
+                let entry = describe(EntryType::Directory, &[path, b"/"].concat(), stat, &attributes);
                 self.write(&entry.to_bytes())?;
-                if attributes.opaque && self.source.kind == Kind::Layer {
+                if attributes.opaque && self.rules.kind == Kind::Layer {
                     self.marker(&[path, b"/", OPAQUE].concat())?;
+                }
+                if self.rules.mounts == Mounts::NotOfTheKernel && is_of_the_kernel(parent, &directory, stat) {
+                    return Ok(None);
                 }
                 return Ok(Some(directory));
             }
@@ -143,14 +257,14 @@ impl Packer<'_> {
             FileType::Symlink => {
                 let target =
                     rustix::fs::readlinkat(parent, name, Vec::new()).step(|| "cannot read the symlink")?;
-                let mut entry = describe(EntryType::Symlink, path, &stat, &attributes);
+                let mut entry = describe(EntryType::Symlink, path, stat, &attributes);
                 entry.link = target.into_bytes();
                 self.write(&entry.to_bytes())?;
             }
-            FileType::Fifo => self.write(&describe(EntryType::Fifo, path, &stat, &attributes).to_bytes())?,
+            FileType::Fifo => self.write(&describe(EntryType::Fifo, path, stat, &attributes).to_bytes())?,
             FileType::CharacterDevice | FileType::BlockDevice => {
                 let kind = if found == FileType::BlockDevice { EntryType::Block } else { EntryType::Char };
-                let mut entry = describe(kind, path, &stat, &attributes);
+                let mut entry = describe(kind, path, stat, &attributes);
                 entry.device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
                 self.write(&entry.to_bytes())?;
             }
@@ -281,6 +395,14 @@ impl Packer<'_> {
         self.written += bytes.len() as u64;
         self.archive.write_all(bytes).step(|| "cannot write the archive")
     }
+}
+
+/// Whether something is mounted on the directory that is no content of the tree.
+fn is_of_the_kernel(parent: BorrowedFd<'_>, directory: &OwnedFd, stat: &Stat) -> bool {
+    let crossed = rustix::fs::fstat(parent).is_ok_and(|parent| parent.st_dev != stat.st_dev);
+    crossed
+        && rustix::fs::fstatfs(directory)
+            .is_ok_and(|found| OF_THE_KERNEL.contains(&(found.f_type.cast_unsigned() & 0xffff_ffff)))
 }
 
 /// What a file carries beside its inode.

@@ -9,7 +9,9 @@ use crate::layers::unpack::{Keep, Limits, unpack};
 
 fn packed(root: &Path, owners: &Owners, kind: Kind) -> Vec<u8> {
     let mut archive = Vec::new();
-    let length = pack(&Source { root, kind, owners, leave_out: &BTreeSet::new() }, &mut archive).unwrap();
+    let length =
+        pack(&Source { root, kind, owners, leave_out: &BTreeSet::new(), removed: &[] }, &mut archive)
+            .unwrap();
     assert_eq!(length, archive.len() as u64);
     archive
 }
@@ -75,8 +77,13 @@ fn a_whole_root_keeps_no_whiteouts_and_what_is_left_out_is_not_packed() {
         .end();
     let unpacked = unpack(root, &mut archive.as_slice(), Keep::Index, &Limits::default()).unwrap();
     let leave_out = BTreeSet::from([b"proc".to_vec(), b"out".to_vec()]);
-    let source =
-        Source { root: directory.path(), kind: Kind::Root, owners: &unpacked.owners, leave_out: &leave_out };
+    let source = Source {
+        root: directory.path(),
+        kind: Kind::Root,
+        owners: &unpacked.owners,
+        leave_out: &leave_out,
+        removed: &[],
+    };
     let mut result = Vec::new();
     pack(&source, &mut result).unwrap();
     let mut archive = tar::Archive::new(result.as_slice());
@@ -155,6 +162,7 @@ fn an_archive_that_cannot_be_written_is_told() {
         kind: Kind::Root,
         owners: &Owners::default(),
         leave_out: &BTreeSet::new(),
+        removed: &[],
     };
     let mut full = fs::File::options().write(true).open("/dev/full").unwrap();
     let error = pack(&source, &mut full).unwrap_err().to_string();
@@ -168,8 +176,13 @@ fn a_tree_deeper_than_layers_may_be_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir_all(directory.path().join("d/".repeat(1000))).unwrap();
         let (owners, leave_out) = (Owners::default(), BTreeSet::new());
-        let source =
-            Source { root: directory.path(), kind: Kind::Root, owners: &owners, leave_out: &leave_out };
+        let source = Source {
+            root: directory.path(),
+            kind: Kind::Root,
+            owners: &owners,
+            leave_out: &leave_out,
+            removed: &[],
+        };
         pack(&source, &mut std::io::sink()).unwrap_err().to_string()
     };
     // As the stack of a process.

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
+use crate::layers::owners::OWN_XATTR;
 use crate::layers::unpack::archive::shown;
 
 /// Names with which the drivers mark what is in a layer, and the record of owners. An archive that brings
@@ -46,8 +47,13 @@ pub fn set_at(directory: BorrowedFd<'_>, file: &[u8], name: &[u8], value: &[u8])
     judge(name, rustix::fs::lsetxattr(path, name, value, XattrFlags::empty()))
 }
 
+/// Whether the attribute says something to the drivers, or of the owner, and is no content of the file.
+pub fn is_of_drivers(name: &[u8]) -> bool {
+    OURS.iter().any(|prefix| name.starts_with(prefix)) || name == OWN_XATTR.as_bytes()
+}
+
 fn is_ours(name: &[u8]) -> bool {
-    OURS.iter().any(|prefix| name.starts_with(prefix)) || name.contains(&0) || name.is_empty()
+    is_of_drivers(name) || name.contains(&0) || name.is_empty()
 }
 
 fn judge(name: &[u8], result: Result<(), Errno>) -> Result<Outcome, Errno> {

@@ -11,7 +11,7 @@ mod sparse;
 pub mod stream;
 #[cfg(test)]
 mod tests;
-pub(in crate::layers) mod tree;
+pub(crate) mod tree;
 pub(in crate::layers) mod whiteouts;
 
 use std::io::Read;
@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::image::digest::Digest;
 use crate::layers::owners::Owners;
 
+pub use attributes::is_of_drivers;
 pub use limits::Limits;
 
 /// How owners are kept.

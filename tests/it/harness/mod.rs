@@ -6,6 +6,7 @@
 //! ```
 #![allow(dead_code, unused_imports)] // Tests of one subject use a part of it, and a build may hold one subject.
 
+mod background;
 mod clients;
 mod command;
 mod faults;
@@ -20,6 +21,7 @@ mod rootfs;
 mod tokens;
 mod world;
 
+pub use background::Background;
 pub use clients::sbx_by_all_names;
 pub use command::{Finished, Run, Running};
 pub use faults::{Fault, Faulty};

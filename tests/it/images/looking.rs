@@ -72,7 +72,7 @@ fn what_is_missing_is_told_after_what_is_there() {
         .sbx(["inspect", "nothing"])
         .expect_code(125)
         .stdout_is("[]\n")
-        .stderr_has("no container or image `nothing`");
+        .stderr_has("no such object: \"nothing\"");
     image().layer(|tar| tar.file("a", "1")).load(&world, "a");
     let found = world.sbx(["inspect", "nothing", "a"]).expect_code(125).stderr_has("nothing");
     let shown: Value = serde_json::from_str(&found.stdout()).expect("JSON");

@@ -81,14 +81,16 @@ fn process_one_without_a_handler_is_deaf() {
 }
 
 #[test]
-fn a_client_that_forwards_nothing_ends_and_the_container_is_stopped() {
+fn a_client_that_forwards_nothing_ends_and_the_container_goes_on() {
     let world = sbx();
     let bind = format!("{}:/w", world.work().display());
     let script = "trap 'touch /w/stopped; exit' TERM; echo ready; while :; do sleep 0.02; done";
-    let mut running = run(&world, &["--sig-proxy=false", "-v", &bind], script).spawn();
+    let mut running = run(&world, &["--sig-proxy=false", "--name=on", "-v", &bind], script).spawn();
     running.wait_for_stdout("ready\n");
     running.signal(Signal::SIGTERM);
     running.finish().code_is(143);
+    assert!(!world.work().join("stopped").exists());
+    world.sbx(["stop", "on"]).succeed();
     world.assert_clean();
     assert!(world.work().join("stopped").exists());
 }

@@ -1,0 +1,70 @@
+//! `sbx pod inspect`
+
+use serde_json::{Value, json};
+
+use crate::cli::Global;
+use crate::cli::container::Place;
+use crate::cli::failures::{Failures, MISSING};
+use crate::error::{Result, Step};
+use crate::output::print;
+use crate::output::template::Format;
+use crate::pod::{self, Pod};
+
+/// Show all that is known of pods, as JSON
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  sbx pod inspect site
+  sbx pod inspect -f '{{.State}} {{.NumContainers}}' site")]
+pub struct InspectArgs {
+    /// Print `json`, or what a Go template makes of each
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
+    /// Names or IDs
+    #[arg(required = true, value_name = "POD")]
+    pods: Vec<String>,
+}
+
+pub fn execute(args: &InspectArgs, global: &Global) -> Result<u8> {
+    let text = args.format.as_deref().map(str::trim).filter(|text| !text.is_empty() && *text != "json");
+    let format = text.map(Format::parse).transpose()?;
+    let place = Place::of(global)?;
+    let pods = super::pods(&place);
+    let mut failures = Failures::default();
+    let mut found = Vec::new();
+    for word in &args.pods {
+        match pods.find(word) {
+            Ok(Some(pod)) => found.push(document(&place, &pod)),
+            Ok(None) => failures.add(pod::missing(word).exit_code(MISSING)),
+            Err(error) => failures.add(error),
+        }
+    }
+    print::text(&match format {
+        Some(format) => format.list(&found, &[])?,
+        None => serde_json::to_string_pretty(&found).step(|| "cannot print JSON")? + "\n",
+    })?;
+    failures.finish()
+}
+
+/// podman's fields (podman-pod-inspect(1)).
+fn document(place: &Place, pod: &Pod) -> Value {
+    let members = pod::members(&place.store, pod);
+    let container = |member: &crate::container::list::Listed| {
+        json!({
+            "Id": member.id,
+            "Name": member.spec.as_ref().map(|spec| spec.name.as_str()).unwrap_or_default(),
+            "State": member.status.name(),
+        })
+    };
+    json!({
+        "Id": pod.id,
+        "Name": pod.name,
+        "Created": pod.created,
+        "State": pod::state(&members),
+        "Labels": pod.labels,
+        "CreateInfra": false,
+        "InfraContainerID": "",
+        "SharedNamespaces": [],
+        "NumContainers": members.len(),
+        "Containers": members.iter().map(container).collect::<Vec<_>>(),
+    })
+}
