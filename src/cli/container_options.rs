@@ -1,5 +1,6 @@
 //! The options that describe a container.
 
+use crate::cli::health_options::HealthOptions;
 use crate::cli::transfer::options::{PlatformOptions, RegistryOptions, TrustOption};
 use crate::container::duration;
 use crate::container::restart::Restart;
@@ -55,6 +56,9 @@ pub struct ContainerOptions {
     /// Set an annotation.
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
+
+    #[command(flatten)]
+    pub health: HealthOptions,
 
     /// When to ask the registry for the image.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Image")]

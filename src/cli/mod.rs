@@ -12,6 +12,7 @@ mod dialect;
 pub mod doctor;
 pub mod events;
 mod failures;
+pub mod health_options;
 pub mod image;
 pub mod info;
 pub mod inspect;
@@ -95,6 +96,7 @@ enum Verb {
     Restart(container::restart::RestartArgs),
     Kill(container::kill::KillArgs),
     Exec(container::exec::ExecArgs),
+    Healthcheck(container::healthcheck::HealthcheckArgs),
     Wait(container::wait::WaitArgs),
     Logs(logs::LogsArgs),
     Ps(ps::PsArgs),
@@ -175,6 +177,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Start(args) => container::start::execute(&args, &cli.global),
         Verb::Stop(args) => container::stop::execute(&args, &cli.global),
         Verb::Restart(args) => container::restart::execute(&args, &cli.global),
+        Verb::Healthcheck(args) => container::healthcheck::execute(&args, &cli.global),
         Verb::Exec(args) => container::exec::execute(args, &cli.global),
         Verb::Kill(args) => container::kill::execute(&args, &cli.global),
         Verb::Wait(args) => container::wait::execute(&args, &cli.global),

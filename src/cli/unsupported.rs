@@ -9,7 +9,8 @@ const DETACHED: &str = "sbx runs containers in the foreground only, so far";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
 const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
-const HEALTH: &str = "health checks are of use for containers in the background, which are not there yet";
+const HEALTH: &str = "a container has one health check: `--health-start-period` and `--health-start-interval` are for \
+                      its start";
 const STREAMS: &str = "the streams of a container in the foreground are always the caller's";
 
 /// Sorted by reason: what is missing today, then what will never be there.
@@ -18,22 +19,11 @@ const KNOWN: &[(&str, &[&str])] = &[
     (
         HEALTH,
         &[
-            "--health-cmd",
-            "--health-interval",
-            "--health-log-destination",
-            "--health-max-log-count",
-            "--health-max-log-size",
-            "--health-on-failure",
-            "--health-retries",
-            "--health-start-interval",
-            "--health-start-period",
             "--health-startup-cmd",
             "--health-startup-interval",
             "--health-startup-retries",
             "--health-startup-success",
             "--health-startup-timeout",
-            "--health-timeout",
-            "--no-healthcheck",
         ],
     ),
     (

@@ -38,6 +38,12 @@ impl ContainerDirectory {
         self.path.join("state.json")
     }
 
+    /// [`crate::container::health::Health`]: written by the monitor alone, after every check; there only where there is
+    /// one to make.
+    pub fn health(&self) -> PathBuf {
+        self.path.join("health.json")
+    }
+
     /// Copies of the container's secrets, mode 0600; there only where it has some.
     pub fn secrets(&self) -> PathBuf {
         self.path.join("secrets.json")

@@ -268,11 +268,12 @@ fn entry_point(spec: &Spec) -> (&[String], &[String]) {
     args.split_at(spec.process.entry_point.min(args.len()))
 }
 
-/// docker's set of the volumes that were not named.
+/// docker's set of the volumes that were made for the container, by the image or `-v /path`.
 fn volumes(spec: &Spec) -> serde_json::Map<String, Value> {
-    let unnamed = spec.mounts.iter().filter(|mount| match &mount.kind {
-        MountKind::Volume(volume) => volume.origin == Origin::Anonymous,
-        _ => false,
-    });
-    unnamed.map(|mount| (mount.target.display().to_string(), json!({}))).collect()
+    let anonymous = |mount: &&Mount| matches!(&mount.kind, MountKind::Volume(volume) if volume.origin == Origin::Anonymous);
+    spec.mounts
+        .iter()
+        .filter(anonymous)
+        .map(|mount| (mount.target.display().to_string(), json!({})))
+        .collect()
 }

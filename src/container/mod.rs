@@ -12,6 +12,7 @@ pub mod duration;
 pub mod env;
 pub mod export;
 pub mod filter;
+pub mod health;
 pub mod label;
 pub mod life;
 pub mod list;

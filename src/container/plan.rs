@@ -15,7 +15,7 @@ use crate::container::scratch::{self, Uppers};
 use crate::container::spec::{LogDriver, Namespace, Namespaces, Process, Security, Spec};
 use crate::container::store::Store;
 use crate::container::timezone::Timezone;
-use crate::container::{device, env, name, namespace, rlimit, security, signal, size, sysctl};
+use crate::container::{device, env, health, name, namespace, rlimit, security, signal, size, sysctl};
 use crate::emulation;
 use crate::error::{Error, Result};
 use crate::host::paths::Runtime;
@@ -189,6 +189,7 @@ pub fn container(
         timeout: (options.timeout > 0).then_some(options.timeout),
         log_driver,
         log_options,
+        health: health::plan::decide(&options.health, config.health.as_ref())?,
         remove_on_exit: options.rm,
         restart: restart(options)?,
         pod: groups::pod(options, place.store)?,

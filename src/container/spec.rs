@@ -69,6 +69,8 @@ pub struct Spec {
     pub log_driver: LogDriver,
     #[serde(default)]
     pub log_options: crate::logs::Options,
+    #[serde(default)]
+    pub health: Option<crate::container::health::Check>,
     /// `--rm`: the container's directory goes with its exit.
     pub remove_on_exit: bool,
     #[serde(default)]

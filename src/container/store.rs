@@ -243,7 +243,11 @@ impl Store {
         match self.claim_abandoned(id) {
             Some(claim) => Ok(Some(claim)),
             None if self.running(id).exists() => Ok(None),
-            None => self.claim(id).map(Some),
+            None => match self.claim(id) {
+                // Somebody was faster.
+                Err(_) if self.running(id).exists() => Ok(None),
+                made => made.map(Some),
+            },
         }
     }
 
@@ -424,6 +428,19 @@ impl Store {
         write_json(&path, state)
             .or_else(|error| write_over(&path, state).map_err(|_| error))
             .map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))
+    }
+
+    /// Writes a file of a container's directory that is no more than a record.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub(super) fn write_record(&self, path: &Path, record: &impl Serialize) -> Result<()> {
+        write_json(path, record).map_err(|error| no_room(error, format!("cannot write `{}`", path.display())))
+    }
+
+    /// None: it is not there, or damaged.
+    pub(super) fn read_record<T: serde::de::DeserializeOwned>(&self, path: &Path) -> Option<T> {
+        serde_json::from_slice(&super::claim::read(path).ok()?).ok()
     }
 
     pub fn read_state(&self, id: &str) -> Option<State> {

@@ -214,7 +214,7 @@ pub fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
 }
 
 /// docker writes `null` where a list or map is empty.
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,

@@ -25,6 +25,7 @@ pub mod usage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::container::health::plan::OfImage;
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::documents::RunConfig;
@@ -91,6 +92,7 @@ pub struct Config {
     pub volumes: Vec<PathBuf>,
     /// `80/tcp` and the like.
     pub exposed_ports: Vec<String>,
+    pub health: Option<OfImage>,
 }
 
 impl From<&RunConfig> for Config {
@@ -108,6 +110,7 @@ impl From<&RunConfig> for Config {
             labels: config.labels.clone(),
             volumes: config.volumes.keys().map(|path| Path::new("/").join(path)).collect(),
             exposed_ports: config.exposed_ports.keys().cloned().collect(),
+            health: OfImage::read(config.other.get("Healthcheck")),
         }
     }
 }

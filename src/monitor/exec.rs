@@ -78,7 +78,6 @@ enum Reader {
 }
 
 /// How a process ended that the monitor started for itself.
-#[expect(dead_code, reason = "health checks come next")]
 pub(super) struct Outcome {
     pub number: u64,
     /// The exit code, or why the command was not executed.
@@ -112,7 +111,6 @@ impl Execs {
         })
     }
 
-    #[expect(dead_code, reason = "health checks come next")]
     pub fn take_outcomes(&mut self) -> Vec<Outcome> {
         std::mem::take(&mut self.outcomes)
     }
@@ -198,10 +196,12 @@ impl Execs {
         self.finish(number, Err(error), sessions);
     }
 
-    /// Kills one that the monitor started for itself; its outcome comes when it has ended.
-    #[expect(dead_code, reason = "health checks come next")]
+    /// Kills one that the monitor started for itself, with its process group; its outcome comes when it has ended.
     pub fn kill(&mut self, number: u64) {
         if let Some(exec) = self.get(number) {
+            if let (Stage::Runs { pid }, None) = (&exec.stage, exec.code) {
+                let _ = send_signal(-pid, libc::SIGKILL);
+            }
             exec.end();
         }
     }
@@ -367,7 +367,6 @@ impl Monitor<'_> {
         Ok(())
     }
 
-    #[expect(dead_code, reason = "health checks come next")]
     /// Starts a process whose output the monitor itself reads, as much of it as `most` bytes; its number.
     pub(super) fn start_own(&mut self, entry: enter::Entry, most: usize) -> Result<u64> {
         let (output, stdout) = pipe()?;

@@ -19,6 +19,8 @@ pub enum Request {
     Wait,
     /// Connect to the streams: answered as the start of a container in the foreground is.
     Attach { stdin: bool, stdout: bool, stderr: bool },
+    /// Make a health check now. Answered by [`ToClient::Exited`]: 0 where it is well, 1 where not.
+    Health,
     /// Start a process in the container. Answered by [`ToClient::Stream`]s, [`ToClient::Terminal`],
     /// [`ToClient::Started`] and, when the process has ended, [`ToClient::Exited`]; or by [`ToClient::Failed`].
     Exec(Box<exec::Request>),
@@ -26,7 +28,8 @@ pub enum Request {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToClient {
-    /// What was asked for has happened.
+    /// What was asked for has happened; to a client with streams: its output goes nowhere any more, and the container
+    /// goes on.
     Done,
     /// The command is being executed.
     Started { pid: i32 },

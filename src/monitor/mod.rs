@@ -10,6 +10,7 @@ pub mod control;
 pub mod exec;
 pub(crate) mod files;
 pub mod guard;
+mod health;
 mod life;
 pub mod message;
 pub mod output;

@@ -76,6 +76,7 @@ impl Monitor<'_> {
                 self.end_life(None, timeout);
             }
             Request::Wait => self.sessions.set_role(id, Role::Waiter),
+            Request::Health => self.check_health(id),
             Request::Exec(ref request) => self.exec(id, request, descriptor),
             Request::Attach { stdin, stdout, stderr } => {
                 if let Err(error) = self.attach(id, stdin, stdout, stderr) {
@@ -85,7 +86,7 @@ impl Monitor<'_> {
         }
     }
 
-    fn let_go_with(&mut self, id: u64, answer: &ToClient) {
+    pub(super) fn let_go_with(&mut self, id: u64, answer: &ToClient) {
         self.sessions.dismiss(id, answer);
         self.let_go(id);
     }

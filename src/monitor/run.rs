@@ -18,6 +18,7 @@ use crate::error::{Error, Result, Step};
 use crate::events::{self, Action, Event};
 use crate::logs::{Log, Name};
 use crate::monitor::exec::{Execs, Wake};
+use crate::monitor::health::Health;
 use crate::monitor::life::{self, Life};
 use crate::monitor::message::ToClient;
 use crate::monitor::sessions::{Role, Sessions};
@@ -72,6 +73,7 @@ pub(super) struct Monitor<'a> {
     back_off: BackOff,
     pub(super) life: Option<Life>,
     pub(super) execs: Execs,
+    pub(super) health: Option<Health>,
 }
 
 /// Runs the container to its end, and tells those who are connected.
@@ -110,6 +112,7 @@ pub(super) fn run(job: Job<'_>) {
         back_off: BackOff::default(),
         life: None,
         execs: Execs::default(),
+        health: None,
     };
     if let Err(error) = ready.and_then(|()| monitor.begin(wires)) {
         return monitor.never_started(&error);
@@ -225,6 +228,7 @@ impl Monitor<'_> {
         match released {
             Ok(()) => {
                 self.life = Some(life);
+                self.begin_health();
                 Ok(())
             }
             Err(error) => {
@@ -301,6 +305,7 @@ impl Monitor<'_> {
         };
         let owner = self.sessions.owner().map(|session| session.id);
         self.execs.end_all(&mut self.sessions);
+        self.end_health();
         self.sessions.notify(&ToClient::Ended);
         if self.asked == Asked::Stop {
             self.tell(Event::container(Action::Stop, self.spec));
@@ -324,8 +329,9 @@ impl Monitor<'_> {
                 }
                 life.replace(pid, code, &self.claim, &mut self.record, &self.sessions);
             }
+            self.keep_health();
             let deadline = self.life.as_ref().and_then(Life::next_deadline);
-            self.turn(signals, deadline);
+            self.turn(signals, [deadline, self.next_health()].into_iter().flatten().min());
             if let Some(life) = &mut self.life {
                 life.keep_deadlines();
             }
@@ -397,8 +403,17 @@ impl Monitor<'_> {
     }
 
     /// The one who started the container and whose own output was closed (`| head -1`) passes that on. One that was
-    /// killed does not: what the container says while it is asked to stop belongs in the log.
+    /// killed does not: what the container says while it is asked to stop belongs in the log. A guest who does not
+    /// listen any more is let go, and the container goes on.
     fn went_deaf(&mut self, stream: usize, session: u64) {
+        let role = self.sessions.get(session).map(|session| session.role);
+        if role == Some(Role::Client { owner: false }) {
+            let name = self.life.as_ref().and_then(|life| life.streams.get(stream)).map(output::Stream::name);
+            if name == Some(Name::Stdout) {
+                self.let_go_with(session, &ToClient::Done);
+            }
+            return;
+        }
         let owner = self.sessions.owner().filter(|owner| owner.id == session);
         if owner.is_none_or(|owner| has_hung_up(&owner.channel)) {
             return;

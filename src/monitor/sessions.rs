@@ -19,6 +19,8 @@ pub(super) enum Role {
     Client { owner: bool },
     /// Has a process in the container.
     Exec,
+    /// Waits for the answer of a health check.
+    Checker,
     /// Waits for the end of a life.
     Waiter,
     /// Waits until the container is down.

@@ -7,6 +7,7 @@ pub mod create;
 pub mod diff;
 pub mod exec;
 pub mod exists;
+pub mod healthcheck;
 pub mod kill;
 pub mod port;
 pub mod prune;

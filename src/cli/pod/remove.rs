@@ -112,7 +112,7 @@ pub(super) fn remove(place: &Place, found: &Pod, force: Option<u64>) -> Result<(
             .exit_code(RUNNING));
     }
     for member in members {
-        rm::remove(&place.store, &place.runtime, &member.id, (force, true), Volumes::Stay)
+        rm::remove(&place.store, &place.runtime, &member.id, (force, true), Volumes::Go)
             .map_err(|error| error.while_doing(failed()))?;
     }
     super::pods(place).remove(found)?;
