@@ -28,6 +28,7 @@ pub mod sandbox;
 pub mod seccomp;
 pub mod secret;
 pub mod sys;
+pub mod units;
 pub mod volume;
 
 pub use error::{Error, Result};

@@ -12,12 +12,14 @@ mod dialect;
 pub mod doctor;
 pub mod events;
 mod failures;
+pub mod generate;
 pub mod health_options;
 pub mod image;
 pub mod info;
 pub mod inspect;
 pub mod logs;
 pub mod man;
+pub mod network;
 pub mod pod;
 pub mod ps;
 pub mod registry;
@@ -126,6 +128,8 @@ enum Verb {
     Logout(registry::logout::LogoutArgs),
     Search(registry::search::SearchArgs),
     Events(events::EventsArgs),
+    Generate(generate::GenerateArgs),
+    Network(network::NetworkArgs),
     Pod(pod::PodArgs),
     Port(container::port::PortArgs),
     Secret(secret::SecretArgs),
@@ -209,6 +213,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Logout(args) => registry::logout::execute(args, &cli.global),
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
         Verb::Events(args) => events::execute(&args, &cli.global),
+        Verb::Generate(args) => generate::execute(args, &cli.global),
+        Verb::Network(args) => network::execute(&args),
         Verb::Pod(args) => pod::execute(args, &cli.global),
         Verb::Port(args) => container::port::execute(&args, &cli.global),
         Verb::Secret(args) => secret::execute(args, &cli.global),
@@ -223,19 +229,27 @@ fn dispatch(cli: Cli) -> Result<u8> {
 
 fn parse() -> Result<Cli, clap::Error> {
     Cli::try_parse().or_else(|_| {
-        let mut words: Vec<_> = std::env::args_os().collect();
-        loop {
-            // What help and errors say of other verbs takes their options, too.
-            let parsed =
-                command().try_get_matches_from(&words).and_then(|parsed| Cli::from_arg_matches(&parsed));
-            let error = match parsed {
-                Ok(cli) => return Ok(cli),
-                Err(error) => error,
-            };
-            let Some(rewritten) = boolean::rewritten(&error, words, &command()) else { return Err(error) };
-            words = rewritten;
-        }
+        let (_, matches) = matches_of(std::env::args_os().collect())?;
+        Cli::from_arg_matches(&matches)
     })
+}
+
+/// What a command line means, and its words with flags as they are read.
+///
+/// # Errors
+/// It means nothing.
+pub(crate) fn matches_of(
+    mut words: Vec<std::ffi::OsString>,
+) -> Result<(Vec<std::ffi::OsString>, clap::ArgMatches), clap::Error> {
+    loop {
+        // What help and errors say of other verbs takes their options, too.
+        let error = match command().try_get_matches_from(&words) {
+            Ok(matches) => return Ok((words, matches)),
+            Err(error) => error,
+        };
+        let Some(rewritten) = boolean::rewritten(&error, words, &command()) else { return Err(error) };
+        words = rewritten;
+    }
 }
 
 /// The command line as a value with all that belongs to it, for help, completions and man pages.

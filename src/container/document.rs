@@ -180,6 +180,7 @@ fn config(spec: &Spec) -> Value {
         "Entrypoint": entry_point(spec).0,
         "Cmd": entry_point(spec).1,
         "Image": spec.image,
+        "CreateCommand": spec.creation.words,
         "AttachStdin": false,
         "AttachStdout": false,
         "AttachStderr": false,

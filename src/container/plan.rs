@@ -27,6 +27,7 @@ use crate::logs;
 use crate::network;
 use crate::seccomp;
 use crate::secret::{self, SecretStore};
+use crate::units::creation::Creation;
 
 /// SIGTERM (docker-run(1), --stop-signal).
 const DEFAULT_STOP_SIGNAL: &str = "TERM";
@@ -192,6 +193,7 @@ pub fn container(
         health: health::plan::decide(&options.health, config.health.as_ref())?,
         remove_on_exit: options.rm,
         restart: restart(options)?,
+        creation: Creation::current(),
         pod: groups::pod(options, place.store)?,
         requires: groups::required(options, place.store)?,
         labels,

@@ -16,6 +16,7 @@ use crate::layers;
 use crate::layers::store::MapKey;
 use crate::pod::Membership;
 use crate::sys::time::Utc;
+use crate::units::creation::Creation;
 use crate::volume::VolumeStore;
 
 /// A container, complete.
@@ -75,6 +76,9 @@ pub struct Spec {
     pub remove_on_exit: bool,
     #[serde(default)]
     pub restart: Restart,
+    /// The command line that made it.
+    #[serde(default)]
+    pub creation: Creation,
     /// The pod that it is in.
     #[serde(default)]
     pub pod: Option<Membership>,

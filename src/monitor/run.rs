@@ -39,6 +39,8 @@ const SIGNALS: [i32; 6] =
 pub(super) enum Asked {
     Nothing,
     Stop,
+    /// By a service manager, or since the machine goes down.
+    ShutDown,
     /// By a signal that ends it.
     Kill,
     Restart,
@@ -47,6 +49,11 @@ pub(super) enum Asked {
 impl Asked {
     /// Its restart policy has nothing to say.
     fn for_good(self) -> bool {
+        self == Self::ShutDown || self.by_user()
+    }
+
+    /// A command wants it to stay down, after a boot, too.
+    fn by_user(self) -> bool {
         matches!(self, Self::Stop | Self::Kill)
     }
 }
@@ -307,7 +314,7 @@ impl Monitor<'_> {
         self.execs.end_all(&mut self.sessions);
         self.end_health();
         self.sessions.notify(&ToClient::Ended);
-        if self.asked == Asked::Stop {
+        if matches!(self.asked, Asked::Stop | Asked::ShutDown) {
             self.tell(Event::container(Action::Stop, self.spec));
         }
         self.tell(Event::container(Action::Died, self.spec).with("exitCode", code));
@@ -373,8 +380,14 @@ impl Monitor<'_> {
         }
         if happened[0] {
             while let Some(signal) = next_signal(signals.as_fd()) {
-                if signal == libc::SIGTERM {
-                    self.stop(None, None);
+                match signal {
+                    // Of a service manager, or a machine that goes down: nobody wants it to stay down.
+                    libc::SIGTERM => {
+                        self.asked = Asked::ShutDown;
+                        self.end_life(None, None);
+                    }
+                    libc::SIGINT => self.stop(None, None),
+                    _ => {}
                 }
             }
         }
@@ -451,7 +464,7 @@ impl Monitor<'_> {
     fn waits_for_another_life(&mut self, code: i32) -> Option<Duration> {
         let up = self.life.as_ref().map_or(Duration::ZERO, Life::up);
         match self.asked {
-            Asked::Stop | Asked::Kill => None,
+            Asked::Stop | Asked::ShutDown | Asked::Kill => None,
             Asked::Restart => Some(Duration::ZERO),
             Asked::Nothing => {
                 let policy = self.store.settings(&self.spec.id).restart.unwrap_or(self.spec.restart);
@@ -505,7 +518,7 @@ impl Monitor<'_> {
             exit_code: code,
             error,
             restarts: self.record.restarts,
-            stopped_by_user: self.asked.for_good(),
+            stopped_by_user: self.asked.by_user(),
         };
         if let Err(error) = self.store.write_state(&self.spec.id, &state) {
             ::log::debug!("{error}");
@@ -593,7 +606,7 @@ impl Monitor<'_> {
                 exit_code: code,
                 error: trouble.clone(),
                 restarts: self.record.restarts,
-                stopped_by_user: self.asked.for_good(),
+                stopped_by_user: self.asked.by_user(),
             };
             self.store.write_state(&spec.id, &state)
         };

@@ -44,6 +44,7 @@ mod secrets;
 mod streams;
 mod terminal;
 mod transfer;
+mod units;
 mod unpacking;
 mod variables;
 mod verbs;
