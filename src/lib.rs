@@ -3,7 +3,7 @@
 //! The folders follow the path of `sbx run`: words become a request ([`cli`]), the request becomes one
 //! immutable spec ([`container`]), the source of the root file system is found ([`image`]), mounted
 //! ([`layers`]), entered ([`sandbox`], with [`identity`] and [`seccomp`]), connected ([`network`]) and
-//! watched ([`monitor`]); the caller's terminal and streams are served by [`client`].
+//! watched ([`monitor`]); [`volume`]s outlive it; the caller's terminal and streams are served by [`client`].
 
 pub mod cli;
 pub mod client;
@@ -28,5 +28,7 @@ pub mod sandbox;
 pub mod seccomp;
 pub mod secret;
 pub mod sys;
+pub mod units;
+pub mod volume;
 
 pub use error::{Error, Result};

@@ -91,15 +91,22 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "DRIVER", value_enum, default_value_t, help_heading = "Root file system")]
     pub storage_driver: layers::Choice,
 
-    /// What the volumes of an image become: directories that hold what the image has there (bind), empty tmpfs, or
-    /// nothing special.
+    /// What the volumes of an image become: anonymous volumes that hold what the image has there (anonymous, bind),
+    /// empty tmpfs, or nothing special.
     #[arg(long, value_name = "KIND", value_enum, default_value_t, help_heading = "Mounts and devices")]
     pub image_volume: ImageVolume,
-    /// Bind a directory or file of the host: `SOURCE:TARGET[:OPTIONS]`, with ro, rw, U, O, idmap, exec, suid,
-    /// dev and their no-forms, rbind, bind, private, slave, shared, unbindable and their r-forms, z, Z.
+    /// Bind a directory or file of the host, or mount a volume: `SOURCE:TARGET[:OPTIONS]`, `NAME:TARGET[:OPTIONS]`,
+    /// or TARGET alone for a new volume; options: ro, rw, U, O, idmap, exec, suid, dev and their no-forms, nocopy,
+    /// rbind, bind, private, slave, shared, unbindable and their r-forms, z, Z.
     #[arg(short, long, value_name = "SOURCE:TARGET", help_heading = "Mounts and devices")]
     pub volume: Vec<String>,
-    /// Mount: `type=TYPE,source=PATH,target=PATH,…`; types: bind, tmpfs, devpts, mqueue.
+    /// Mount what another container has mounted, volumes and directories of the host: `CONTAINER[:ro]`.
+    #[arg(long, value_name = "CONTAINER", help_heading = "Mounts and devices")]
+    pub volumes_from: Vec<String>,
+    /// Driver of new volumes: local.
+    #[arg(long, value_name = "DRIVER", help_heading = "Mounts and devices")]
+    pub volume_driver: Option<String>,
+    /// Mount: `type=TYPE,source=PATH|NAME,target=PATH,…`; types: bind, volume, tmpfs, devpts, mqueue.
     #[arg(long, value_name = "OPTIONS", help_heading = "Mounts and devices")]
     pub mount: Vec<String>,
     /// Mount a tmpfs: `TARGET[:OPTIONS]`, with size=, mode=, ro and the like.

@@ -8,14 +8,16 @@ use crate::cli::failures::Failures;
 use crate::cli::image::Stores;
 use crate::container::document;
 use crate::container::list;
-use crate::error::{Error, Result, Step};
+use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::image::document::{of as image_document, without_unset};
 use crate::output::print;
 use crate::output::template::Format;
+use crate::volume::usage::Usage;
+use crate::volume::{VolumeStore, removal};
 
-/// Show all that is known of containers and images, as JSON
+/// Show all that is known of containers, images and volumes, as JSON
 ///
-/// A word that names both means the container. The fields are docker's, and podman's where docker has none.
+/// A word that names several means the container, or else the image. The fields are docker's, and podman's where docker has none.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   sbx inspect web
@@ -35,7 +37,7 @@ pub struct InspectArgs {
     #[arg(short, long, conflicts_with = "names")]
     latest: bool,
     /// Names or IDs
-    #[arg(required_unless_present = "latest", value_name = "CONTAINER|IMAGE")]
+    #[arg(required_unless_present = "latest", value_name = "CONTAINER|IMAGE|VOLUME")]
     names: Vec<String>,
 }
 
@@ -45,6 +47,7 @@ pub(crate) enum Kind {
     All,
     Container,
     Image,
+    Volume,
 }
 
 pub fn execute(args: &InspectArgs, global: &Global) -> Result<u8> {
@@ -93,19 +96,29 @@ pub(crate) fn show(
 }
 
 fn look(stores: &Stores, word: &str, kind: Kind, size: bool) -> Result<Value> {
-    if kind != Kind::Image {
+    if matches!(kind, Kind::All | Kind::Container) {
         match stores.containers.find(word) {
             Ok(id) => return container(stores, &id, size),
             Err(error) if kind == Kind::Container => return Err(error),
             Err(_) => {}
         }
     }
-    if kind != Kind::Container
+    if matches!(kind, Kind::All | Kind::Image)
         && let Some(image) = stores.images.find(word)?
     {
         return Ok(image_document(&stores.images, &image));
     }
-    let what = if kind == Kind::Image { "image" } else { "container or image" };
+    let volumes = VolumeStore::of(&stores.containers);
+    if matches!(kind, Kind::All | Kind::Volume)
+        && let Some(record) = volumes.read(word)
+    {
+        let users = Usage::glance(&stores.containers).of(word).len();
+        return Ok(crate::volume::document::of(&volumes, &record, users));
+    }
+    if kind == Kind::Volume {
+        return Err(removal::missing(word).exit_code(EXIT_SBX));
+    }
+    let what = if kind == Kind::Image { "image" } else { "container, image or volume" };
     // Scripts look for docker's and podman's words.
     Err(Error::new(format!("no such object: \"{}\"", word.escape_debug()))
         .because(format!("there is no {what} of that name or ID"))

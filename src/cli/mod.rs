@@ -12,6 +12,7 @@ mod dialect;
 pub mod doctor;
 pub mod events;
 mod failures;
+pub mod generate;
 pub mod health_options;
 pub mod image;
 pub mod info;
@@ -31,6 +32,7 @@ pub mod unshare;
 mod unsupported;
 mod usage;
 pub mod version;
+pub mod volume;
 
 use std::path::PathBuf;
 
@@ -95,6 +97,7 @@ enum Verb {
     Restart(container::restart::RestartArgs),
     Kill(container::kill::KillArgs),
     Exec(container::exec::ExecArgs),
+    Top(container::top::TopArgs),
     Healthcheck(container::healthcheck::HealthcheckArgs),
     Wait(container::wait::WaitArgs),
     Logs(logs::LogsArgs),
@@ -114,6 +117,7 @@ enum Verb {
     Inspect(inspect::InspectArgs),
     Image(image::ImageArgs),
     System(system::SystemArgs),
+    Volume(volume::VolumeArgs),
     Pull(transfer::pull::PullArgs),
     Push(transfer::push::PushArgs),
     Save(transfer::save::SaveArgs),
@@ -124,6 +128,7 @@ enum Verb {
     Logout(registry::logout::LogoutArgs),
     Search(registry::search::SearchArgs),
     Events(events::EventsArgs),
+    Generate(generate::GenerateArgs),
     Pod(pod::PodArgs),
     Port(container::port::PortArgs),
     Secret(secret::SecretArgs),
@@ -176,6 +181,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Stop(args) => container::stop::execute(&args, &cli.global),
         Verb::Restart(args) => container::restart::execute(&args, &cli.global),
         Verb::Healthcheck(args) => container::healthcheck::execute(&args, &cli.global),
+        Verb::Top(args) => container::top::execute(args, &cli.global),
         Verb::Exec(args) => container::exec::execute(args, &cli.global),
         Verb::Kill(args) => container::kill::execute(&args, &cli.global),
         Verb::Wait(args) => container::wait::execute(&args, &cli.global),
@@ -196,6 +202,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Inspect(args) => inspect::execute(&args, &cli.global),
         Verb::Image(args) => image::execute(args, &cli.global),
         Verb::System(args) => system::execute(args, &cli.global),
+        Verb::Volume(args) => volume::execute(args, &cli.global),
         Verb::Pull(args) => transfer::pull::execute(&args, &cli.global),
         Verb::Push(args) => transfer::push::execute(&args, &cli.global),
         Verb::Save(args) => transfer::save::execute(&args, &cli.global),
@@ -206,6 +213,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Logout(args) => registry::logout::execute(args, &cli.global),
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
         Verb::Events(args) => events::execute(&args, &cli.global),
+        Verb::Generate(args) => generate::execute(args, &cli.global),
         Verb::Pod(args) => pod::execute(args, &cli.global),
         Verb::Port(args) => container::port::execute(&args, &cli.global),
         Verb::Secret(args) => secret::execute(args, &cli.global),
@@ -220,19 +228,27 @@ fn dispatch(cli: Cli) -> Result<u8> {
 
 fn parse() -> Result<Cli, clap::Error> {
     Cli::try_parse().or_else(|_| {
-        let mut words: Vec<_> = std::env::args_os().collect();
-        loop {
-            // What help and errors say of other verbs takes their options, too.
-            let parsed =
-                command().try_get_matches_from(&words).and_then(|parsed| Cli::from_arg_matches(&parsed));
-            let error = match parsed {
-                Ok(cli) => return Ok(cli),
-                Err(error) => error,
-            };
-            let Some(rewritten) = boolean::rewritten(&error, words, &command()) else { return Err(error) };
-            words = rewritten;
-        }
+        let (_, matches) = matches_of(std::env::args_os().collect())?;
+        Cli::from_arg_matches(&matches)
     })
+}
+
+/// What a command line means, and its words with flags as they are read.
+///
+/// # Errors
+/// It means nothing.
+pub(crate) fn matches_of(
+    mut words: Vec<std::ffi::OsString>,
+) -> Result<(Vec<std::ffi::OsString>, clap::ArgMatches), clap::Error> {
+    loop {
+        // What help and errors say of other verbs takes their options, too.
+        let error = match command().try_get_matches_from(&words) {
+            Ok(matches) => return Ok((words, matches)),
+            Err(error) => error,
+        };
+        let Some(rewritten) = boolean::rewritten(&error, words, &command()) else { return Err(error) };
+        words = rewritten;
+    }
 }
 
 /// The command line as a value with all that belongs to it, for help, completions and man pages.

@@ -9,7 +9,7 @@ use crate::cli::container::{Place, stop};
 use crate::container::life;
 use crate::container::process::boot_id;
 use crate::container::store::Store;
-use crate::container::sweep::{self, RUNNING};
+use crate::container::sweep::{self, RUNNING, Volumes};
 use crate::error::{EXIT_SBX, Error, Result};
 use crate::host::paths;
 use crate::output::print;
@@ -57,6 +57,9 @@ pub struct RmArgs {
     /// Remove all containers; without `--force` those that do not run
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
+    /// Remove their anonymous volumes, too
+    #[arg(short, long)]
+    volumes: bool,
     /// Names or IDs
     #[arg(value_name = "CONTAINER", required_unless_present_any = ["all", "latest", "cidfile", "filter"])]
     containers: Vec<String>,
@@ -67,6 +70,7 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
     let store = Store::new(paths::store(global.root.as_deref(), &surroundings)?);
     let runtime = paths::runtime(&surroundings)?.path;
     sweep::sweep(&store, &runtime);
+    let volumes = if args.volumes { Volumes::Go } else { Volumes::Stay };
     let force = args.force.then(|| stop::seconds("--time", &args.time)).transpose()?;
     let place = Place { store, runtime };
     let every = args.all || !args.filter.is_empty();
@@ -83,7 +87,7 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
     let may_be_gone = args.force || every || args.ignore;
     let mut worst: Option<Error> = None;
     for word in words {
-        match remove(&store, &runtime, &word, force, may_be_gone) {
+        match remove(&store, &runtime, &word, (force, may_be_gone), volumes) {
             Ok(true) => {
                 print::line(&word)?;
             }
@@ -103,10 +107,10 @@ pub fn execute(args: RmArgs, global: &Global) -> Result<u8> {
 ///
 /// # Errors
 /// It runs (with the exit code [`RUNNING`]), or something of it cannot be removed.
-pub fn remove_down(store: &Store, runtime: &Path, id: &str) -> Result<()> {
+pub fn remove_down(store: &Store, runtime: &Path, id: &str, volumes: Volumes) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let Err(error) = sweep::remove_stopped(store, id, runtime) else { return Ok(()) };
+        let Err(error) = sweep::remove_stopped_and(store, id, runtime, volumes) else { return Ok(()) };
         let record = store.record_of(id).unwrap_or_default();
         // A lock without a monitor is that of another command that removes it, or has just made it.
         let held = record.monitor.is_some() && !record.visit;
@@ -126,7 +130,7 @@ pub(crate) fn remove_for_another(store: &Store, runtime: &Path, name: &str) -> R
         // The beginning of an ID is no name.
         Ok(spec) if spec.name != name => Ok(()),
         Err(_) => Ok(()),
-        Ok(spec) => remove(store, runtime, name, Some(spec.stop_timeout), true).map(drop),
+        Ok(spec) => remove(store, runtime, name, (Some(spec.stop_timeout), true), Volumes::Stay).map(drop),
     }
 }
 
@@ -138,8 +142,8 @@ pub fn remove(
     store: &Store,
     runtime: &Path,
     word: &str,
-    force: Option<u64>,
-    may_be_gone: bool,
+    (force, may_be_gone): (Option<u64>, bool),
+    volumes: Volumes,
 ) -> Result<bool> {
     let failed = || format!("cannot remove the container `{word}`");
     let id = match store.find(word) {
@@ -149,7 +153,7 @@ pub fn remove(
     };
     let until = Instant::now() + PATIENCE;
     loop {
-        let Err(error) = remove_down(store, runtime, &id) else { return Ok(true) };
+        let Err(error) = remove_down(store, runtime, &id, volumes) else { return Ok(true) };
         if error.code() != RUNNING {
             return Err(error.while_doing(failed()).exit_code(EXIT_SBX));
         }

@@ -69,10 +69,7 @@ const KNOWN: &[(&str, &[&str])] = &[
         &["--signature-policy"],
     ),
     ("there is no daemon, and so no socket of one", &["--use-api-socket"]),
-    (
-        "there are no named volumes yet: bind a directory with `-v /path:/path`",
-        &["--volumes-from", "--volume-driver", "--storage-opt"],
-    ),
+    ("the root of a container takes what room there is where the store is", &["--storage-opt"]),
     (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
     ("a container is made the same way whatever it is in: there are no init containers", &["--init-ctr"]),
     (STREAMS, &["--preserve-fds", "--preserve-fd"]),
@@ -96,8 +93,7 @@ const KNOWN: &[(&str, &[&str])] = &[
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (FREEZER, &["pause", "stats", "unpause"]),
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
-    (DETACHED, &["generate", "init", "top"]),
-    ("there are no named volumes yet: bind a directory with `sbx run -v /path:/path`", &["volume"]),
+    (DETACHED, &["init"]),
     (BRIDGES, &["network"]),
     (
         "Kubernetes files are not read; `podman-compose --podman-path sbx` reads those of compose",

@@ -46,6 +46,9 @@ pub struct Running {
     /// The container is on its way out: whoever finds it abandoned removes it.
     #[serde(default)]
     pub removing: bool,
+    /// The same for the anonymous volumes that nobody else has.
+    #[serde(default)]
+    pub removing_volumes: bool,
     /// The container's part of the runtime directory, which is of this boot as the record is.
     pub runtime: Option<PathBuf>,
 }

@@ -7,11 +7,20 @@ use std::path::Path;
 
 use crate::container::spec::Spec;
 use crate::container::store::Store;
+use crate::identity::Identity;
 
 /// Bytes of what the container has written: its upper layer, where it has one.
 pub fn written(store: &Store, spec: &Spec) -> u64 {
     let upper = store.directory_of(spec).upper();
-    bytes_below(&upper).unwrap_or_else(|_| within_namespace(&upper, spec).unwrap_or(0))
+    below(&upper, || Some(spec.identity.clone()))
+}
+
+/// Bytes of what is in a directory; of one that the caller may not read as root of the canonical namespace of
+/// `identity`.
+pub fn below(directory: &Path, identity: impl FnOnce() -> Option<Identity>) -> u64 {
+    bytes_below(directory).unwrap_or_else(|_| {
+        identity().and_then(|identity| within_namespace(directory, &identity)).unwrap_or(0)
+    })
 }
 
 /// Bytes of the regular files, each with several names once for each of them.
@@ -41,9 +50,9 @@ fn bytes_below(directory: &Path) -> io::Result<u64> {
 }
 
 /// The same as root of the container's canonical namespace, to whom directories of all its users are open.
-fn within_namespace(directory: &Path, spec: &Spec) -> Option<u64> {
+fn within_namespace(directory: &Path, identity: &Identity) -> Option<u64> {
     let (mut read, mut write) = io::pipe().ok()?;
-    let counted = crate::sandbox::userns::run_in(&spec.identity, || {
+    let counted = crate::sandbox::userns::run_in(identity, || {
         let sum = bytes_below(directory).unwrap_or(0);
         i32::from(write.write_all(&sum.to_ne_bytes()).is_err())
     });

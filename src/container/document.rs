@@ -1,17 +1,19 @@
 //! A container as `inspect` shows it: docker's fields, as far as its records tell.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use crate::container::disk;
 use crate::container::list::{self, Listed, Status};
 use crate::container::signal;
-use crate::container::spec::{LogDriver, Mount, MountKind, Namespace, SecretFile, Spec};
+use crate::container::spec::{LogDriver, Mount, MountKind, Namespace, Origin, SecretFile, Spec};
 use crate::container::store::Store;
 use crate::error::{Error, Result};
 use crate::image::usage;
 use crate::sys::time::Utc;
+use crate::volume::VolumeStore;
+use crate::volume::record::DRIVER;
 
 mod host;
 mod network;
@@ -41,7 +43,7 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "Name": spec.name,
         "RestartCount": listed.state.as_ref().map_or(0, |state| state.restarts),
         "Platform": "linux",
-        "Mounts": spec.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Secrets(_))).map(mount).collect::<Vec<_>>(),
+        "Mounts": mounts(store, spec),
         "Config": config(spec),
         "HostConfig": host_config(spec),
         "NetworkSettings": network::settings(spec),
@@ -112,28 +114,56 @@ fn state(listed: &Listed) -> Value {
     state
 }
 
-fn mount(mount: &Mount) -> Value {
+fn mounts(store: &Store, spec: &Spec) -> Vec<Value> {
+    let volumes = VolumeStore::of(store);
+    let shown = spec.mounts.iter().filter(|mount| !matches!(mount.kind, MountKind::Secrets(_)));
+    shown.map(|one| mount(one, &volumes)).collect()
+}
+
+fn mount(mount: &Mount, volumes: &VolumeStore) -> Value {
     let (kind, source) = match &mount.kind {
-        MountKind::Bind(bind) => ("bind", bind.source.as_path()),
-        MountKind::Tmpfs { .. } => ("tmpfs", Path::new("")),
-        MountKind::Secrets(_) => ("tmpfs", Path::new("")),
-        MountKind::Devpts => ("devpts", Path::new("")),
-        MountKind::Mqueue => ("mqueue", Path::new("")),
-        MountKind::Proc => ("proc", Path::new("")),
-        MountKind::Sysfs => ("sysfs", Path::new("")),
-        MountKind::Cgroup => ("cgroup", Path::new("")),
+        MountKind::Bind(bind) => ("bind", bind.source.clone()),
+        MountKind::Volume(volume) => ("volume", volumes.directory(&volume.name).data()),
+        MountKind::Tmpfs { .. } | MountKind::Secrets(_) => ("tmpfs", PathBuf::new()),
+        MountKind::Devpts => ("devpts", PathBuf::new()),
+        MountKind::Mqueue => ("mqueue", PathBuf::new()),
+        MountKind::Proc => ("proc", PathBuf::new()),
+        MountKind::Sysfs => ("sysfs", PathBuf::new()),
+        MountKind::Cgroup => ("cgroup", PathBuf::new()),
     };
-    let propagation = match &mount.kind {
-        MountKind::Bind(bind) => serde_json::to_value(bind.propagation).unwrap_or_default(),
-        _ => json!(""),
-    };
-    json!({
+    let propagation = mount.kind.bind().map_or(json!(""), |bind| {
+        let letter = if bind.recursive_propagation { "r" } else { "" };
+        json!(format!(
+            "{letter}{}",
+            serde_json::to_value(bind.propagation).unwrap_or_default().as_str().unwrap_or("")
+        ))
+    });
+    let mut document = json!({
         "Type": kind,
         "Source": source.display().to_string(),
         "Destination": mount.target.display().to_string(),
+        "Mode": "",
+        "Options": options(mount),
         "RW": !mount.flags.read_only,
         "Propagation": propagation,
-    })
+    });
+    if let MountKind::Volume(volume) = &mount.kind {
+        document["Name"] = json!(volume.name);
+        document["Driver"] = json!(DRIVER);
+        if let Some(path) = &volume.subpath {
+            document["SubPath"] = json!(path.display().to_string());
+        }
+    }
+    document
+}
+
+/// podman's list of what a bind is mounted with.
+fn options(mount: &Mount) -> Vec<&'static str> {
+    let Some(bind) = mount.kind.bind() else { return Vec::new() };
+    let flags =
+        [(mount.flags.no_suid, "nosuid"), (mount.flags.no_dev, "nodev"), (mount.flags.no_exec, "noexec")];
+    let kind = if bind.recursive { "rbind" } else { "bind" };
+    flags.into_iter().filter(|(set, _)| *set).map(|(_, word)| word).chain([kind]).collect()
 }
 
 /// podman's list of those that are files.
@@ -156,6 +186,7 @@ fn config(spec: &Spec) -> Value {
         "Entrypoint": entry_point(spec).0,
         "Cmd": entry_point(spec).1,
         "Image": spec.image,
+        "CreateCommand": spec.creation.words,
         "AttachStdin": false,
         "AttachStdout": false,
         "AttachStderr": false,
@@ -189,6 +220,7 @@ fn host_config(spec: &Spec) -> Value {
     let namespaces = &spec.namespaces;
     let binds = spec.mounts.iter().filter_map(|mount| match &mount.kind {
         MountKind::Bind(bind) => Some(format!("{}:{}", bind.source.display(), mount.target.display())),
+        MountKind::Volume(volume) => Some(format!("{}:{}", volume.name, mount.target.display())),
         _ => None,
     });
     json!({
@@ -255,7 +287,12 @@ fn entry_point(spec: &Spec) -> (&[String], &[String]) {
     args.split_at(spec.process.entry_point.min(args.len()))
 }
 
-/// docker's set of the image's volumes.
+/// docker's set of the volumes that were made for the container, by the image or `-v /path`.
 fn volumes(spec: &Spec) -> serde_json::Map<String, Value> {
-    spec.directories.iter().map(|target| (target.display().to_string(), json!({}))).collect()
+    let anonymous = |mount: &&Mount| matches!(&mount.kind, MountKind::Volume(volume) if volume.origin == Origin::Anonymous);
+    spec.mounts
+        .iter()
+        .filter(anonymous)
+        .map(|mount| (mount.target.display().to_string(), json!({})))
+        .collect()
 }

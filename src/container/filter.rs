@@ -186,6 +186,7 @@ fn has_mount(spec: &Spec, word: &str) -> bool {
     spec.mounts.iter().any(|mount| {
         let source = match &mount.kind {
             MountKind::Bind(bind) => bind.source == path,
+            MountKind::Volume(volume) => volume.name == word,
             _ => false,
         };
         source || mount.target == path

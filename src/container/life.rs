@@ -151,6 +151,11 @@ fn served(store: &Store, id: &str) -> Option<Running> {
     })
 }
 
+/// The monitor of a container that runs on this machine. SIGTERM asks it to stop as when the machine goes down.
+pub fn monitor_of(store: &Store, id: &str) -> Option<ProcessRef> {
+    served(store, id).filter(|record| record.boot_id == boot_id())?.monitor
+}
+
 /// Stops a container and waits until it is down; false: it was down already. `timeout` in seconds, `signal`: as the
 /// container was made where none.
 ///
@@ -180,13 +185,13 @@ pub fn stop(
     Ok(true)
 }
 
-/// Without the socket: SIGTERM asks the monitor for the same.
+/// Without the socket: SIGINT asks the monitor for the same.
 fn stop_by_signal(store: &Store, id: &str, timeout: Option<u64>, error: Error) -> Result<()> {
     let Some(record) = served(store, id).filter(|record| record.boot_id == boot_id()) else {
         return Err(error);
     };
     let Some(monitor) = record.monitor else { return Err(error) };
-    monitor.signal(libc::SIGTERM).step(|| format!("cannot stop container {}", short(id)))?;
+    monitor.signal(libc::SIGINT).step(|| format!("cannot stop container {}", short(id)))?;
     if let Some(timeout) = timeout
         && !monitor.ends_within(Duration::from_secs(timeout))
         && let Some(init) = record.init

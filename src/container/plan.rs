@@ -3,24 +3,21 @@
 
 mod groups;
 mod users;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::cli::container_options::{ContainerOptions, ImageVolume};
+use crate::cli::container_options::ContainerOptions;
 use crate::container::capabilities::CapSet;
 use crate::container::restart::Restart;
 use crate::container::scratch::{self, Uppers};
-use crate::container::spec::{
-    LogDriver, Mount, MountFlags, MountKind, Namespace, Namespaces, Process, Security, Spec,
-};
+use crate::container::spec::{LogDriver, Namespace, Namespaces, Process, Security, Spec};
 use crate::container::store::Store;
 use crate::container::timezone::Timezone;
-use crate::container::{
-    device, env, health, name, namespace, rlimit, security, signal, size, sysctl, volume,
-};
+use crate::container::{device, env, health, name, namespace, rlimit, security, signal, size, sysctl};
 use crate::emulation;
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result};
 use crate::host::paths::Runtime;
 use crate::host::proc_mask;
 use crate::identity::{Identity, Tier};
@@ -30,12 +27,10 @@ use crate::logs;
 use crate::network;
 use crate::seccomp;
 use crate::secret::{self, SecretStore};
+use crate::units::creation::Creation;
 
 /// SIGTERM (docker-run(1), --stop-signal).
 const DEFAULT_STOP_SIGNAL: &str = "TERM";
-
-/// Directories that become tmpfs in a read-only root (podman-run(1), --read-only-tmpfs).
-const READ_ONLY_TMPFS: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
 
 /// Where the container will live.
 pub struct Place<'a> {
@@ -84,11 +79,11 @@ pub fn container(
     let security = security(options)?;
     degraded.extend(users::powers_of_the_host(&identity, &security));
     let image = source.word();
-    let mut mounts = mounts(options)?;
+    let mut mounts = volumes::mounts(options, config, place.store)?;
     let secrets = secret::option::parse_all(&options.secret, &SecretStore::new(place.store.root()))?;
     mounts.extend(secrets.mounts);
-    let directories = image_volumes(options, config, &mut mounts);
     users::check_overlays(&identity, &mounts)?;
+    degraded.extend(volumes::without_owners(&mounts, place.store, &identity));
     let cwd = working_directory(options, config)?;
     let uppers = uppers(options, &source, place.store, &identity, &mut degraded)?;
     let squashed = identity.tier != Tier::Single && keeps_no_owners(&source, &uppers);
@@ -181,7 +176,6 @@ pub fn container(
         },
         mounts,
         secret_env: secrets.variables,
-        directories,
         devices: devices(options)?,
         security,
         rlimits: rlimit::parse_all(&options.ulimit, &rlimit::current())?,
@@ -199,6 +193,7 @@ pub fn container(
         health: health::plan::decide(&options.health, config.health.as_ref())?,
         remove_on_exit: options.rm,
         restart: restart(options)?,
+        creation: Creation::current(),
         pod: groups::pod(options, place.store)?,
         requires: groups::required(options, place.store)?,
         labels,
@@ -328,47 +323,6 @@ fn share_masked_proc(namespaces: &mut Namespaces, degraded: &mut Vec<String>) {
                 .to_owned(),
         );
     }
-}
-
-fn mounts(options: &ContainerOptions) -> Result<Vec<Mount>> {
-    let cwd = match std::env::current_dir() {
-        // It may have been removed, which matters to relative paths alone.
-        Err(_) if options.volume.is_empty() && options.mount.is_empty() => PathBuf::from("/"),
-        found => found.step(|| "cannot find the working directory")?,
-    };
-    let context = volume::Context { cwd: &cwd, selinuxfs: Path::new("/sys/fs/selinux") };
-    let mut mounts = volume::parse_all(&options.volume, &options.mount, &options.tmpfs, context)?;
-    mounts.iter().try_for_each(volume::check_source)?;
-    if options.read_only && options.read_only_tmpfs {
-        for target in READ_ONLY_TMPFS.map(PathBuf::from) {
-            if !mounts.iter().any(|mount| mount.target == target) {
-                let flags = MountFlags { no_suid: true, no_dev: true, ..MountFlags::default() };
-                let kind = MountKind::Tmpfs { size: None, mode: None, copy_up: true };
-                mounts.push(Mount { target, flags, kind });
-            }
-        }
-    }
-    Ok(mounts)
-}
-
-/// Where nothing was mounted on a volume of the image, the container's own layer holds what is written there, or, in a
-/// read-only root, a tmpfs that starts with what the image has. Gives the directories that have to be there.
-fn image_volumes(options: &ContainerOptions, config: &Config, mounts: &mut Vec<Mount>) -> Vec<PathBuf> {
-    let mut directories = Vec::new();
-    for target in &config.volumes {
-        if options.image_volume == ImageVolume::Ignore || mounts.iter().any(|mount| mount.target == *target) {
-            continue;
-        }
-        let copy_up = options.image_volume == ImageVolume::Bind;
-        if copy_up && !options.read_only {
-            directories.push(target.clone());
-            continue;
-        }
-        let kind = MountKind::Tmpfs { size: None, mode: None, copy_up };
-        let flags = MountFlags { no_suid: true, no_dev: true, ..MountFlags::default() };
-        mounts.push(Mount { target: target.clone(), flags, kind });
-    }
-    directories
 }
 
 /// The flag's beat the image's.

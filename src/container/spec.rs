@@ -2,7 +2,7 @@
 //! value, complete and checked before the first side effect, and written once as `spec.json`.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ use crate::layers;
 use crate::layers::store::MapKey;
 use crate::pod::Membership;
 use crate::sys::time::Utc;
+use crate::units::creation::Creation;
+use crate::volume::VolumeStore;
 
 /// A container, complete.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -48,8 +50,6 @@ pub struct Spec {
     /// Variables whose values are secrets: in no record, and set when the command starts.
     #[serde(default)]
     pub secret_env: Vec<SecretEnv>,
-    /// Directories that the image wants to be there, its volumes: made where they are missing.
-    pub directories: Vec<PathBuf>,
     pub devices: Vec<Device>,
     pub security: Security,
     pub rlimits: Vec<Rlimit>,
@@ -76,6 +76,9 @@ pub struct Spec {
     pub remove_on_exit: bool,
     #[serde(default)]
     pub restart: Restart,
+    /// The command line that made it.
+    #[serde(default)]
+    pub creation: Creation,
     /// The pod that it is in.
     #[serde(default)]
     pub pod: Option<Membership>,
@@ -105,17 +108,40 @@ impl Spec {
             .chain(self.secret_env.iter().map(|env| (env.secret.as_str(), env.name.as_str())))
     }
 
-    /// The spec with a root that can be mounted: see [`Root::located`].
+    /// The spec with a root that can be mounted, see [`Root::located`], and volumes that can be found.
     ///
     /// # Errors
     /// The record names no layers of sbx.
     pub fn located(&self, store: &Path, directory: &ContainerDirectory) -> Result<Cow<'_, Self>> {
-        Ok(match &self.root {
-            Root::Layers { .. } => {
-                Cow::Owned(Self { root: self.root.located(store, directory)?, ..self.clone() })
+        if !matches!(self.root, Root::Layers { .. }) && self.volumes().next().is_none() {
+            return Ok(Cow::Borrowed(self));
+        }
+        let mut located = Self { root: self.root.located(store, directory)?, ..self.clone() };
+        let volumes = VolumeStore::new(store);
+        for mount in &mut located.mounts {
+            if let MountKind::Volume(volume) = &mut mount.kind {
+                volume.directory = volumes.directory(&volume.name).path().to_owned();
             }
-            _ => Cow::Borrowed(self),
+        }
+        Ok(Cow::Owned(located))
+    }
+
+    /// Its mounts of volumes.
+    pub fn volumes(&self) -> impl Iterator<Item = &VolumeMount> {
+        self.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Volume(volume) => Some(volume),
+            _ => None,
         })
+    }
+
+    /// The names of its volumes, each once.
+    pub fn volume_names(&self) -> BTreeSet<&str> {
+        self.volumes().map(|volume| volume.name.as_str()).collect()
+    }
+
+    /// Whether volumes may have to go with the container.
+    pub fn has_anonymous_volumes(&self) -> bool {
+        self.volumes().any(|volume| volume.origin != Origin::Named)
     }
 
     /// The directory that is bound as the root by the caller itself, in its own place; none where there is an
@@ -281,6 +307,7 @@ pub struct Mount {
 #[serde(rename_all = "kebab-case")]
 pub enum MountKind {
     Bind(Bind),
+    Volume(VolumeMount),
     Tmpfs {
         /// Bytes; none: the kernel's default of half the memory.
         size: Option<u64>,
@@ -295,6 +322,60 @@ pub enum MountKind {
     Proc,
     Sysfs,
     Cgroup,
+}
+
+impl MountKind {
+    /// How a directory or file of the host is bound, a volume's too.
+    pub fn bind(&self) -> Option<&Bind> {
+        match self {
+            Self::Bind(bind) => Some(bind),
+            Self::Volume(volume) => Some(&volume.bind),
+            _ => None,
+        }
+    }
+}
+
+/// A directory of [`crate::volume`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeMount {
+    pub name: String,
+    pub origin: Origin,
+    /// A file or directory in it, which is mounted instead of all of it.
+    pub subpath: Option<PathBuf>,
+    /// On its first use the volume gets what the image has at the target.
+    pub copy: bool,
+    /// What it is made with, if it is made for this container.
+    pub labels: BTreeMap<String, String>,
+    pub options: BTreeMap<String, String>,
+    /// Its source is known when the container starts.
+    pub bind: Bind,
+    /// `<store>/volumes/<name>`, once it is known.
+    #[serde(skip)]
+    pub directory: PathBuf,
+    #[serde(skip)]
+    pub first_use: Option<FirstUse>,
+}
+
+/// Whose a volume is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// The user gave it a name: it is made where it is missing, and never goes with a container.
+    Named,
+    /// Made for this container, with a random name.
+    Anonymous,
+    /// Another container has it (`--volumes-from`).
+    Shared,
+}
+
+/// The container that is being started is the first to have a volume, and fills it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirstUse {
+    /// With what the image has at the target.
+    pub copy: bool,
+    /// Who gets the directory; none: the image's owner, or else the container's user.
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
 }
 
 /// A secret as a file; its data is in a file of its own ([`crate::secret::copies`]).

@@ -24,6 +24,7 @@ use crate::container::spec::{Root, Spec};
 use crate::container::state::State;
 use crate::error::{Error, Result, Step};
 use crate::secret;
+use crate::volume::hold::hold;
 
 pub use crate::container::claim::{Claim, Restarting, Running};
 
@@ -132,7 +133,11 @@ impl Store {
         }
         secret::copies::keep(&self.root, spec, directory)?;
         self.take_name(&spec.name, &spec.id)?;
-        write_json(&directory.spec(), spec).map_err(|error| no_room(error, failed()))
+        let volumes = hold(self, spec)?;
+        write_json(&directory.spec(), spec).map_err(|error| {
+            volumes.undo(self, spec);
+            no_room(error, failed())
+        })
     }
 
     fn claim(&self, id: &str) -> Result<Claim> {
@@ -238,7 +243,11 @@ impl Store {
         match self.claim_abandoned(id) {
             Some(claim) => Ok(Some(claim)),
             None if self.running(id).exists() => Ok(None),
-            None => self.claim(id).map(Some),
+            None => match self.claim(id) {
+                // Somebody was faster.
+                Err(_) if self.running(id).exists() => Ok(None),
+                made => made.map(Some),
+            },
         }
     }
 

@@ -20,6 +20,7 @@ use crate::layers::remove;
 use crate::monitor::control;
 use crate::network;
 use crate::sys::time::Utc;
+use crate::volume::{VolumeStore, removal};
 
 /// Attempts to remove a directory in which files are that were just closed, every 10 ms.
 const LATE_CLOSES: u32 = 100;
@@ -38,6 +39,7 @@ pub fn sweep(store: &Store, runtime: &Path) -> usize {
             log::warn!("cannot clean up after container {}: {error}", short(&id));
         }
     }
+    VolumeStore::of(store).sweep();
     overlay::remove_abandoned_trials(store.root());
     scratch::remove_orphans(store.root(), canonical_identity, |id| store.has_traces(id));
     for prefix in ["overlay.json.", "storage.json."] {
@@ -84,7 +86,12 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
         return Ok(());
     }
     match spec {
-        Ok(spec) if record.removing || spec.remove_on_exit => erase(store, &spec, None)?,
+        Ok(spec) if record.removing || spec.remove_on_exit => {
+            if record.removing_volumes {
+                removal::remove_anonymous(store, &spec, None)?;
+            }
+            erase(store, &spec, None)?;
+        }
         // What it was before: never started, or ended, and killed before it started again.
         Ok(_) if record.started_at.is_none() || record.restarting.is_some() => {}
         Ok(_) => {
@@ -104,7 +111,13 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
         {
             log::warn!("{damage}");
         }
-        Err(_) => erase_unknown(store, id)?,
+        Err(_) => {
+            let unwritten = store.directory(id).spec().symlink_metadata().is_err();
+            if unwritten && !record.removing {
+                removal::remove_made_for(store, id)?;
+            }
+            erase_unknown(store, id)?;
+        }
     }
     claim.release();
     Ok(())
@@ -148,13 +161,20 @@ pub fn erase(store: &Store, spec: &Spec, userns: Option<&fs::File>) -> Result<()
     let directory = store.directory_of(spec);
     erase_as(&directory, &spec.identity, userns)?;
     erase_scratch(spec, userns)?;
+    if spec.remove_on_exit {
+        removal::remove_anonymous(store, spec, userns)?;
+    }
     release_names(store, spec, &directory);
     erase_rest(&directory)
 }
 
 /// Whether nothing that the container wrote is in its directory: what is left takes no room to speak of, and the
 /// caller may remove it without a user namespace.
-pub fn is_husk(directory: &ContainerDirectory) -> bool {
+pub fn is_husk(spec: &Spec, directory: &ContainerDirectory) -> bool {
+    // Which volumes go with it stands in the spec, that nobody finds once the directory is put away.
+    if spec.has_anonymous_volumes() {
+        return false;
+    }
     let empty = |part: std::path::PathBuf| match fs::read_dir(part) {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) => error.kind() == io::ErrorKind::NotFound,
@@ -254,6 +274,21 @@ pub const RUNNING: u8 = 2;
 /// # Errors
 /// It runs (with the exit code [`RUNNING`]), or something of it cannot be removed.
 pub fn remove_stopped(store: &Store, id: &str, runtime: &Path) -> Result<()> {
+    remove_stopped_and(store, id, runtime, Volumes::Stay)
+}
+
+/// What becomes of the anonymous volumes of a container that is removed. With `--rm` they go always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volumes {
+    Stay,
+    Go,
+}
+
+/// As [`remove_stopped`].
+///
+/// # Errors
+/// As [`remove_stopped`].
+pub fn remove_stopped_and(store: &Store, id: &str, runtime: &Path, volumes: Volumes) -> Result<()> {
     let running = || Error::new("it is running").exit_code(RUNNING);
     // Killed between here and the end, the next command goes on.
     let claim = match store.claim_stopped(id) {
@@ -269,13 +304,18 @@ pub fn remove_stopped(store: &Store, id: &str, runtime: &Path) -> Result<()> {
         if record.boot_id == boot_id() {
             end_processes(store, id, &record, store.read_spec(id).ok().as_ref());
         }
-        if let Err(error) = claim.record(&Running { removing: true, ..Running::default() }) {
+        let removing_volumes = volumes == Volumes::Go;
+        if let Err(error) = claim.record(&Running { removing: true, removing_volumes, ..Running::default() })
+        {
             log::debug!("{error}");
         }
     }
     remove_runtime(&runtime.join(id));
     match store.read_spec(id) {
         Ok(spec) => {
+            if volumes == Volumes::Go {
+                removal::remove_anonymous(store, &spec, None)?;
+            }
             erase(store, &spec, None)?;
             events::record(store.root(), runtime, Event::container(Action::Remove, &spec));
         }

@@ -7,15 +7,16 @@ mod options;
 mod short;
 mod tmpfs;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Component, Path, PathBuf};
 
 pub use long::parse as parse_mount;
 pub use short::parse as parse_volume;
 pub use tmpfs::parse as parse_tmpfs;
 
-use super::spec::{Mount, MountKind};
+use super::spec::{Bind, Mount, MountKind, Origin, Propagation, VolumeMount};
 use crate::error::{Error, Result, Step};
+use crate::volume::name;
 
 /// What a flag's meaning depends on beside its text.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +60,22 @@ pub fn parse_all(
     Ok(mounts)
 }
 
+/// A new volume that has no name yet.
+pub fn anonymous() -> VolumeMount {
+    of_volume(
+        None,
+        Bind {
+            source: PathBuf::new(),
+            recursive: true,
+            propagation: Propagation::Private,
+            recursive_propagation: true,
+            chown: false,
+            overlay: false,
+            idmap: false,
+        },
+    )
+}
+
 /// Looks at the source of a bind mount on the host; other kinds have none.
 ///
 /// # Errors
@@ -100,8 +117,15 @@ fn target(text: &str) -> std::result::Result<PathBuf, String> {
     Ok(path)
 }
 
-/// A bind mount's source, made absolute.
-fn source(text: &str, cwd: &Path) -> std::result::Result<PathBuf, String> {
+/// What is mounted.
+enum Source {
+    /// Of the host, absolute.
+    Path(PathBuf),
+    /// A volume.
+    Name(String),
+}
+
+fn source(text: &str, cwd: &Path) -> std::result::Result<Source, String> {
     check_text(text, "the source")?;
     if text.starts_with('~') {
         return Err(format!(
@@ -110,12 +134,28 @@ fn source(text: &str, cwd: &Path) -> std::result::Result<PathBuf, String> {
     }
     if text.starts_with('/') || text.starts_with('.') {
         // `..` stays: only the kernel knows where it leads behind a symlink.
-        return Ok(cwd.join(text).components().collect());
+        return Ok(Source::Path(cwd.join(text).components().collect()));
     }
     if text.contains('/') {
         return Err(format!("the source `{text}` is relative: write `./{text}`"));
     }
-    Err(format!("`{text}` is the name of a volume, and named volumes are not there yet"))
+    name::check(text).map_err(|error| error.to_string())?;
+    Ok(Source::Name(text.to_owned()))
+}
+
+/// A mount of a volume; without a name it is a new one, which gets its name when the container does.
+fn of_volume(name: Option<String>, bind: Bind) -> VolumeMount {
+    VolumeMount {
+        origin: if name.is_some() { Origin::Named } else { Origin::Anonymous },
+        name: name.unwrap_or_default(),
+        subpath: None,
+        copy: true,
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+        bind,
+        directory: PathBuf::new(),
+        first_use: None,
+    }
 }
 
 fn check_text(text: &str, what: &str) -> std::result::Result<(), String> {
@@ -133,7 +173,7 @@ fn check_text(text: &str, what: &str) -> std::result::Result<(), String> {
 }
 
 /// Resolves `..` by the text alone; good enough to compare targets, not to open them.
-fn collapse(path: &Path) -> PathBuf {
+pub(super) fn collapse(path: &Path) -> PathBuf {
     let mut collapsed = PathBuf::from("/");
     for component in path.components() {
         match component {

@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -24,6 +24,8 @@ use crate::layers::unpack::tree::DEEPEST;
 const OPAQUE: [&CStr; 2] = [c"user.overlay.opaque", c"user.fuseoverlayfs.opaque"];
 /// Bytes asked for in one copy_file_range(2).
 const PIECE: usize = 1 << 30;
+/// How often a name is looked at anew that is something else each time.
+const MOST_ATTEMPTS: u32 = 16;
 /// The longest value of an extended attribute (xattr(7)).
 const LONGEST_VALUE: usize = 64 << 10;
 
@@ -43,7 +45,7 @@ pub fn merge(lowers: &[PathBuf], target: &Path) -> Result<()> {
             finish(from.as_fd(), into.as_fd()).map_err(|error| Failure::new(lower, error))
         });
         copied.map_err(|failure| {
-            let no_room = matches!(failure.error, Errno::NOSPC | Errno::DQUOT);
+            let no_room = failure.is_no_room();
             let error = Error::new(format!("cannot copy the layer `{}`", lower.display())).because(failure);
             if !no_room {
                 return error;
@@ -70,6 +72,18 @@ pub fn tree(from: &OwnedFd, into: &OwnedFd) -> Result<(), Failure> {
     layer.directory(from.as_fd(), into.as_fd(), Path::new(""))
 }
 
+/// The same, and makes `into` what `from` is: its owner, mode, times and attributes.
+///
+/// # Errors
+/// As [`tree`].
+pub fn directory(from: &OwnedFd, into: &OwnedFd) -> Result<(), Failure> {
+    tree(from, into)?;
+    let root = |error| Failure::new(Path::new("/"), error);
+    let from = open_directory(from.as_fd(), c".").map_err(root)?;
+    let into = open_directory(into.as_fd(), c".").map_err(root)?;
+    finish(from.as_fd(), into.as_fd()).map_err(root)
+}
+
 /// What could not be copied, by its path in the tree.
 #[derive(Debug)]
 pub struct Failure {
@@ -80,6 +94,11 @@ pub struct Failure {
 impl Failure {
     fn new(path: &Path, error: Errno) -> Self {
         Self { path: path.to_owned(), error }
+    }
+
+    /// Space has run out.
+    pub fn is_no_room(&self) -> bool {
+        matches!(self.error, Errno::NOSPC | Errno::DQUOT)
     }
 }
 
@@ -107,15 +126,49 @@ impl Layer<'_> {
             clear(into).map_err(failed)?;
         }
         for entry in Dir::read_from(from).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+            let entry = match entry {
+                // It was removed after it was opened.
+                Err(Errno::NOENT) => break,
+                entry => entry.map_err(failed)?,
+            };
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;
             }
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
-            self.entry(from, into, name, &path)?;
+            self.changing(from, into, name, &path)?;
         }
         Ok(())
+    }
+
+    /// Copies what a running container may remove, or put something else in the place of, at any time.
+    fn changing(
+        &mut self,
+        from: BorrowedFd<'_>,
+        into: BorrowedFd<'_>,
+        name: &CStr,
+        path: &Path,
+    ) -> Result<(), Failure> {
+        let look = || rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW);
+        let mut attempts = 0;
+        let mut stat = match look() {
+            Err(Errno::NOENT) => return Ok(()),
+            stat => stat.map_err(|error| Failure::new(path, error))?,
+        };
+        loop {
+            let Err(failure) = self.entry(from, into, name, path, &stat) else { return Ok(()) };
+            attempts += 1;
+            let now = match look() {
+                Err(Errno::NOENT) => return Ok(()),
+                Err(_) => return Err(failure),
+                Ok(now) => now,
+            };
+            let same = (now.st_dev, now.st_ino, now.st_mode) == (stat.st_dev, stat.st_ino, stat.st_mode);
+            if same || attempts == MOST_ATTEMPTS {
+                return Err(failure);
+            }
+            stat = now;
+        }
     }
 
     fn entry(
@@ -124,13 +177,9 @@ impl Layer<'_> {
         into: BorrowedFd<'_>,
         name: &CStr,
         path: &Path,
+        stat: &Stat,
     ) -> Result<(), Failure> {
         let failed = |error| Failure::new(path, error);
-        let stat = match rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW) {
-            // Removed meanwhile.
-            Err(Errno::NOENT) => return Ok(()),
-            stat => stat.map_err(failed)?,
-        };
         let kind = FileType::from_raw_mode(stat.st_mode);
         let there = rustix::fs::statat(into, name, AtFlags::SYMLINK_NOFOLLOW).ok();
         let merged = kind == FileType::Directory
@@ -157,20 +206,22 @@ impl Layer<'_> {
             return rustix::fs::linkat(self.target, first, into, name, AtFlags::empty()).map_err(failed);
         }
         match kind {
-            FileType::RegularFile => file(from, into, name, &stat).map_err(failed)?,
+            FileType::RegularFile => file(from, into, name, stat).map_err(failed)?,
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(from, name, Vec::new()).map_err(failed)?;
                 rustix::fs::symlinkat(&target, into, name).map_err(failed)?;
-                own(into, name, &stat, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-                rustix::fs::utimensat(into, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)
-                    .map_err(failed)?;
+                own(into, name, stat, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                rustix::fs::utimensat(into, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
             }
-            _ => match rustix::fs::mknodat(into, name, kind, mode(&stat), stat.st_rdev) {
+            _ => match rustix::fs::mknodat(into, name, kind, mode(stat), stat.st_rdev) {
                 // A user namespace makes no devices; the container has those of its own /dev.
                 Err(Errno::PERM) if kind != FileType::Fifo && kind != FileType::Socket => return Ok(()),
                 made => {
                     made.map_err(failed)?;
-                    own(into, name, &stat, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                    own(into, name, stat, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                    set_mode(into, name, stat).map_err(failed)?;
+                    rustix::fs::utimensat(into, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
+                        .map_err(failed)?;
                 }
             },
         }
@@ -230,6 +281,16 @@ fn contents(source: &OwnedFd, copy: &OwnedFd) -> Result<(), Errno> {
             rest = &rest[written..];
         }
     }
+}
+
+/// The mode of what cannot be opened, which was made with the process's umask. No symlink is followed.
+fn set_mode(directory: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+    if FileType::from_raw_mode(rustix::fs::fstat(&made)?.st_mode) != FileType::from_raw_mode(stat.st_mode) {
+        return Ok(());
+    }
+    rustix::fs::chmod(format!("/proc/self/fd/{}", made.as_raw_fd()), mode(stat))
 }
 
 /// An owner that is not mapped stays the caller's, as everything is in the single tier.
@@ -336,12 +397,15 @@ mod tests {
             fs::set_permissions(at.join("d/program"), fs::Permissions::from_mode(0o4751)).unwrap();
             fs::hard_link(at.join("d/program"), at.join("second")).unwrap();
             symlink("/nowhere", at.join("link")).unwrap();
+            rustix::fs::mknodat(rustix::fs::CWD, at.join("pipe"), FileType::Fifo, Mode::empty(), 0).unwrap();
+            fs::set_permissions(at.join("pipe"), fs::Permissions::from_mode(0o622)).unwrap();
             fs::set_permissions(at.join("d"), fs::Permissions::from_mode(0o1555)).unwrap();
         });
         let target = merged(&[&lower]);
         let of = |name: &str| target.path().join(name).symlink_metadata().unwrap();
         assert_eq!(of("d").mode() & 0o7777, 0o1555);
         assert_eq!(of("d/program").mode() & 0o7777, 0o4751);
+        assert_eq!(of("pipe").mode() & 0o7777, 0o622);
         assert_eq!((of("second").ino(), of("second").nlink()), (of("d/program").ino(), 2));
         assert_eq!(fs::read_link(target.path().join("link")).unwrap(), Path::new("/nowhere"));
         let original = lower.path().join("second").metadata().unwrap();

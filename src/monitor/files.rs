@@ -8,6 +8,7 @@ use crate::container::spec::{MountKind, Namespace, Spec};
 use crate::container::store::{Store, no_room};
 use crate::error::{Result, Step};
 use crate::network;
+use crate::volume::VolumeDirectory;
 
 /// Writes resolv.conf, hosts and hostname, or takes those of the container whose network is shared. The
 /// container's part of the runtime directory is made where a network helper needs it.
@@ -49,16 +50,19 @@ pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime
 /// The uppers of `-v SOURCE:TARGET:O`: the caller's, as the sources are, and as open as those.
 pub(crate) fn overlay_volumes(spec: &Spec, directory: &ContainerDirectory) -> Result<()> {
     for (number, mount) in spec.mounts.iter().enumerate() {
-        let MountKind::Bind(bind) = &mount.kind else { continue };
-        if !bind.overlay {
-            continue;
-        }
+        let source = match &mount.kind {
+            MountKind::Bind(bind) if bind.overlay => bind.source.clone(),
+            MountKind::Volume(volume) if volume.bind.overlay => {
+                VolumeDirectory::from(volume.directory.clone()).data()
+            }
+            _ => continue,
+        };
         let scratch = directory.mount_scratch().join(number.to_string());
         let (upper, work) = (scratch.join("upper"), scratch.join("work"));
-        let failed = || format!("cannot make a layer for the changes to `{}`", bind.source.display());
+        let failed = || format!("cannot make a layer for the changes to `{}`", source.display());
         fs::create_dir_all(&work).step(failed)?;
         fs::create_dir_all(&upper).step(failed)?;
-        let mode = fs::metadata(&bind.source).step(failed)?.permissions();
+        let mode = fs::metadata(&source).step(failed)?.permissions();
         fs::set_permissions(&upper, mode).step(failed)?;
     }
     Ok(())

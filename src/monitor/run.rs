@@ -39,6 +39,8 @@ const SIGNALS: [i32; 6] =
 pub(super) enum Asked {
     Nothing,
     Stop,
+    /// By a service manager, or since the machine goes down.
+    ShutDown,
     /// By a signal that ends it.
     Kill,
     Restart,
@@ -47,6 +49,11 @@ pub(super) enum Asked {
 impl Asked {
     /// Its restart policy has nothing to say.
     fn for_good(self) -> bool {
+        self == Self::ShutDown || self.by_user()
+    }
+
+    /// A command wants it to stay down, after a boot, too.
+    fn by_user(self) -> bool {
         matches!(self, Self::Stop | Self::Kill)
     }
 }
@@ -307,7 +314,7 @@ impl Monitor<'_> {
         self.execs.end_all(&mut self.sessions);
         self.end_health();
         self.sessions.notify(&ToClient::Ended);
-        if self.asked == Asked::Stop {
+        if matches!(self.asked, Asked::Stop | Asked::ShutDown) {
             self.tell(Event::container(Action::Stop, self.spec));
         }
         self.tell(Event::container(Action::Died, self.spec).with("exitCode", code));
@@ -373,8 +380,14 @@ impl Monitor<'_> {
         }
         if happened[0] {
             while let Some(signal) = next_signal(signals.as_fd()) {
-                if signal == libc::SIGTERM {
-                    self.stop(None, None);
+                match signal {
+                    // Of a service manager, or a machine that goes down: nobody wants it to stay down.
+                    libc::SIGTERM => {
+                        self.asked = Asked::ShutDown;
+                        self.end_life(None, None);
+                    }
+                    libc::SIGINT => self.stop(None, None),
+                    _ => {}
                 }
             }
         }
@@ -403,8 +416,17 @@ impl Monitor<'_> {
     }
 
     /// The one who started the container and whose own output was closed (`| head -1`) passes that on. One that was
-    /// killed does not: what the container says while it is asked to stop belongs in the log.
+    /// killed does not: what the container says while it is asked to stop belongs in the log. A guest who does not
+    /// listen any more is let go, and the container goes on.
     fn went_deaf(&mut self, stream: usize, session: u64) {
+        let role = self.sessions.get(session).map(|session| session.role);
+        if role == Some(Role::Client { owner: false }) {
+            let name = self.life.as_ref().and_then(|life| life.streams.get(stream)).map(output::Stream::name);
+            if name == Some(Name::Stdout) {
+                self.let_go_with(session, &ToClient::Done);
+            }
+            return;
+        }
         let owner = self.sessions.owner().filter(|owner| owner.id == session);
         if owner.is_none_or(|owner| has_hung_up(&owner.channel)) {
             return;
@@ -442,7 +464,7 @@ impl Monitor<'_> {
     fn waits_for_another_life(&mut self, code: i32) -> Option<Duration> {
         let up = self.life.as_ref().map_or(Duration::ZERO, Life::up);
         match self.asked {
-            Asked::Stop | Asked::Kill => None,
+            Asked::Stop | Asked::ShutDown | Asked::Kill => None,
             Asked::Restart => Some(Duration::ZERO),
             Asked::Nothing => {
                 let policy = self.store.settings(&self.spec.id).restart.unwrap_or(self.spec.restart);
@@ -496,7 +518,7 @@ impl Monitor<'_> {
             exit_code: code,
             error,
             restarts: self.record.restarts,
-            stopped_by_user: self.asked.for_good(),
+            stopped_by_user: self.asked.by_user(),
         };
         if let Err(error) = self.store.write_state(&self.spec.id, &state) {
             ::log::debug!("{error}");
@@ -549,7 +571,8 @@ impl Monitor<'_> {
         let spec = self.spec;
         // Network file systems keep a removed file for as long as it is open, and its directory with it.
         self.log = None;
-        if spec.remove_on_exit && sweep::is_husk(self.directory) && self.store.retire(&spec.id).is_ok() {
+        if spec.remove_on_exit && sweep::is_husk(spec, self.directory) && self.store.retire(&spec.id).is_ok()
+        {
             // Nobody finds the container any more: what is left of it is nothing to wait for. The caller may unmount
             // the file system that it was called in.
             let _ = rustix::process::chdir("/");
@@ -583,7 +606,7 @@ impl Monitor<'_> {
                 exit_code: code,
                 error: trouble.clone(),
                 restarts: self.record.restarts,
-                stopped_by_user: self.asked.for_good(),
+                stopped_by_user: self.asked.by_user(),
             };
             self.store.write_state(&spec.id, &state)
         };

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
 use crate::container::directory::ContainerDirectory;
-use crate::container::spec::{Driver, MountKind, Namespace, Root, Spec};
+use crate::container::spec::{Driver, Namespace, Root, Spec};
 use crate::container::sysctl;
 use crate::container::user::ResolvedUser;
 use crate::error::{Error, Result, Step};
@@ -20,7 +20,7 @@ use crate::sandbox::inroot::InRoot;
 use crate::sandbox::message::{FromChild, ToChild};
 use crate::sandbox::reach::Reach;
 use crate::sandbox::{
-    accounts, devices, kernel_mounts, namespaces, ownership, root, terminal, user_mounts, userns,
+    accounts, devices, kernel_mounts, namespaces, ownership, root, terminal, user_mounts, userns, volumes,
 };
 use crate::seccomp::bpf::Instruction;
 use crate::secret::copies::{self, Values};
@@ -104,8 +104,10 @@ impl Inside<'_> {
         if !early.kernel_mounts {
             self.mount_kernel_file_systems(&inroot)?;
         }
-        self.mount_the_rest(&inroot)?;
+        let unclaimed = self.mount_the_rest(&inroot)?;
         let user = self.user(&inroot)?;
+        unclaimed.iter().try_for_each(|volume| volumes::claim(volume, &user))?;
+        drop(unclaimed);
         self.give_volumes(&inroot, &user)?;
         let streams = self.streams(&inroot)?;
         kernel_mounts::mask(&inroot, self.masked(false))?;
@@ -268,7 +270,8 @@ impl Inside<'_> {
         }
     }
 
-    fn mount_the_rest(&self, inroot: &InRoot) -> Result<()> {
+    /// Gives the volumes that are nobody's yet.
+    fn mount_the_rest(&self, inroot: &InRoot) -> Result<Vec<OwnedFd>> {
         let spec = self.spec;
         devices::mount_dev(inroot, spec)?;
         let bare = matches!(
@@ -284,12 +287,9 @@ impl Inside<'_> {
             let target = Path::new("/etc/localtime");
             user_mounts::bind_generated(inroot, &self.directory.localtime(), target, bare)?;
         }
+        let unclaimed = volumes::fill(inroot, &spec.mounts)?;
         user_mounts::mount_all(inroot, &spec.mounts, &self.directory.mount_scratch(), &self.secrets)?;
-        spec.directories.iter().try_for_each(|directory| {
-            inroot.ensure_directory(directory).map(|_| ()).map_err(|error| {
-                error.while_doing(format!("cannot make the image's volume `{}`", directory.display()))
-            })
-        })
+        Ok(unclaimed)
     }
 
     fn user(&self, inroot: &InRoot) -> Result<ResolvedUser> {
@@ -301,9 +301,9 @@ impl Inside<'_> {
 
     fn give_volumes(&self, inroot: &InRoot, user: &ResolvedUser) -> Result<()> {
         for mount in &self.spec.mounts {
-            let MountKind::Bind(bind) = &mount.kind else { continue };
-            if bind.chown {
-                let failed = || format!("cannot change the owner of `{}`", bind.source.display());
+            if mount.kind.bind().is_some_and(|bind| bind.chown) {
+                let failed =
+                    || format!("cannot change the owner of what is mounted on `{}`", mount.target.display());
                 let place = inroot.find(&mount.target).step(failed)?;
                 ownership::give(&place, user.uid, user.gid).step(failed)?;
             }

@@ -25,6 +25,7 @@ use crate::seccomp;
 use crate::secret::copies::Values;
 use crate::sys::channel::Channel;
 use crate::sys::process::{Clone, Fork, clone3, exit_now, fork, send_signal, wait_for};
+use crate::volume::attach::attach;
 
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the server of a root may take to write back what is dirty.
@@ -84,6 +85,9 @@ pub struct Born<'a> {
 /// Makes the sandbox. On an error everything that was started is ended before it is returned.
 pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
     let Request { spec, directory, runtime, stdio, owners, init_of, meanwhile } = request;
+    let volumes = attach(spec)?;
+    let spec = volumes.spec(spec);
+    let spec = spec.as_ref();
     let joins = to_join(spec, init_of)?;
     let seccomp =
         seccomp::program(&spec.security.seccomp, spec.security.capabilities, seccomp::running_kernel())?;
@@ -110,7 +114,9 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
         let (sandbox, launcher) = through_launcher(inside, ours, &joins)?;
         (sandbox, Some(launcher))
     };
-    match serve_until_ready(&mut sandbox, (spec, directory, runtime), owners, launcher, meanwhile.mounting) {
+    let ready =
+        serve_until_ready(&mut sandbox, (spec, directory, runtime), owners, launcher, meanwhile.mounting);
+    match ready.and_then(|()| volumes.keep()) {
         Ok(()) => Ok(sandbox),
         Err(error) => {
             sandbox.end();

@@ -25,3 +25,4 @@ mod secret_mounts;
 mod terminal;
 pub mod user_mounts;
 pub mod userns;
+pub mod volumes;

@@ -50,9 +50,12 @@ impl Reach {
             Root::WritableDirectory { path } => *path = name(path, "the root file system")?,
         }
         for mount in &mut spec.mounts {
-            if let MountKind::Bind(bind) = &mut mount.kind {
-                bind.source = name(&bind.source, "the source of a mount,")?;
-            }
+            let bind = match &mut mount.kind {
+                MountKind::Bind(bind) => bind,
+                MountKind::Volume(volume) => &mut volume.bind,
+                _ => continue,
+            };
+            bind.source = name(&bind.source, "the source of a mount,")?;
         }
         for device in &mut spec.devices {
             device.host = name(&device.host, "the device")?;

@@ -16,7 +16,7 @@ use crate::container::spec::{Bind, Mount, MountFlags as Flags, MountKind, Propag
 use crate::error::{Error, Result, Step};
 use crate::layers::{Upper, copy, overlay};
 use crate::sandbox::inroot::{InRoot, descriptor_path, is_directory};
-use crate::sandbox::secret_mounts;
+use crate::sandbox::{secret_mounts, volumes};
 use crate::secret::copies::Values;
 use crate::sys::mount::{
     ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, add_attributes, map_ids, set_propagation,
@@ -59,6 +59,11 @@ pub fn mount_all(root: &InRoot, mounts: &[Mount], scratch: &Path, secrets: &Valu
 fn mount_one(root: &InRoot, mount: &Mount, scratch: &Path, secrets: &Values) -> Result<OwnedFd> {
     let (place, tree) = match &mount.kind {
         MountKind::Bind(bind) => bind_source(root, mount, bind, scratch)?,
+        MountKind::Volume(volume) => {
+            let opened = volumes::open(volume)?;
+            let bind = Bind { source: descriptor_path(&opened).into(), ..volume.bind.clone() };
+            bind_source(root, mount, &bind, scratch)?
+        }
         MountKind::Tmpfs { size, mode, copy_up } => tmpfs(root, mount, *size, *mode, *copy_up)?,
         MountKind::Secrets(files) => secret_mounts::prepare(root, &mount.target, files, secrets)?,
         MountKind::Devpts => kernel(root, mount, "devpts", DEVPTS)?,
@@ -67,7 +72,7 @@ fn mount_one(root: &InRoot, mount: &Mount, scratch: &Path, secrets: &Values) -> 
         MountKind::Sysfs => kernel(root, mount, "sysfs", &[])?,
         MountKind::Cgroup => kernel(root, mount, "cgroup2", &[])?,
     };
-    flag(&tree, &mount.flags, matches!(mount.kind, MountKind::Bind(_)))?;
+    flag(&tree, &mount.flags, mount.kind.bind().is_some())?;
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(tree.as_fd(), "", place.as_fd(), "", flags).step(|| "the kernel refused the mount there")?;
     Ok(tree)

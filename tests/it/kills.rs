@@ -1,5 +1,7 @@
 //! kill -9 of any process of sbx at any time: what is left ends by itself or with the next command.
 
+mod kept;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -151,13 +153,14 @@ fn files(world: &Sbx) -> Vec<PathBuf> {
     };
     let parts = ["containers", "removed", "running", "names"];
     let mut files: Vec<PathBuf> = parts.iter().flat_map(|part| listed(world.store().join(part))).collect();
-    let known = [&parts[..], &["cache"]].concat();
+    let known = [&parts[..], &["cache", "volumes"]].concat();
     files.extend(
         listed(world.store()).into_iter().filter(|path| !known.iter().any(|name| path.ends_with(name))),
     );
-    let known = ["helpers.json"];
     let runtime = listed(world.runtime().join("sbx"));
-    files.extend(runtime.into_iter().filter(|path| !known.iter().any(|name| path.ends_with(name))));
+    let told =
+        |path: &PathBuf| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"events-"));
+    files.extend(runtime.into_iter().filter(|path| !path.ends_with("helpers.json") && !told(path)));
     files.extend(
         listed(world.store().join("cache")).into_iter().filter(|path| !path.ends_with("overlay.json")),
     );

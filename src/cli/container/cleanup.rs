@@ -4,7 +4,7 @@ use crate::cli::Global;
 use crate::cli::container::Place;
 use crate::cli::container::selection::{Selection, each};
 use crate::cli::rm;
-use crate::container::sweep;
+use crate::container::sweep::{self, Volumes};
 use crate::error::{Error, Result};
 
 /// Put in order what is left of containers whose monitor was killed
@@ -28,7 +28,7 @@ pub fn execute(args: &CleanupArgs, global: &Global) -> Result<u8> {
     let chosen = args.selection.resolve(&place, |found| !found.status.is_up())?;
     each(&chosen, &place, "clean up after", |id, one| {
         if args.rm {
-            return rm::remove_down(&place.store, &place.runtime, id);
+            return rm::remove_down(&place.store, &place.runtime, id, Volumes::Stay);
         }
         if place.store.is_looked_after(id) {
             return Err(Error::new("it is running").hint(format!("stop it first: `sbx stop {}`", one.word)));

@@ -6,6 +6,8 @@ use crate::cli::container::selection::{Named, all, each};
 use crate::client;
 use crate::client::keys::DetachKeys;
 use crate::container::life::{self, Started};
+use crate::container::list::Listed;
+use crate::container::restart::Restart;
 use crate::container::{requires, sweep};
 use crate::error::{Error, Result};
 use crate::monitor::Caller;
@@ -45,7 +47,7 @@ pub fn execute(args: &StartArgs, global: &Global) -> Result<u8> {
     let place = Place::of(global)?;
     sweep::sweep(&place.store, &place.runtime);
     let chosen = match args.all || !args.filter.is_empty() {
-        true => all(&place, &args.filter, |found| !found.status.is_up() && found.spec.is_some())?,
+        true => all(&place, &args.filter, |found| is_meant(found, &args.filter))?,
         false => args.named.resolve(&place)?,
     };
     if !args.attach && !args.interactive {
@@ -58,6 +60,15 @@ pub fn execute(args: &StartArgs, global: &Global) -> Result<u8> {
     };
     let id = one.id(&place)?;
     attach(&place, &id, args)
+}
+
+/// Of those that are down. Who chooses by restart policy does what the policies say, and that of `unless-stopped` says
+/// that one which a command has stopped stays down.
+fn is_meant(found: &Listed, filters: &[String]) -> bool {
+    let Some(spec) = found.spec.as_ref().filter(|_| !found.status.is_up()) else { return false };
+    let by_policy = filters.iter().any(|filter| filter.starts_with("restart-policy="));
+    let stopped = found.state.as_ref().is_some_and(|state| state.stopped_by_user);
+    !(by_policy && stopped && spec.restart == Restart::UnlessStopped)
 }
 
 fn start(place: &Place, id: &str) -> Result<()> {

@@ -1,9 +1,11 @@
 //! `sbx stop`
 
+use std::time::Duration;
+
 use crate::cli::Global;
 use crate::cli::container::Place;
-use crate::cli::container::selection::{Selection, each};
-use crate::container::{life, signal};
+use crate::cli::container::selection::{Chosen, Selection, each};
+use crate::container::{life, signal, sweep};
 use crate::error::{Error, Result};
 
 /// Stop containers
@@ -33,6 +35,9 @@ pub struct StopArgs {
     /// Pass over containers that do not exist
     #[arg(short, long)]
     ignore: bool,
+    /// As when the machine goes down: `--restart unless-stopped` does not take it for a wish that they stay down
+    #[arg(long, conflicts_with_all = ["time", "signal"])]
+    shutdown: bool,
 }
 
 pub fn execute(args: &StopArgs, global: &Global) -> Result<u8> {
@@ -43,8 +48,27 @@ pub fn execute(args: &StopArgs, global: &Global) -> Result<u8> {
     if args.ignore {
         chosen.retain(|one| one.id(&place).is_ok());
     }
+    if args.shutdown {
+        return shut_down(&chosen, &place);
+    }
     each(&chosen, &place, "stop", |id, _| {
         life::stop(&place.store, &place.runtime, id, timeout, signal).map(|_| ())
+    })
+}
+
+/// All at once, since there may be little time.
+fn shut_down(chosen: &[Chosen], place: &Place) -> Result<u8> {
+    let monitors: Vec<_> = chosen
+        .iter()
+        .filter_map(|one| life::monitor_of(&place.store, &one.id(place).ok()?))
+        .filter(|monitor| monitor.signal(libc::SIGTERM).is_ok())
+        .collect();
+    for monitor in monitors {
+        while !monitor.ends_within(Duration::from_secs(60)) {}
+    }
+    each(chosen, place, "stop", |id, _| {
+        sweep::put_in_order_if_abandoned(&place.store, id, &place.runtime);
+        Ok(())
     })
 }
 

@@ -4,7 +4,7 @@ use crate::cli::container::Place;
 use crate::cli::container::stop::seconds;
 use crate::cli::failures::{Failures, MISSING};
 use crate::cli::{Global, confirm, rm};
-use crate::container::sweep::{self, RUNNING};
+use crate::container::sweep::{self, RUNNING, Volumes};
 use crate::error::{Error, Result};
 use crate::events::Action;
 use crate::output::print;
@@ -112,7 +112,7 @@ pub(super) fn remove(place: &Place, found: &Pod, force: Option<u64>) -> Result<(
             .exit_code(RUNNING));
     }
     for member in members {
-        rm::remove(&place.store, &place.runtime, &member.id, force, true)
+        rm::remove(&place.store, &place.runtime, &member.id, (force, true), Volumes::Go)
             .map_err(|error| error.while_doing(failed()))?;
     }
     super::pods(place).remove(found)?;

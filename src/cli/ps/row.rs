@@ -341,10 +341,11 @@ impl Row<'_> {
     }
 }
 
-/// What is mounted, as docker lists it: sources.
+/// What is mounted, as docker lists it: sources, and names of volumes.
 fn shown_mount(mount: &Mount) -> String {
     match &mount.kind {
         MountKind::Bind(bind) => bind.source.display().to_string(),
+        MountKind::Volume(volume) => volume.name.clone(),
         _ => mount.target.display().to_string(),
     }
 }

@@ -1,5 +1,7 @@
 //! `sbx system df`
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::cli::Global;
@@ -7,7 +9,7 @@ use crate::cli::image::Stores;
 use crate::cli::image::list::{created_since, repository_and_tag};
 use crate::container::list::{self, Listed};
 use crate::container::spec::Spec;
-use crate::container::store::short;
+use crate::container::store::{Store, short};
 use crate::container::{disk as written, duration, size};
 use crate::error::Result;
 use crate::image::disk::{self, Disk};
@@ -16,6 +18,7 @@ use crate::output::table::Table;
 use crate::output::template::{Format, Titles};
 use crate::output::{print, width};
 use crate::sys::time::Utc;
+use crate::volume::{self, VolumeStore};
 
 const TITLES: Titles<'_> = &[("TotalCount", "TOTAL")];
 /// More of a command makes the table wide, not clear.
@@ -52,14 +55,15 @@ pub fn execute(args: DfArgs, global: &Global) -> Result<u8> {
             Container { found, written }
         })
         .collect();
+    let volumes = Volumes::of(&stores.containers)?;
     print::text(&if args.verbose {
-        verbose(&images, &containers)
+        verbose(&images, &containers, &volumes)
     } else {
         let orphans = stores.images.orphans()?;
         let rows = [
             images_row(&images),
             containers_row(&containers),
-            row("Local Volumes", 0, 0, 0, 0),
+            volumes.row(),
             row("Orphans", orphans.count(), 0, orphans.size(), orphans.size()),
         ];
         match format {
@@ -79,6 +83,30 @@ struct Container {
 impl Container {
     fn is_active(&self) -> bool {
         self.found.status.is_up()
+    }
+}
+
+struct Volumes {
+    sizes: BTreeMap<String, u64>,
+    usage: volume::usage::Usage,
+}
+
+impl Volumes {
+    fn of(containers: &Store) -> Result<Self> {
+        let volumes = VolumeStore::of(containers);
+        let sizes = volume::disk::sizes(&volumes, &volumes.names()?);
+        Ok(Self { sizes, usage: volume::usage::Usage::glance(containers) })
+    }
+
+    fn links(&self, name: &str) -> usize {
+        self.usage.of(name).len()
+    }
+
+    fn row(&self) -> Value {
+        let unused = || self.sizes.iter().filter(|(name, _)| self.links(name) == 0);
+        let active = self.sizes.len() - unused().count();
+        let reclaimable = unused().map(|(_, size)| size).sum();
+        row("Local Volumes", self.sizes.len(), active, self.sizes.values().sum(), reclaimable)
     }
 }
 
@@ -122,7 +150,7 @@ fn table(rows: &[Value]) -> String {
     table.render()
 }
 
-fn verbose(images: &Disk, containers: &[Container]) -> String {
+fn verbose(images: &Disk, containers: &[Container], volumes: &Volumes) -> String {
     let now = Utc::now().seconds();
     let mut of_images = Table::new([
         "repository",
@@ -164,14 +192,17 @@ fn verbose(images: &Disk, containers: &[Container]) -> String {
             short(&container.found.id).to_owned(),
             text(&|spec| spec.image.clone()),
             text(&|spec| width::shorten(&spec.process.args.join(" "), LONGEST_COMMAND)),
-            "0".to_owned(),
+            text(&|spec| spec.volume_names().len().to_string()),
             size::decimal(container.written),
             text(&|spec| duration::ago(spec.created.seconds(), now)),
             container.found.status.name().to_owned(),
             text(&|spec| spec.name.clone()),
         ]);
     }
-    let of_volumes = Table::new(["volume name", "links", "size"]);
+    let mut of_volumes = Table::new(["volume name", "links", "size"]);
+    for (name, size) in &volumes.sizes {
+        of_volumes.push([name.clone(), volumes.links(name).to_string(), size::decimal(*size)]);
+    }
     format!(
         "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}",
         of_images.render(),

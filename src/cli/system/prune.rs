@@ -2,6 +2,7 @@
 
 use crate::cli::image::Stores;
 use crate::cli::image::prune::deleted;
+use crate::cli::volume::prune::{deleted as deleted_volumes, remove_unused};
 use crate::cli::{Global, confirm};
 use crate::container::disk;
 use crate::container::list::{self, Status};
@@ -13,6 +14,7 @@ use crate::host::paths;
 use crate::image::filter::Filters;
 use crate::image::removal;
 use crate::output::print;
+use crate::volume::Record;
 
 /// Remove all that nobody uses
 ///
@@ -32,7 +34,7 @@ pub struct PruneArgs {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
-    /// Remove volumes that no container is left of, too; there are none in a store of this version
+    /// Remove anonymous volumes that no container is left of, too
     #[arg(long)]
     volumes: bool,
     /// Remove only containers and images that fit
@@ -48,19 +50,31 @@ pub fn execute(args: &PruneArgs, global: &Global) -> Result<u8> {
     let stores = Stores::of(global)?;
     let (containers, freed) = prune_containers(&stores.containers, &filters)?;
     let (images, collected) = removal::prune(&stores.images, &stores.containers, &filters, args.all)?;
+    // After the containers, whose volumes nobody has now.
+    let (volumes, given_up) = if args.volumes {
+        let fits = |volume: &Record, _| {
+            let young =
+                filters.until().zip(volume.created_at()).is_some_and(|(until, created)| created >= until);
+            !young && filters.labels_fit(|key| volume.labels.get(key).map(String::as_str))
+        };
+        remove_unused(&stores.containers, false, fits)?
+    } else {
+        (Vec::new(), 0)
+    };
     let mut text = String::new();
     if !containers.is_empty() {
         text = format!("Deleted Containers:\n{}\n\n", containers.join("\n"));
     }
-    let total = size::decimal(freed.saturating_add(collected.reclaimed));
-    print::text(&format!("{text}{}Total reclaimed space: {total}\n", deleted(&images)))?;
+    let volumes = deleted_volumes(&volumes);
+    let total = size::decimal(freed.saturating_add(collected.reclaimed).saturating_add(given_up));
+    print::text(&format!("{text}{volumes}{}Total reclaimed space: {total}\n", deleted(&images)))?;
     Ok(0)
 }
 
 fn warning(args: &PruneArgs) -> String {
     let mut text = "WARNING! This will remove:\n  - all stopped containers\n".to_owned();
     if args.volumes {
-        text.push_str("  - all volumes not used by at least one container\n");
+        text.push_str("  - all anonymous volumes not used by at least one container\n");
     }
     text.push_str(if args.all {
         "  - all images without at least one container associated to them\n"

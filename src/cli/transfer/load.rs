@@ -58,7 +58,7 @@ pub fn execute(args: &LoadArgs, global: &Global) -> Result<u8> {
 }
 
 /// Standard input, unless nobody means it.
-pub(super) fn stdin(refused: &str) -> Result<std::fs::File> {
+pub(crate) fn stdin(refused: &str) -> Result<std::fs::File> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
         return Err(Error::new(refused).hint("name a file, or lead a pipe here"));

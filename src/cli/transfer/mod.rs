@@ -4,7 +4,7 @@ pub mod export;
 pub mod import;
 pub mod load;
 pub mod options;
-mod output;
+pub(crate) mod output;
 pub mod pull;
 pub mod push;
 pub mod save;

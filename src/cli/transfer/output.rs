@@ -8,7 +8,7 @@ use crate::container::store::no_room;
 use crate::error::{Error, Result, Step};
 
 /// Standard output, unless that is a terminal.
-pub(super) fn stdout(verb: &str) -> Result<File> {
+pub(crate) fn stdout(verb: &str) -> Result<File> {
     let stdout = std::io::stdout();
     if stdout.is_terminal() {
         return Err(Error::new(format!("cowardly refusing to {verb} to a terminal"))
@@ -20,7 +20,7 @@ pub(super) fn stdout(verb: &str) -> Result<File> {
 
 /// Has a file written that appears when it is whole. What is there and is no file (a pipe, /dev/null) is written
 /// to.
-pub(super) fn file(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+pub(crate) fn file(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
     let failed = || format!("cannot write `{}`", path.display());
     // What a symlink leads to is replaced, as any file is; written into, it would keep its old end.
     let behind = path.canonicalize().ok().filter(|behind| path.is_symlink() && behind.is_file());

@@ -7,7 +7,7 @@ use super::{Names, Place};
 use crate::cli::container_options::ContainerOptions;
 use crate::container::capabilities::Capability;
 use crate::container::namespace::Containers;
-use crate::container::spec::{Account, Driver, Mount, MountKind, Namespace, Namespaces, Root, Security};
+use crate::container::spec::{Account, Driver, Mount, Namespace, Namespaces, Root, Security};
 use crate::container::store::Store;
 use crate::container::user;
 use crate::error::{Error, Result};
@@ -201,7 +201,7 @@ pub(super) fn keep_the_root_server_out_of_reach(
 pub(super) fn check_overlays(identity: &Identity, mounts: &[Mount]) -> Result<()> {
     let caller = rustix::process::getuid().as_raw();
     let there = identity.join.is_some() || identity.host_uid_map().to_container(caller).is_some();
-    let overlay = mounts.iter().find(|mount| matches!(&mount.kind, MountKind::Bind(bind) if bind.overlay));
+    let overlay = mounts.iter().find(|mount| mount.kind.bind().is_some_and(|bind| bind.overlay));
     match overlay {
         Some(mount) if !there => {
             Err(Error::new(format!("cannot mount on `{}` with the option `O`", mount.target.display()))

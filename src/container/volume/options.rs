@@ -1,6 +1,6 @@
 //! The mount options that `-v`, `--mount` and `--tmpfs` share, each set at most one way.
 
-use super::super::spec::{Bind, MountFlags, Propagation};
+use super::super::spec::{Bind, MountFlags, Propagation, VolumeMount};
 use super::Context;
 
 /// Why an option was not taken.
@@ -85,6 +85,8 @@ pub(super) struct BindOptions {
     pub(super) chown: Choice<bool>,
     overlay: Choice<bool>,
     idmap: Choice<bool>,
+    /// Of volumes alone: whether the image's content is copied into a new one.
+    pub(super) copy: Choice<bool>,
 }
 
 impl BindOptions {
@@ -96,9 +98,8 @@ impl BindOptions {
             "O" => self.overlay.choose(word, true),
             "idmap" => self.idmap.choose(word, true),
             "z" | "Z" => self.relabel(word, context),
-            "nocopy" | "copy" => Err(Refusal::Wrong(format!(
-                "`{word}` is about named volumes: nothing is ever copied into a directory of the host"
-            ))),
+            "nocopy" => self.copy.choose(word, false),
+            "copy" => self.copy.choose(word, true),
             _ => self.propagation(word),
         }
     }
@@ -128,7 +129,28 @@ impl BindOptions {
         self.relabel.choose(word, if word == "Z" { 'Z' } else { 'z' })
     }
 
+    /// A mount of a directory or file of the host.
     pub(super) fn finish(self, source: std::path::PathBuf, flags: &Flags) -> Result<Bind, String> {
+        if let Some((word, _)) = &self.copy.0 {
+            return Err(format!(
+                "`{word}` is about volumes: nothing is ever copied into a directory of the host"
+            ));
+        }
+        self.bound(source, flags)
+    }
+
+    /// A mount of a volume.
+    pub(super) fn finish_volume(
+        mut self,
+        name: Option<String>,
+        flags: &Flags,
+    ) -> Result<VolumeMount, String> {
+        let copy = std::mem::take(&mut self.copy).value().unwrap_or(true);
+        let bind = self.bound(std::path::PathBuf::new(), flags)?;
+        Ok(VolumeMount { copy: copy && !bind.overlay, ..super::of_volume(name, bind) })
+    }
+
+    fn bound(self, source: std::path::PathBuf, flags: &Flags) -> Result<Bind, String> {
         let overlay = self.overlay.value() == Some(true);
         let idmap = self.idmap.value() == Some(true);
         if overlay && idmap {

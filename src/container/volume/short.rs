@@ -2,14 +2,14 @@
 
 use super::super::spec::{Mount, MountFlags, MountKind};
 use super::options::{BindOptions, Flags, Refusal};
-use super::{Context, source, target};
+use super::{Context, Source, source, target};
 use crate::error::{Error, Result};
 
-/// Reads one `--volume`: a directory or file of the host on a path of the container. By default it is
+/// Reads one `--volume`: a directory or file of the host, or a volume, on a path of the container. By default it is
 /// recursive, writable, and sends no later mounts either way (rprivate).
 ///
 /// # Errors
-/// Names the part that is wrong. Named and anonymous volumes are refused as not there yet.
+/// Names the part that is wrong.
 pub fn parse(text: &str, context: Context<'_>) -> Result<Mount> {
     let wrong = |cause: String| {
         Error::new(format!("cannot use `--volume {text}`"))
@@ -19,11 +19,12 @@ pub fn parse(text: &str, context: Context<'_>) -> Result<Mount> {
     let mut parts = text.splitn(4, ':');
     let from = parts.next().unwrap_or_default();
     let Some(to) = parts.next() else {
-        return Err(wrong(if from.starts_with('/') {
-            format!("`{from}` alone asks for an anonymous volume, and volumes are not there yet")
-        } else {
-            "the target is missing".to_owned()
-        }));
+        if !from.starts_with('/') {
+            return Err(wrong("the target is missing".to_owned()));
+        }
+        let volume = BindOptions::default().finish_volume(None, &Flags::default()).map_err(wrong)?;
+        let kind = MountKind::Volume(volume);
+        return Ok(Mount { target: target(from).map_err(wrong)?, flags: MountFlags::default(), kind });
     };
     let words = parts.next();
     if let Some(more) = parts.next() {
@@ -36,8 +37,11 @@ pub fn parse(text: &str, context: Context<'_>) -> Result<Mount> {
     for word in words.into_iter().flat_map(|words| words.split(',')) {
         take(&mut flags, &mut bind, word, context).map_err(wrong)?;
     }
-    let bind = bind.finish(from, &flags).map_err(wrong)?;
-    Ok(Mount { target: to, flags: flags.finish(MountFlags::default()), kind: MountKind::Bind(bind) })
+    let kind = match from {
+        Source::Path(path) => bind.finish(path, &flags).map(MountKind::Bind),
+        Source::Name(name) => bind.finish_volume(Some(name), &flags).map(MountKind::Volume),
+    };
+    Ok(Mount { target: to, flags: flags.finish(MountFlags::default()), kind: kind.map_err(wrong)? })
 }
 
 fn take(
@@ -59,8 +63,8 @@ fn take(
                 format!("`{word}`: the upper layer of `O` is always thrown away")
             }
             _ => format!(
-                "`{word}` is not an option: ro, rw, exec, suid, dev (and noexec, …), z, Z, U, O, idmap, bind, rbind, \
-                 private, slave, shared, unbindable (and rprivate, …) are"
+                "`{word}` is not an option: ro, rw, exec, suid, dev (and noexec, …), z, Z, U, O, idmap, nocopy, bind, \
+                 rbind, private, slave, shared, unbindable (and rprivate, …) are"
             ),
         }),
     }

@@ -1,4 +1,4 @@
-use super::super::spec::{Bind, MountFlags, Propagation};
+use super::super::spec::{Bind, MountFlags, Origin, Propagation, VolumeMount};
 use super::*;
 
 fn context() -> Context<'static> {
@@ -74,9 +74,9 @@ fn options_of_volumes() {
 fn wrong_volumes_are_refused_by_part() {
     for (text, cause) in [
         ("", "the target is missing"),
-        ("/ctr", "anonymous volume"),
         ("name", "the target is missing"),
-        ("name:/x", "named volumes are not there yet"),
+        ("na$me:/x", "a character is `$`"),
+        ("/", "is the container's root"),
         ("a/b:/x", "write `./a/b`"),
         ("~/a:/x", "`$HOME`"),
         (":/x", "the source is empty"),
@@ -99,7 +99,9 @@ fn wrong_volumes_are_refused_by_part() {
         ("/a:/b:O,idmap", "together"),
         ("/a:/b:O,ro", "leave one out"),
         ("/a:/b:O,upperdir=/x", "always thrown away"),
-        ("/a:/b:nocopy", "named volumes"),
+        ("/a:/b:nocopy", "about volumes"),
+        ("/a:/b:copy", "about volumes"),
+        ("v:/b:nocopy,copy", "contradict"),
         ("/a\0:/b", "the source contains a NUL byte"),
         ("/a:/b\0", "the target contains a NUL byte"),
     ] {
@@ -151,6 +153,47 @@ fn mounts_say_the_same_in_keys() {
     assert_eq!(long("type=cgroup,dst=/q").kind, MountKind::Cgroup);
 }
 
+fn volume(target: &str, name: Option<&str>) -> Mount {
+    let volume = VolumeMount {
+        name: name.unwrap_or_default().to_owned(),
+        origin: if name.is_some() { Origin::Named } else { Origin::Anonymous },
+        ..anonymous()
+    };
+    Mount { target: target.into(), flags: MountFlags::default(), kind: MountKind::Volume(volume) }
+}
+
+fn of(mount: Mount) -> VolumeMount {
+    match mount.kind {
+        MountKind::Volume(volume) => volume,
+        other => panic!("{other:?} is no volume"),
+    }
+}
+
+#[test]
+fn volumes_have_a_name_or_get_one() {
+    assert_eq!(short("data:/x"), volume("/x", Some("data")));
+    assert_eq!(short("/x"), volume("/x", None));
+    assert_eq!(long("type=volume,src=data,dst=/x"), volume("/x", Some("data")));
+    assert_eq!(long("source=data,target=/x"), volume("/x", Some("data")));
+    assert_eq!(long("type=volume,dst=/x"), volume("/x", None));
+    assert_eq!(long("type=volume,source=,destination=/x"), volume("/x", None));
+    assert!(short("data:/x:ro").flags.read_only && short("data:/x:noexec").flags.no_exec);
+    for (text, copy) in
+        [("data:/x", true), ("data:/x:copy", true), ("data:/x:nocopy", false), ("data:/x:O", false)]
+    {
+        assert_eq!(of(short(text)).copy, copy, "{text}");
+    }
+    for (field, copy) in [("volume-nocopy", false), ("nocopy=true", false), ("volume-nocopy=false", true)] {
+        assert_eq!(of(long(&format!("type=volume,src=d,dst=/x,{field}"))).copy, copy, "{field}");
+    }
+    assert!(of(short("data:/x:U")).bind.chown && of(long("type=volume,src=d,dst=/x,U")).bind.chown);
+    let full = of(long(
+        "type=volume,src=d,dst=/x,subpath=a/b,volume-label=k=v,volume-opt=type=tmpfs,volume-driver=local",
+    ));
+    assert_eq!(full.subpath.as_deref(), Some(Path::new("a/b")));
+    assert_eq!((full.labels["k"].as_str(), full.options["type"].as_str()), ("v", "tmpfs"));
+}
+
 #[test]
 fn wrong_mounts_are_refused_by_field() {
     for (text, cause) in [
@@ -162,7 +205,7 @@ fn wrong_mounts_are_refused_by_field() {
         ("type=bind,dst=/a", "`source` is missing"),
         ("type=bind,src=,dst=/a", "the source is empty"),
         ("type=bind,src=/a,dst=", "the target is empty"),
-        ("type=bind,src=x,dst=/b", "named volumes"),
+        ("type=bind,src=x,dst=/b", "the name of a volume"),
         ("type=bind,src=/a,dst=/b,foo", "`foo` is not known"),
         ("type=bind,src=/a,dst=/b,foo=1", "`foo=1` is not known"),
         ("type=bind,src=/a,dst=/b,ro=maybe", "`ro=maybe`: true and false"),
@@ -175,14 +218,25 @@ fn wrong_mounts_are_refused_by_field() {
         ("type=bind,src=/a,dst=/b,relabel=x", "`relabel=x`"),
         ("type=bind,src=/a,dst=/b,idmap=uids=0-1-2", "write `idmap`"),
         ("type=bind,src=/a,dst=/b,tmpfs-size=1m", "belongs to type=tmpfs"),
-        ("type=bind,src=/a,dst=/b,volume-nocopy", "named volumes"),
+        ("type=bind,src=/a,dst=/b,volume-nocopy", "belongs to type=volume"),
+        ("type=bind,src=/a,dst=/b,nocopy", "belongs to type=volume"),
+        ("type=tmpfs,dst=/b,volume-subpath=x", "belongs to type=volume"),
         ("type=tmpfs,src=/a,dst=/b", "`source=/a` belongs to type=bind"),
         ("type=tmpfs,dst=/b,U", "`U` belongs to type=bind"),
         ("type=mqueue,dst=/b,tmpfs-mode=700", "belongs to type=tmpfs"),
         ("type=tmpfs,dst=/b,tmpfs-size", "needs a value"),
         ("type=tmpfs,dst=/b,tmpfs-size=x", "`tmpfs-size=x`"),
         ("type=tmpfs,dst=/b,tmpcopyup=1", "takes no value"),
-        ("type=volume,dst=/b", "type `volume` is not there yet"),
+        ("type=volume,src=/a,dst=/b", "the first character is `/`"),
+        ("type=volume", "`target` is missing"),
+        ("type=volume,src=v,dst=/b,volume-subpath", "needs a value"),
+        ("type=volume,src=v,dst=/b,volume-subpath=/x", "not relative"),
+        ("type=volume,src=v,dst=/b,volume-subpath=a/../../x", "leads out"),
+        ("type=volume,src=v,dst=/b,volume-driver=nfs", "the driver `nfs`"),
+        ("type=volume,src=v,dst=/b,volume-opt=type=nfs", "takes root"),
+        ("type=volume,src=v,dst=/b,volume-colour=x", "is not known"),
+        ("type=volume,src=v,dst=/b,bind-propagation=shared", "belongs to type=bind"),
+        ("type=volume,src=v,dst=/b,tmpfs-size=1m", "belongs to type=tmpfs"),
         ("type=image,src=x,dst=/b", "type `image` is not there yet"),
         ("type=ramfs,dst=/b", "type=tmpfs"),
         ("type=ext4,src=/dev/sda,dst=/b", "without root"),

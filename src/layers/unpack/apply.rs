@@ -34,6 +34,8 @@ pub struct Apply<'l> {
     floor: (u32, u32),
     /// Something was removed, so that a directory may not be where it was.
     replaced: bool,
+    /// It is no layer: `.wh.` is a name like any other, and there is no index for what files cannot say themselves.
+    plain: bool,
 }
 
 struct Directory {
@@ -68,7 +70,13 @@ impl<'l> Apply<'l> {
             own: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
             umask: umask(),
             replaced: false,
+            plain: false,
         }
+    }
+
+    /// For an archive that is no layer.
+    pub fn plain(self) -> Self {
+        Self { plain: true, ..self }
     }
 
     /// Makes one entry; the stream is then at the next header.
@@ -90,6 +98,10 @@ impl<'l> Apply<'l> {
 
     fn place(&mut self, entry: &Entry, path: &[&[u8]], stream: &mut Stream, left: &mut u64) -> Result<()> {
         let Some((base, parent)) = path.split_last() else { return self.root_entry(entry) };
+        if self.plain {
+            self.enter(parent)?;
+            return self.make(entry, base, parent, stream, left);
+        }
         if path[0].starts_with(AUFS) && path[0] != OPAQUE || base.starts_with(AUFS) && *base != OPAQUE {
             return Ok(());
         }
@@ -100,12 +112,27 @@ impl<'l> Apply<'l> {
         if let Some(hidden) = base.strip_prefix(WHITEOUT) {
             return whiteouts::hide(self.tree.here(), hidden, &mut self.facts);
         }
+        self.make(entry, base, parent, stream, left)
+    }
+
+    fn make(
+        &mut self,
+        entry: &Entry,
+        base: &[u8],
+        parent: &[&[u8]],
+        stream: &mut Stream,
+        left: &mut u64,
+    ) -> Result<()> {
         match entry.kind {
             Kind::File => self.file(entry, base, stream, left),
             Kind::HardLink => self.hard_link(entry, base, parent),
             Kind::Symlink => self.symlink(entry, base),
             Kind::Directory => self.directory(entry, base),
             Kind::Fifo => self.fifo(entry, base),
+            Kind::Character | Kind::Block if self.plain => {
+                log::warn!("the device `{}` is left out: no user namespace may make one", shown(&entry.name));
+                Ok(())
+            }
             Kind::Character | Kind::Block => self.device(entry, base),
         }
     }
@@ -113,9 +140,9 @@ impl<'l> Apply<'l> {
     /// Enters a parent, making what no entry has made yet.
     fn enter(&mut self, path: &[&[u8]]) -> Result<()> {
         let facts = &mut self.facts;
-        let keep = self.keep;
+        let (keep, plain) = (self.keep, self.plain);
         let mut make = |tree: &Tree, name: &[u8], missing: Missing| {
-            if name.starts_with(WHITEOUT) {
+            if name.starts_with(WHITEOUT) && !plain {
                 return Err(Error::new("a directory may not have the name of a whiteout"));
             }
             let hides = match missing {

@@ -79,3 +79,24 @@ pub fn unpack(
     })?;
     Ok(Unpacked { facts, digest: whole.digest, bytes: whole.bytes, owners })
 }
+
+/// Unpacks `archive` into the directory `root`, over what is there. It is no layer: nothing in it hides anything, and
+/// owners are lost that neither inodes nor attributes keep.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_plain(
+    root: OwnedFd,
+    archive: &mut (dyn Read + Send),
+    keep: Keep,
+    limits: &Limits,
+) -> Result<()> {
+    stream::read_ahead(archive, limits, |stream| {
+        let mut apply = apply::Apply::new(root, keep, limits).plain();
+        while let Some(entry) = archive::next(stream).map_err(|error| stream::cannot_read(&error))? {
+            apply.entry(&entry, stream)?;
+        }
+        apply.finish()
+    })
+    .map(drop)
+}

@@ -32,6 +32,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("skopeo", "skopeo"),
     ("slirp4netns", "slirp4netns"),
     ("strace", "strace"),
+    ("systemd-analyze", "systemd"),
     ("xz", "xz-utils"),
     ("zstd", "zstd"),
 ];
