@@ -178,7 +178,7 @@ impl InRoot {
     fn resolve(&self, path: &Path, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
         // EAGAIN: a rename ran beside a look-up of `..` (openat2(2), ERRORS).
-        for _ in 0..16 {
+        for _ in 0..128 {
             match rustix::fs::openat2(&self.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
             {
                 Err(Errno::AGAIN) => {}
