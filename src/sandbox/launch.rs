@@ -456,7 +456,14 @@ fn serve_until_ready(
             None | Some(_) => return Err(with_server_log(ended_early(sandbox.pid), directory)),
         }
     }
-    sandbox.namespaces = Some(Held::of(sandbox.pid, spec, shown)?);
+    sandbox.namespaces = match Held::of(sandbox.pid, spec, shown) {
+        Ok(held) => Some(held),
+        // It ended after it had said that it is ready, and why.
+        Err(error) => match sandbox.channel.receive() {
+            Ok(Some((FromChild::Failed(why), _))) => return Err(why),
+            _ => return Err(error),
+        },
+    };
     let ready = match &mut sandbox.network {
         Some(helper) => helper.wait_ready(HELPER_TIMEOUT),
         None => Ok(()),
