@@ -16,7 +16,10 @@ const STREAMS: &str = "the streams of a container in the foreground are always t
 
 /// Sorted by reason: what is missing today, then what will never be there.
 const KNOWN: &[(&str, &[&str])] = &[
-    ("no notifications go to systemd: its units follow the process (`sbx generate systemd`)", &["--sdnotify"]),
+    (
+        "no notifications go to systemd: its units follow the process (`sbx generate systemd`)",
+        &["--sdnotify"],
+    ),
     (
         HEALTH,
         &[
