@@ -290,6 +290,7 @@ mod tests {
             ("exited=never", "no exit code"),
             ("name=(", "regular expression"),
             ("until=soon", "neither"),
+            ("health=fine", "there are: starting"),
         ] {
             let error = parse(&[text]).unwrap_err();
             assert!(error.report().contains(cause), "{}", error.report());
