@@ -93,7 +93,7 @@ fn state(listed: &Listed) -> Value {
         Status::Exited { code, at } => (0, code, recorded.started_at, at),
         Status::Dead => (0, 0, None, None),
     };
-    json!({
+    let mut state = json!({
         "Status": status,
         "Running": listed.status.is_up(),
         "Paused": status == "paused",
@@ -105,7 +105,13 @@ fn state(listed: &Listed) -> Value {
         "Error": if matches!(status, "exited" | "created") { recorded.error.unwrap_or_default() } else { String::new() },
         "StartedAt": moment(started),
         "FinishedAt": moment(finished),
-    })
+    });
+    if let Some(health) = &listed.health {
+        state["Health"] = json!(health);
+        // podman's older name.
+        state["Healthcheck"] = json!(health);
+    }
+    state
 }
 
 fn mounts(store: &Store, spec: &Spec) -> Vec<Value> {
@@ -169,7 +175,7 @@ fn secrets(mount: &Mount) -> Vec<Value> {
 
 fn config(spec: &Spec) -> Value {
     let hidden = spec.secret_env.iter().map(|env| format!("{}=*******", env.variable));
-    json!({
+    let mut config = json!({
         "Hostname": spec.hostname.as_deref().unwrap_or(crate::container::store::short(&spec.id)),
         "Domainname": spec.domainname.as_deref().unwrap_or_default(),
         "User": spec.process.user.as_deref().unwrap_or_default(),
@@ -195,7 +201,19 @@ fn config(spec: &Spec) -> Value {
         "StopSignal": signal::name(spec.stop_signal),
         "StopTimeout": spec.stop_timeout,
         "Timeout": spec.timeout.unwrap_or(0),
-    })
+    });
+    if let Some(check) = &spec.health {
+        config["Healthcheck"] = json!({
+            "Test": check.test,
+            "Interval": check.interval,
+            "Timeout": check.timeout,
+            "StartPeriod": check.start_period,
+            "StartInterval": check.start_interval,
+            "Retries": check.retries,
+        });
+        config["HealthcheckOnFailureAction"] = json!(check.on_failure);
+    }
+    config
 }
 
 fn host_config(spec: &Spec) -> Value {

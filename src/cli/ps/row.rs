@@ -132,7 +132,10 @@ impl Row<'_> {
         };
         match self.container.status {
             Status::Created => "Created".to_owned(),
-            Status::Running { since, .. } => up(since),
+            Status::Running { since, .. } => match self.container.shown_health() {
+                Some(health) => format!("{} ({health})", up(since)),
+                None => up(since),
+            },
             Status::Paused { since, .. } => up(since) + " (Paused)",
             Status::Restarting { code, at } => {
                 format!("Restarting ({code}) {}", ago(at.seconds(), self.now))
@@ -219,6 +222,7 @@ impl Row<'_> {
             "CreatedHuman": self.running_for(),
             "RunningFor": self.running_for(),
             "Status": self.status(),
+            "Health": self.container.health.as_ref().map(|health| health.status.name()).unwrap_or_default(),
             "State": self.container.status.name(),
             "Ports": self.ports(),
             "Names": self.name(),
