@@ -7,7 +7,7 @@ use crate::error::Error;
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
 const DETACHED: &str = "sbx runs containers in the foreground only, so far";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
-const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
+pub(super) const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
 const HEALTH: &str = "a container has one health check: `--health-start-period` and `--health-start-interval` are for \
                       its start";
@@ -87,10 +87,9 @@ const KNOWN: &[(&str, &[&str])] = &[
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
-    (DETACHED, &["healthcheck", "init", "pause", "stats", "top", "unpause"]),
-    (BRIDGES, &["network"]),
+    (DETACHED, &["init", "pause", "stats", "top", "unpause"]),
     (
-        "Kubernetes files are not read; `podman-compose --podman-path sbx` reads those of compose",
+        "Kubernetes files are not read; `podman-compose` called with the path of sbx reads those of compose",
         &["compose", "kube", "play"],
     ),
 ];

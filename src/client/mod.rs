@@ -305,8 +305,9 @@ impl Client<'_> {
             Err(error) => return Some(Err(error)),
         };
         match message {
-            Some((ToClient::Started { .. } | ToClient::Done | ToClient::Stream(_), _))
-            | Some((ToClient::Terminal, None)) => None,
+            Some((ToClient::Started { .. } | ToClient::Stream(_), _)) | Some((ToClient::Terminal, None)) => {
+                None
+            }
             Some((ToClient::Terminal, Some(master))) => match Terminal::take_over(master, self.keys()) {
                 Ok(terminal) => {
                     self.terminal = Some(terminal);
@@ -318,6 +319,8 @@ impl Client<'_> {
                 self.commands_signals = false;
                 None
             }
+            // A guest whose own output was closed (`| head -1`) has nothing more to do.
+            Some((ToClient::Done, _)) => Some(Ok(0)),
             Some((ToClient::Notice(notice), _)) => {
                 log::warn!("{notice}");
                 None

@@ -273,7 +273,7 @@ fn looks(parent: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> (u32, u32, u32) {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let opened = rustix::fs::openat(parent, name, flags, Mode::empty());
     match opened.ok().and_then(|opened| Recorded::of(opened.as_fd())) {
-        Some(recorded) => (recorded.mode & 0o7777, recorded.uid, recorded.gid),
+        Some(recorded) => (stat.st_mode & 0o7777, recorded.uid, recorded.gid),
         None => (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid),
     }
 }

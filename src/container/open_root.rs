@@ -73,7 +73,7 @@ impl Drop for Visit {
 pub enum Kept {
     /// By its first process.
     Running(ProcessRef),
-    Stopped(Visit),
+    Stopped(Box<Visit>),
 }
 
 /// The container's spec, and what it is doing; one that does not run is kept from being started or removed.
@@ -110,7 +110,7 @@ pub fn look(store: &Store, runtime: &Path, id: &str) -> Result<(Spec, Kept)> {
         let visit = Visit { claim, record };
         visit.claim.record(&visit.record)?;
         // It may have been removed before the lock was had.
-        return Ok((store.read_spec(id)?, Kept::Stopped(visit)));
+        return Ok((store.read_spec(id)?, Kept::Stopped(Box::new(visit))));
     }
 }
 
@@ -129,7 +129,7 @@ impl OpenRoot {
                     .exit_code(EXIT_SBX)
             };
             match found {
-                Kept::Stopped(visit) => return stopped(store, runtime, spec, visit).map_err(failed),
+                Kept::Stopped(visit) => return stopped(store, runtime, spec, *visit).map_err(failed),
                 Kept::Running(init) => match running(init) {
                     Ok((root, userns)) => return Ok(Self { spec, root, userns, _held: None }),
                     Err(error) if init.is_alive() => return Err(failed(error)),

@@ -243,7 +243,11 @@ impl Store {
         match self.claim_abandoned(id) {
             Some(claim) => Ok(Some(claim)),
             None if self.running(id).exists() => Ok(None),
-            None => self.claim(id).map(Some),
+            None => match self.claim(id) {
+                // Somebody was faster.
+                Err(_) if self.running(id).exists() => Ok(None),
+                made => made.map(Some),
+            },
         }
     }
 

@@ -10,7 +10,7 @@ pub mod receive;
 
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -118,11 +118,11 @@ impl Worker {
     /// Starts `work` in the container, with one end of a pipe; its failure is the last that it says.
     fn start(
         opened: &OpenRoot,
-        end: &OwnedFd,
+        end: RawFd,
         work: impl FnOnce(&InRoot, &Channel) -> Result<u64>,
     ) -> Result<Self> {
         let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
-        let kept = [end.as_raw_fd(), theirs.as_fd().as_raw_fd()];
+        let kept = [end, theirs.as_fd().as_raw_fd()];
         let pid = opened.start(&kept, |root| {
             let _ = theirs.send(&match root.and_then(|root| work(&root, &theirs)) {
                 Ok(bytes) => Said::Done(bytes),
@@ -182,18 +182,14 @@ fn sender(
     output: OwnedFd,
 ) -> Result<Worker> {
     let recorded = recorded_owners(store, opened.spec());
-    Worker::start(opened, &output, |root, channel| {
+    let end = output.as_raw_fd();
+    Worker::start(opened, end, move |root, channel| {
         let source = Source::find(Tree::Container(root), path, request.follow)?;
         channel.send(&Said::Found(source.shape.clone())).step(|| "cannot talk to the command")?;
         let within = root_path(&source, root);
         let becomes = source.shape.name.clone().unwrap_or_else(|| b".".to_vec());
         let owners = within.map(|within| recorded.below(&within, &becomes)).unwrap_or_default();
-        pack_source(
-            &source,
-            &becomes,
-            &owners,
-            output.try_clone().map(File::from).step(|| "cannot write the archive")?,
-        )
+        pack_source(&source, &becomes, &owners, File::from(output))
     })
 }
 
@@ -206,7 +202,8 @@ fn receiver(
     request: &Request,
     input: OwnedFd,
 ) -> Result<Worker> {
-    Worker::start(opened, &input, |root, channel| {
+    let end = input.as_raw_fd();
+    Worker::start(opened, end, move |root, channel| {
         let tree = Tree::Container(root);
         let target = match shape {
             Some(shape) => Target::find(tree, path, shape, request.overwrite)?,
@@ -220,7 +217,7 @@ fn receiver(
             record: opened.spec().emulation != Emulation::Off,
         };
         channel.send(&Said::Ready).step(|| "cannot talk to the command")?;
-        let input = input.try_clone().map(File::from).step(|| "cannot read the archive")?;
+        let input = File::from(input);
         match shape {
             Some(_) => receive(&mut &input, target, false, &manner),
             None => {

@@ -9,7 +9,8 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+    AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps,
+    Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -22,6 +23,9 @@ use crate::layers::unpack::stream::{self, Stream};
 use crate::layers::unpack::tree::{DEEPEST, components};
 use crate::layers::unpack::{Limits, is_of_drivers};
 use crate::sandbox::inroot::descriptor_path;
+
+/// How the names of files begin that are not whole yet, where the file system makes none without a name.
+const TEMPORARY: &[u8] = b".sbx-cp-";
 
 /// How the files are made.
 #[derive(Debug, Clone)]
@@ -96,6 +100,8 @@ struct Receiver<'m> {
     /// The path of the last entry, for messages.
     last: Vec<u8>,
     told: Cell<bool>,
+    /// The directory that was last cleared of what killed copies left.
+    cleared: Cell<Option<(u64, u64)>>,
 }
 
 struct Level {
@@ -123,6 +129,7 @@ impl<'m> Receiver<'m> {
             names: 0,
             last: Vec::new(),
             told: Cell::new(false),
+            cleared: Cell::new(None),
         }
     }
 
@@ -245,9 +252,9 @@ impl<'m> Receiver<'m> {
 
     fn file(&mut self, entry: &Entry, name: &[u8], stream: &mut Stream, left: &mut u64) -> Result<()> {
         if self.is_mounted(name)? {
-            return self.into_mounted(entry, name, stream, left);
+            return self.over_mounted(entry, name, stream, left);
         }
-        let new = NewFile::create(self.here())?;
+        let new = NewFile::create(self.here(), &self.cleared)?;
         fill(&new.file, entry, stream, left)?;
         self.own(entry, new.file.as_fd(), b"", libc::S_IFREG)?;
         // A change of owner and every write take setuid and capabilities away.
@@ -260,7 +267,7 @@ impl<'m> Receiver<'m> {
     }
 
     /// A file on which another is mounted is written to: its name cannot be given to a new one.
-    fn into_mounted(&self, entry: &Entry, name: &[u8], stream: &mut Stream, left: &mut u64) -> Result<()> {
+    fn over_mounted(&self, entry: &Entry, name: &[u8], stream: &mut Stream, left: &mut u64) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = rustix::fs::openat(self.here(), name, flags, Mode::empty()).step(|| "cannot open it")?;
         let stat = rustix::fs::fstat(&file).step(|| "cannot look at it")?;
@@ -411,7 +418,8 @@ impl<'m> Receiver<'m> {
         for (name, value) in &entry.xattrs {
             let users = name.starts_with(b"user.") && !is_of_drivers(name);
             let others = name == b"security.capability" || name.starts_with(b"system.posix_acl_");
-            if name.contains(&0) || !users && !(others && self.manner.all_attributes) {
+            let wanted = users || others && self.manner.all_attributes;
+            if name.contains(&0) || !wanted {
                 continue;
             }
             match rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()) {
@@ -464,17 +472,28 @@ struct NewFile<'d> {
 }
 
 impl<'d> NewFile<'d> {
-    fn create(directory: BorrowedFd<'d>) -> Result<Self> {
+    fn create(directory: BorrowedFd<'d>, cleared: &Cell<Option<(u64, u64)>>) -> Result<Self> {
         let mode = Mode::RUSR | Mode::WUSR;
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         if let Ok(file) = rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode) {
             return Ok(Self { file, directory, name: None });
         }
-        let name = temporary_name()?;
+        let own = rustix::fs::fstat(directory).ok().map(|stat| (stat.st_dev, stat.st_ino));
+        if cleared.replace(own) != own {
+            remove_abandoned(directory);
+        }
         let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let file =
-            rustix::fs::openat(directory, &name, flags, mode).map_err(|error| explain(error, "make it"))?;
-        Ok(Self { file, directory, name: Some(name) })
+        loop {
+            let name = temporary_name()?;
+            let file = rustix::fs::openat(directory, &name, flags, mode)
+                .map_err(|error| explain(error, "make it"))?;
+            // Until it is locked another copy may take it for what a killed one has left.
+            let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+            let lost = locked == Err(Errno::WOULDBLOCK);
+            if !lost && rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) {
+                return Ok(Self { file, directory, name: Some(name) });
+            }
+        }
     }
 
     fn publish(mut self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
@@ -505,11 +524,29 @@ impl Drop for NewFile<'_> {
     }
 }
 
+/// Removes the unfinished files of copies that were killed.
+fn remove_abandoned(directory: BorrowedFd<'_>) {
+    let Ok(readable) = open_directory(directory, b".", OFlags::RDONLY) else { return };
+    for entry in Dir::read_from(&readable).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if !name.to_bytes().starts_with(TEMPORARY) {
+            continue;
+        }
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(directory, name, flags, Mode::empty());
+        let abandoned =
+            |file: &OwnedFd| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if opened.as_ref().is_ok_and(abandoned) {
+            let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
+        }
+    }
+}
+
 fn temporary_name() -> Result<Vec<u8>> {
     let mut random = [0_u8; 8];
     getrandom::fill(&mut random).step(|| "cannot make a random name")?;
     let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!(".sbx-cp-{digits}").into_bytes())
+    Ok([TEMPORARY, digits.as_bytes()].concat())
 }
 
 /// Writes the content of the entry.

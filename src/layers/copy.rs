@@ -24,6 +24,8 @@ use crate::layers::unpack::tree::DEEPEST;
 const OPAQUE: [&CStr; 2] = [c"user.overlay.opaque", c"user.fuseoverlayfs.opaque"];
 /// Bytes asked for in one copy_file_range(2).
 const PIECE: usize = 1 << 30;
+/// How often a name is looked at anew that is something else each time.
+const MOST_ATTEMPTS: u32 = 16;
 /// The longest value of an extended attribute (xattr(7)).
 const LONGEST_VALUE: usize = 64 << 10;
 
@@ -124,15 +126,49 @@ impl Layer<'_> {
             clear(into).map_err(failed)?;
         }
         for entry in Dir::read_from(from).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
+            let entry = match entry {
+                // It was removed after it was opened.
+                Err(Errno::NOENT) => break,
+                entry => entry.map_err(failed)?,
+            };
             let name = entry.file_name();
             if name == c"." || name == c".." {
                 continue;
             }
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
-            self.entry(from, into, name, &path)?;
+            self.changing(from, into, name, &path)?;
         }
         Ok(())
+    }
+
+    /// Copies what a running container may remove, or put something else in the place of, at any time.
+    fn changing(
+        &mut self,
+        from: BorrowedFd<'_>,
+        into: BorrowedFd<'_>,
+        name: &CStr,
+        path: &Path,
+    ) -> Result<(), Failure> {
+        let look = || rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW);
+        let mut attempts = 0;
+        let mut stat = match look() {
+            Err(Errno::NOENT) => return Ok(()),
+            stat => stat.map_err(|error| Failure::new(path, error))?,
+        };
+        loop {
+            let Err(failure) = self.entry(from, into, name, path, &stat) else { return Ok(()) };
+            attempts += 1;
+            let now = match look() {
+                Err(Errno::NOENT) => return Ok(()),
+                Err(_) => return Err(failure),
+                Ok(now) => now,
+            };
+            let same = (now.st_dev, now.st_ino, now.st_mode) == (stat.st_dev, stat.st_ino, stat.st_mode);
+            if same || attempts == MOST_ATTEMPTS {
+                return Err(failure);
+            }
+            stat = now;
+        }
     }
 
     fn entry(
@@ -141,13 +177,9 @@ impl Layer<'_> {
         into: BorrowedFd<'_>,
         name: &CStr,
         path: &Path,
+        stat: &Stat,
     ) -> Result<(), Failure> {
         let failed = |error| Failure::new(path, error);
-        let stat = match rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW) {
-            // Removed meanwhile.
-            Err(Errno::NOENT) => return Ok(()),
-            stat => stat.map_err(failed)?,
-        };
         let kind = FileType::from_raw_mode(stat.st_mode);
         let there = rustix::fs::statat(into, name, AtFlags::SYMLINK_NOFOLLOW).ok();
         let merged = kind == FileType::Directory
@@ -174,22 +206,21 @@ impl Layer<'_> {
             return rustix::fs::linkat(self.target, first, into, name, AtFlags::empty()).map_err(failed);
         }
         match kind {
-            FileType::RegularFile => file(from, into, name, &stat).map_err(failed)?,
+            FileType::RegularFile => file(from, into, name, stat).map_err(failed)?,
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(from, name, Vec::new()).map_err(failed)?;
                 rustix::fs::symlinkat(&target, into, name).map_err(failed)?;
-                own(into, name, &stat, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-                rustix::fs::utimensat(into, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)
-                    .map_err(failed)?;
+                own(into, name, stat, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                rustix::fs::utimensat(into, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
             }
-            _ => match rustix::fs::mknodat(into, name, kind, mode(&stat), stat.st_rdev) {
+            _ => match rustix::fs::mknodat(into, name, kind, mode(stat), stat.st_rdev) {
                 // A user namespace makes no devices; the container has those of its own /dev.
                 Err(Errno::PERM) if kind != FileType::Fifo && kind != FileType::Socket => return Ok(()),
                 made => {
                     made.map_err(failed)?;
-                    own(into, name, &stat, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
-                    set_mode(into, name, &stat).map_err(failed)?;
-                    rustix::fs::utimensat(into, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)
+                    own(into, name, stat, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                    set_mode(into, name, stat).map_err(failed)?;
+                    rustix::fs::utimensat(into, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
                         .map_err(failed)?;
                 }
             },

@@ -45,6 +45,13 @@ impl Recorded {
         self.mode & libc::S_IFMT
     }
 
+    /// The permission bits of a file that has the mode `inode` on disk. What was recorded counts as long as the
+    /// inode has no others than the bits that let its owner at it: programs change modes without any record.
+    pub fn permissions(&self, inode: u32) -> u32 {
+        let (recorded, inode) = (self.mode & 0o7777, inode & 0o7777);
+        if inode & !0o700 == recorded & !0o700 && inode & recorded == recorded { recorded } else { inode }
+    }
+
     /// `UID:GID:MODE:TYPE`, the mode in octal; devices are `char-MAJOR-MINOR` and `block-MAJOR-MINOR`.
     pub fn text(&self) -> String {
         let kind = match self.kind() {

@@ -261,3 +261,162 @@ fn not_kept(driver: &str) -> Error {
         .because(format!("the log driver of the container is `{driver}`, which keeps nothing"))
         .hint("make the container with `--log-driver k8s-file` or `json-file`")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    const HEAD: &str = "2026-01-02T03:04:05.000000007Z stdout";
+
+    fn reader(path: &Path, files: u32) -> Reader {
+        Reader::at(path.to_owned(), LogDriver::K8sFile, files).unwrap()
+    }
+
+    /// All that a reader gives now; `|` where a piece ends.
+    fn now(reader: &mut Reader) -> String {
+        let mut told = String::new();
+        let mut sink = |entry: Entry<'_>| {
+            told.push_str(&String::from_utf8_lossy(&entry.text));
+            told.push(if entry.ends_line { '\n' } else { '|' });
+        };
+        assert!(reader.read(&mut sink, &mut || ControlFlow::Continue(())).unwrap().is_continue());
+        told
+    }
+
+    #[test]
+    fn a_line_that_is_still_being_written_waits() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut reader = reader(&path, 1);
+        assert_eq!(now(&mut reader), "");
+        std::fs::write(&path, format!("{HEAD} F one\n{HEAD} F tw")).unwrap();
+        assert_eq!(now(&mut reader), "one\n");
+        assert_eq!(now(&mut reader), "");
+        std::fs::write(&path, format!("{HEAD} F one\n{HEAD} F two\n")).unwrap();
+        assert_eq!(now(&mut reader), "two\n");
+        // On a full disk the writer takes half a line back.
+        std::fs::write(&path, format!("{HEAD} F one\n{HEAD} F two\n{HEAD} F thr")).unwrap();
+        assert_eq!(now(&mut reader), "");
+        std::fs::write(&path, format!("{HEAD} F one\n{HEAD} F two\n{HEAD} P x\n")).unwrap();
+        assert_eq!(now(&mut reader), "x|");
+        assert_eq!(reader.damaged(), 0);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_given_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        std::fs::write(&path, format!("{HEAD} F one\n{HEAD} F tw")).unwrap();
+        let mut reader = reader(&path, 1);
+        assert_eq!(now(&mut reader), "one\n");
+        let mut told = Vec::new();
+        reader.finish(&mut |entry| told.push((entry.text.to_vec(), entry.ends_line))).unwrap();
+        assert_eq!(told, [(b"tw".to_vec(), false)]);
+        reader.finish(&mut |_| panic!("twice")).unwrap();
+    }
+
+    #[test]
+    fn a_line_of_any_length_passes_in_pieces() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        for (flag, end) in [("F", "\n"), ("P", "|")] {
+            let long = "x".repeat(3 * BUFFER + 17);
+            let noise = "y".repeat(2 * BUFFER);
+            std::fs::write(&path, format!("{HEAD} {flag} {long}\n{noise}\n{HEAD} F end\n")).unwrap();
+            let mut reader = reader(&path, 1);
+            let told = now(&mut reader);
+            let pieces = told.strip_suffix(&format!("{end}end\n")).unwrap();
+            assert_eq!(pieces.replace('|', ""), long);
+            assert!(pieces.contains('|'));
+            assert_eq!(reader.damaged(), 1);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut random = 12_345_u32;
+        let mut next = |below: usize| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (random >> 8) as usize % below
+        };
+        let whole = format!(
+            "{HEAD} F one\n{HEAD} P two\n{{\"log\":\"a\\n\",\"stream\":\"stderr\",\"time\":\"2026-01-02T03:04:05Z\"}}\n\n"
+        );
+        for driver in [LogDriver::K8sFile, LogDriver::JsonFile] {
+            for _ in 0..300 {
+                let mut bytes = whole.repeat(1 + next(4)).into_bytes();
+                for _ in 0..next(6) {
+                    let at = next(bytes.len());
+                    match next(3) {
+                        0 => bytes[at] = next(256) as u8,
+                        1 => bytes.truncate(at.max(1)),
+                        _ => drop(bytes.drain(at..(at + next(40)).min(bytes.len()))),
+                    }
+                    if bytes.is_empty() {
+                        bytes.push(b'\n');
+                    }
+                }
+                std::fs::write(&path, &bytes).unwrap();
+                let texts = |reader: &mut Reader| {
+                    let mut length = 0;
+                    let mut sink = |entry: Entry<'_>| length += entry.text.len();
+                    let _ = reader.read(&mut sink, &mut || ControlFlow::Continue(())).unwrap();
+                    reader.finish(&mut sink).unwrap();
+                    length
+                };
+                let all = texts(&mut Reader::at(path.clone(), driver, 1).unwrap());
+                assert!(all <= bytes.len());
+                let mut tail = Reader::at(path.clone(), driver, 1).unwrap();
+                tail.seek_tail(next(5) as u64).unwrap();
+                assert!(texts(&mut tail) <= all);
+            }
+        }
+    }
+
+    #[test]
+    fn files_that_are_put_away_meanwhile_are_read_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // What the writer does, with a new file for every ten lines.
+                for file in 0..3000 {
+                    let lines: String = (0..10).map(|n| format!("{HEAD} F {}\n", file * 10 + n)).collect();
+                    let numbered = |n: u32| directory.path().join(format!("log.{n}"));
+                    std::fs::write(numbered(9), lines).unwrap();
+                    for n in (1..4).rev() {
+                        let _ = std::fs::rename(numbered(n), numbered(n + 1));
+                    }
+                    let _ = std::fs::rename(&path, numbered(1));
+                    std::fs::rename(numbered(9), &path).unwrap();
+                }
+                done.store(true, Ordering::Release);
+            });
+            let mut reader = reader(&path, 5);
+            let mut last = None;
+            let mut count = 0;
+            loop {
+                let ends = done.load(Ordering::Acquire);
+                for line in now(&mut reader).lines() {
+                    let number: u32 = line.parse().unwrap();
+                    // What was removed before it was read is missing, whole files of it; nothing comes twice.
+                    let next = last.map_or(0, |last: u32| last + 1);
+                    assert!(number == next || (number > next && number % 10 == 0), "{number} after {last:?}");
+                    last = Some(number);
+                    count += 1;
+                }
+                if ends {
+                    break;
+                }
+            }
+            assert_eq!(last, Some(29_999));
+            assert!(count > 1000, "{count}");
+        });
+    }
+}

@@ -28,7 +28,8 @@ pub enum Request {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToClient {
-    /// What was asked for has happened.
+    /// What was asked for has happened; to a client with streams: its output goes nowhere any more, and the container
+    /// goes on.
     Done,
     /// The command is being executed.
     Started { pid: i32 },

@@ -86,7 +86,7 @@ impl Monitor<'_> {
         }
     }
 
-    fn let_go_with(&mut self, id: u64, answer: &ToClient) {
+    pub(super) fn let_go_with(&mut self, id: u64, answer: &ToClient) {
         self.sessions.dismiss(id, answer);
         self.let_go(id);
     }

@@ -416,8 +416,17 @@ impl Monitor<'_> {
     }
 
     /// The one who started the container and whose own output was closed (`| head -1`) passes that on. One that was
-    /// killed does not: what the container says while it is asked to stop belongs in the log.
+    /// killed does not: what the container says while it is asked to stop belongs in the log. A guest who does not
+    /// listen any more is let go, and the container goes on.
     fn went_deaf(&mut self, stream: usize, session: u64) {
+        let role = self.sessions.get(session).map(|session| session.role);
+        if role == Some(Role::Client { owner: false }) {
+            let name = self.life.as_ref().and_then(|life| life.streams.get(stream)).map(output::Stream::name);
+            if name == Some(Name::Stdout) {
+                self.let_go_with(session, &ToClient::Done);
+            }
+            return;
+        }
         let owner = self.sessions.owner().filter(|owner| owner.id == session);
         if owner.is_none_or(|owner| has_hung_up(&owner.channel)) {
             return;

@@ -159,6 +159,21 @@ fn signals_go_to_the_container_unless_they_should_not() {
 }
 
 #[test]
+fn a_client_whose_output_is_closed_goes_and_the_container_does_not() {
+    let world = sbx();
+    started(&world, "talks", &[], "while :; do echo on; echo too >&2; sleep 0.02; done");
+    let sbx = crate::harness::sbx_binary();
+    for redirection in ["", "2>&1"] {
+        let script = format!("set -o pipefail; '{}' attach talks {redirection} | head -1", sbx.display());
+        world.program("bash").args(["-c", &script]).expect_code(0);
+    }
+    let mut other = attached(&world, "talks");
+    other.wait_for_stdout("on\non\n");
+    removed(&world, "talks");
+    other.finish().code_is(137);
+}
+
+#[test]
 fn attaching_ends_with_the_life_that_it_saw() {
     let world = sbx();
     let (mut to, mount) = fifo(&world);

@@ -356,3 +356,51 @@ fn following_a_fast_writer_keeps_up_with_it() {
     let told = following.finish().code_is(0).stdout();
     assert!(told == (1..=200_000).map(|n| format!("{n}\n")).collect::<String>(), "{} bytes", told.len());
 }
+
+#[test]
+fn a_monitor_killed_at_any_moment_leaves_whole_lines_and_no_gap() {
+    let world = sbx();
+    let seed =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock").subsec_nanos();
+    println!("seed {seed}");
+    let mut random = seed;
+    for driver in ["k8s-file", "json-file"] {
+        let name = format!("--name={driver}");
+        let options = ["--log-driver", driver, "--log-opt", "max-size=8k", "--log-opt", "max-file=1000"];
+        let script = "n=0; while :; do n=$((n + 1)); echo line-$n; done";
+        let words = ["create", &name, "--net=none"];
+        world
+            .sbx(words)
+            .args(options)
+            .arg("--rootfs")
+            .arg(rootfs())
+            .args(["sh", "-c", script])
+            .expect_code(0);
+        for _ in 0..6 {
+            world.sbx(["start", driver]).expect_code(0);
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            std::thread::sleep(Duration::from_millis(u64::from(random >> 16) % 150));
+            kill(monitor(&world, driver), Signal::SIGKILL).expect("the monitor");
+            let text = logs(&world, &[driver]).expect_code(0).stderr_is("").stdout();
+            let numbers: Vec<u64> = text
+                .lines()
+                .map(|line| line.strip_prefix("line-").and_then(|n| n.parse().ok()).expect("a whole line"))
+                .collect();
+            // Of every life the log has all lines from the first to one; the last may lack its end.
+            let whole = if text.ends_with('\n') { numbers.len() } else { numbers.len().saturating_sub(1) };
+            for pair in numbers[..whole].windows(2) {
+                assert!(pair[1] == pair[0] + 1 || pair[1] == 1, "{driver}: {} after {}", pair[1], pair[0]);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_follows_needs_no_notices_of_the_kernel() {
+    crate::harness::require("strace");
+    let world = sbx();
+    started(&world, "slow", &[], "for i in 1 2 3; do echo $i; sleep 0.3; done");
+    let traced = world.program("strace").args(["-o", "/dev/null", "-e", "inject=inotify_init1:error=EMFILE"]);
+    let following = traced.arg(crate::harness::sbx_binary()).args(["logs", "-f", "slow"]);
+    following.expect_code(0).stdout_is("1\n2\n3\n");
+}

@@ -467,7 +467,7 @@ impl Device {
 
 fn describe(kind: EntryType, path: &[u8], stat: &Stat, attributes: &Attributes) -> Description {
     let (uid, gid, mode) = match attributes.recorded {
-        Some(recorded) => (recorded.uid, recorded.gid, recorded.mode),
+        Some(recorded) => (recorded.uid, recorded.gid, recorded.permissions(stat.st_mode)),
         None => (stat.st_uid, stat.st_gid, stat.st_mode),
     };
     Description {

@@ -4,8 +4,8 @@ use super::{IMAGE, remove, running, stopped, world};
 use crate::harness::rootfs;
 
 const SCRIPT: &str = "mkdir -p /srv/d; echo x > /srv/d/f; rm /bin/vi; echo x >> /etc/passwd; rm -rf /home; mkdir /home; \
-                      touch /home/new; chmod 711 /root; touch /tmp/t; rm /tmp/t; echo y > /bin/sed";
-const CHANGES: &str = "C /bin\nC /bin/sed\nD /bin/vi\nC /etc\nC /etc/passwd\nC /home\nA /home/new\n";
+                      touch /home/new; chmod 711 /root; touch /tmp/t; rm /tmp/t; echo y >> /etc/group";
+const CHANGES: &str = "C /bin\nD /bin/vi\nC /etc\nC /etc/group\nC /etc/passwd\nC /home\nA /home/new\n";
 
 #[test]
 fn changes_are_told_whatever_stacks_the_layers() {

@@ -11,7 +11,7 @@ use super::{listed, remove, running, stopped, world};
 fn a_killed_copy_leaves_whole_files_and_a_container_that_works() {
     for options in [&[][..], &["--storage-driver", "fuse-overlayfs"]] {
         let world = world();
-        stopped(&world, options, "true");
+        stopped(&world, options, "mkdir -p /srv");
         let content = "0123456789abcdef".repeat(64 << 10);
         for name in ["one", "two", "three"] {
             world.file(&format!("tree/{name}"), &content);
@@ -24,12 +24,12 @@ fn a_killed_copy_leaves_whole_files_and_a_container_that_works() {
             // Still what it was, whatever is left in the lock directory.
             assert!(world.sbx(["ps", "-a"]).expect_code(0).stdout().contains("Exited (0)"), "round {round}");
         }
+        world.sbx(["cp", "-q", "tree/.", "box:/srv/tree"]).expect_code(0);
         let archive = world.sbx(["cp", "box:/srv", "-"]).expect_code(0);
         let sizes = world.program("tar").arg("-tv").stdin(archive.stdout_bytes()).expect_code(0).stdout();
-        for line in sizes.lines().filter(|line| line.starts_with('-')) {
-            assert!(line.contains(&format!(" {} ", content.len())), "{line}");
-        }
-        world.sbx(["cp", "-q", "tree/.", "box:/srv/tree"]).expect_code(0);
+        let files: Vec<&str> = sizes.lines().filter(|line| line.starts_with('-')).collect();
+        assert_eq!(files.len(), 3, "{sizes}");
+        assert!(files.iter().all(|line| line.contains(&format!(" {} ", content.len()))), "{sizes}");
         world.sbx(["start", "-a", "box"]).expect_code(0);
         remove(&world);
     }
@@ -38,7 +38,7 @@ fn a_killed_copy_leaves_whole_files_and_a_container_that_works() {
 #[test]
 fn a_killed_copy_to_this_machine_leaves_whole_files_and_nothing_hidden() {
     let world = world();
-    running(&world, &[], "mkdir /srv/d; for i in 1 2 3; do head -c 1000000 /dev/zero > /srv/d/$i; done");
+    running(&world, &[], "mkdir -p /srv/d; for i in 1 2 3; do head -c 1000000 /dev/zero > /srv/d/$i; done");
     for round in 0..40_u64 {
         let copy = world.sbx(["cp", "-q", "box:/srv/d/.", "out"]).spawn();
         std::thread::sleep(Duration::from_micros(500 * round % 15000));
@@ -54,7 +54,7 @@ fn a_killed_copy_to_this_machine_leaves_whole_files_and_nothing_hidden() {
 #[test]
 fn a_killed_commit_makes_no_image_and_the_next_one_does() {
     let world = world();
-    stopped(&world, &[], "head -c 3000000 /dev/urandom > /srv/random; cp -a /bin /srv/bin");
+    stopped(&world, &[], "mkdir /srv; head -c 3000000 /dev/urandom > /srv/random; cp -a /bin /srv/bin");
     let mut made = 0;
     for round in 0..40_u64 {
         let commit = world.sbx(["commit", "-q", "box", "new:1"]).spawn();
@@ -98,7 +98,7 @@ fn a_full_disk_is_named_and_nothing_half_written_stays() {
 #[test]
 fn commands_that_meet_at_one_stopped_container_take_turns() {
     let world = world();
-    stopped(&world, &[], "true");
+    stopped(&world, &[], "mkdir -p /srv");
     world.file("tree/f", "x");
     let copies: Vec<_> = (0..6)
         .map(|number| {

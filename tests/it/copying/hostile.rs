@@ -105,7 +105,7 @@ fn a_directory_shared_with_the_container_does_not_lead_out_of_itself() {
 #[test]
 fn an_archive_does_not_leave_its_directory() {
     let world = world();
-    stopped(&world, &[], "mkdir /srv/in");
+    stopped(&world, &[], "mkdir -p /srv/in");
     world.file("f", "x");
     let archive = |options: &[&str]| {
         world.program("tar").args(["-cPf", "a.tar"]).args(options).expect_code(0);

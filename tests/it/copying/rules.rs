@@ -203,7 +203,7 @@ fn symlinks_are_copied_and_followed_on_request() {
     stopped(
         &world,
         &[],
-        "echo f > /srv/f; mkdir /srv/d; ln -s ../../../srv/f /srv/up; ln -s /srv/d /to; touch /srv/d/x",
+        "mkdir -p /srv/d; echo f > /srv/f; ln -s ../../../srv/f /srv/up; ln -s /srv/d /to; touch /srv/d/x",
     );
     world.sbx(["cp", "box:/srv/up", "as-link"]).expect_code(0);
     assert_eq!(fs::read_link(world.work().join("as-link")).unwrap().to_str(), Some("../../../srv/f"));
@@ -220,7 +220,7 @@ fn symlinks_are_copied_and_followed_on_request() {
 #[test]
 fn archives_go_in_packed_or_not_and_devices_stay_out() {
     let world = world();
-    stopped(&world, &[], "true");
+    stopped(&world, &[], "mkdir /srv");
     world.file("one/f", "x");
     for (option, name) in [("-cf", "plain.tar"), ("-czf", "packed.tar.gz"), ("-cJf", "packed.tar.xz")] {
         world.program("tar").args([option, name, "one"]).expect_code(0);
