@@ -330,6 +330,7 @@ fn options_of_podman_that_are_not_there_say_why() {
         "-m",
         "--cpus",
         "--pids-limit",
+        "--health-startup-cmd",
         "--ip",
         "--link",
         "--systemd",

@@ -200,7 +200,8 @@ fn a_state_has_the_words_of_docker() {
 fn the_health_of_what_runs_is_shown_and_asked_for() {
     let world = sbx();
     let start = |name: &str, check: &str| {
-        let options = ["-d", "--net=none", "--health-interval=1h", "--health-retries=1", "--health-cmd", check];
+        let options =
+            ["-d", "--net=none", "--health-interval=1h", "--health-retries=1", "--health-cmd", check];
         let run = world.run(options).args(["--name", name, "--rootfs"]).arg(rootfs());
         run.args(["sleep", "1000"]).expect_code(0);
     };
@@ -221,7 +222,8 @@ fn the_health_of_what_runs_is_shown_and_asked_for() {
     assert!(status("good").ends_with(" (healthy) healthy"), "{}", status("good"));
     assert!(status("bad").ends_with(" (unhealthy) unhealthy"), "{}", status("bad"));
     let show = |name: &str, format: &str| world.sbx(["inspect", "-f", format, name]).succeed();
-    let format = "{{.State.Health.Status}} {{.State.Health.FailingStreak}} {{(index .State.Health.Log 0).Output}}";
+    let format =
+        "{{.State.Health.Status}} {{.State.Health.FailingStreak}} {{(index .State.Health.Log 0).Output}}";
     assert_eq!(show("bad", format), "unhealthy 1 broken");
     assert_eq!(show("good", "{{json .Config.Healthcheck.Test}}"), "[\"CMD-SHELL\",\"true\"]");
     assert_eq!(show("unchecked", "{{if .State.Health}}yes{{else}}no{{end}}"), "no");
