@@ -137,8 +137,14 @@ impl Filters {
     /// What of a container's spec decides. A container without one fits where nothing is asked of it.
     fn spec_fits(&self, spec: Option<&Spec>, ancestors: &[Ancestor], networks: &[String]) -> bool {
         let Some(spec) = spec else {
-            let asked =
-                [self.volumes.len(), self.names.len(), self.labels.len(), ancestors.len(), networks.len()];
+            let asked = [
+                self.restart_policies.len(),
+                self.volumes.len(),
+                self.names.len(),
+                self.labels.len(),
+                ancestors.len(),
+                networks.len(),
+            ];
             return asked.iter().all(|count| *count == 0) && self.until.is_none();
         };
         any(&self.names, |pattern| {
