@@ -38,7 +38,7 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "Created": spec.created,
         "Path": path,
         "Args": args,
-        "State": state(store, &listed, spec),
+        "State": state(&listed),
         "Image": usage::image_of(spec).map(|id| id.to_string()).unwrap_or_default(),
         "ImageName": spec.image,
         "Name": spec.name,
@@ -83,7 +83,7 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
     Ok(document)
 }
 
-fn state(store: &Store, listed: &Listed, spec: &Spec) -> Value {
+fn state(listed: &Listed) -> Value {
     let moment = |at: Option<Utc>| at.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
     let recorded = listed.state.clone().unwrap_or_default();
     let status = listed.status.name();
@@ -94,7 +94,7 @@ fn state(store: &Store, listed: &Listed, spec: &Spec) -> Value {
         Status::Exited { code, at } => (0, code, recorded.started_at, at),
         Status::Dead => (0, 0, None, None),
     };
-    json!({
+    let mut state = json!({
         "Status": status,
         "Running": listed.status.is_up(),
         "Paused": status == "paused",
@@ -107,8 +107,14 @@ fn state(store: &Store, listed: &Listed, spec: &Spec) -> Value {
         "StartedAt": moment(started),
         "FinishedAt": moment(finished),
         // Null for a container without checks, so that templates can ask for it.
-        "Health": spec.health.as_ref().map(|_| health::read(store, &listed.id).unwrap_or_default()),
-    })
+        "Health": null,
+    });
+    if let Some(health) = &listed.health {
+        state["Health"] = json!(health);
+        // podman's older name.
+        state["Healthcheck"] = json!(health);
+    }
+    state
 }
 
 fn mounts(store: &Store, spec: &Spec) -> Vec<Value> {
@@ -172,7 +178,7 @@ fn secrets(mount: &Mount) -> Vec<Value> {
 
 fn config(spec: &Spec) -> Value {
     let hidden = spec.secret_env.iter().map(|env| format!("{}=*******", env.variable));
-    json!({
+    let mut config = json!({
         "Hostname": spec.hostname.as_deref().unwrap_or(crate::container::store::short(&spec.id)),
         "Domainname": spec.domainname.as_deref().unwrap_or_default(),
         "User": spec.process.user.as_deref().unwrap_or_default(),
@@ -199,7 +205,19 @@ fn config(spec: &Spec) -> Value {
         "StopSignal": signal::name(spec.stop_signal),
         "StopTimeout": spec.stop_timeout,
         "Timeout": spec.timeout.unwrap_or(0),
-    })
+    });
+    if let Some(check) = &spec.health {
+        config["Healthcheck"] = json!({
+            "Test": check.test,
+            "Interval": check.interval,
+            "Timeout": check.timeout,
+            "StartPeriod": check.start_period,
+            "StartInterval": check.start_interval,
+            "Retries": check.retries,
+        });
+        config["HealthcheckOnFailureAction"] = json!(check.on_failure);
+    }
+    config
 }
 
 fn host_config(spec: &Spec) -> Value {

@@ -5,7 +5,6 @@ use std::path::Path;
 use jiff::Timestamp;
 use regex_lite::Regex;
 
-use crate::container::health;
 use crate::container::label::{self, LabelFilter};
 use crate::container::list::{Listed, Status};
 use crate::container::moment;
@@ -21,7 +20,7 @@ use crate::image::usage;
 use crate::sys::time::Utc;
 
 /// The keys, for messages and help.
-pub const KEYS: &str = "id, name, label, label!, status, exited, ancestor, volume, network, health, restart-policy, before, since, until";
+pub const KEYS: &str = "id, name, label, label!, status, exited, ancestor, volume, network, pod, restart-policy, health, before, since, until";
 /// Those that a prune takes.
 pub const PRUNE_KEYS: &str = "label, label!, until";
 
@@ -35,12 +34,13 @@ pub struct Filters {
     exit_codes: Vec<i32>,
     ancestors: Vec<String>,
     volumes: Vec<String>,
-    health: Vec<String>,
     networks: Vec<String>,
+    pods: Vec<String>,
     before: Vec<String>,
     since: Vec<String>,
     until: Option<Utc>,
     restart_policies: Vec<&'static str>,
+    healths: Vec<String>,
 }
 
 impl Filters {
@@ -89,11 +89,8 @@ impl Filters {
                 .push(value.parse().map_err(|_| wrong(text).because("it is no exit code such as `0`"))?),
             "ancestor" => self.ancestors.push(value.to_owned()),
             "volume" => self.volumes.push(value.to_owned()),
-            "health" => match value {
-                "starting" | "healthy" | "unhealthy" | "none" => self.health.push(value.to_owned()),
-                _ => return Err(wrong(text).hint("there are: starting, healthy, unhealthy, none")),
-            },
             "network" => self.networks.push(value.to_owned()),
+            "pod" => self.pods.push(value.to_owned()),
             "before" => self.before.push(value.to_owned()),
             "since" | "after" => self.since.push(value.to_owned()),
             "until" => {
@@ -102,6 +99,10 @@ impl Filters {
                 self.until =
                     Some(Utc::at(time.as_second(), u32::try_from(time.subsec_nanosecond()).unwrap_or(0)));
             }
+            "health" => match value {
+                "starting" | "healthy" | "unhealthy" | "none" => self.healths.push(value.to_owned()),
+                _ => return Err(wrong(text).hint("there are: starting, healthy, unhealthy, none")),
+            },
             "restart-policy" => {
                 let policy: Restart = value
                     .parse()
@@ -125,8 +126,10 @@ impl Filters {
         let fits = |container: &Listed| {
             any(&self.ids, |id| container.id.starts_with(id.as_str()))
                 && any(&self.states, |state| state == container.status.name())
+                && any(&self.healths, |health| {
+                    container.health.as_ref().map_or("none", |found| found.status.name()) == health
+                })
                 && any(&self.exit_codes, |code| exited_with(container.status) == Some(*code))
-                && any(&self.health, |health| health == health_of(store, container))
                 && self.spec_fits(container.spec.as_ref(), &ancestors, &networks)
                 && any(&before, |time| container.spec.as_ref().is_some_and(|spec| spec.created < *time))
                 && any(&since, |time| container.spec.as_ref().is_some_and(|spec| spec.created > *time))
@@ -139,6 +142,7 @@ impl Filters {
         let Some(spec) = spec else {
             let asked = [
                 self.restart_policies.len(),
+                self.pods.len(),
                 self.volumes.len(),
                 self.names.len(),
                 self.labels.len(),
@@ -152,10 +156,15 @@ impl Filters {
         }) && label::all_fit(&self.labels, |key| spec.labels.get(key).map(String::as_str))
             && any(ancestors, |ancestor| ancestor.is_of(spec))
             && any(&self.volumes, |volume| has_mount(spec, volume))
+            && any(&self.pods, |word| is_in_pod(spec, word))
             && any(&self.restart_policies, |policy| *policy == spec.restart.name())
             && any(networks, |network| network == &spec.network.mode.to_string())
             && self.until.is_none_or(|until| spec.created < until)
     }
+}
+
+fn is_in_pod(spec: &Spec, word: &str) -> bool {
+    spec.pod.as_ref().is_some_and(|pod| pod.name == word || (!word.is_empty() && pod.id.starts_with(word)))
 }
 
 fn any<T>(wanted: &[T], fits: impl Fn(&T) -> bool) -> bool {
@@ -184,11 +193,6 @@ fn exited_with(status: Status) -> Option<i32> {
         Status::Exited { code, .. } => Some(code),
         _ => None,
     }
-}
-
-/// docker's word; only what runs has a health.
-fn health_of(store: &Store, container: &Listed) -> &'static str {
-    container.health(store).map_or("none", health::Status::name)
 }
 
 fn has_mount(spec: &Spec, word: &str) -> bool {

@@ -9,7 +9,6 @@ use super::ports;
 use crate::cli::dialect::Dialect;
 use crate::container::disk;
 use crate::container::duration::{ago, human};
-use crate::container::health;
 use crate::container::list::{Listed, Status};
 use crate::container::size;
 use crate::container::spec::{Mount, MountKind, Spec};
@@ -41,7 +40,6 @@ pub(super) struct Row<'c> {
     now: u64,
     whole: bool,
     dialect: Dialect,
-    health: Option<health::Status>,
     /// Bytes of the container's upper layer; none: not asked for.
     pub(super) written: Option<u64>,
     /// Bytes of its image.
@@ -60,7 +58,6 @@ impl Rows<'_> {
                 now: self.now.seconds(),
                 whole: self.whole,
                 dialect: self.dialect,
-                health: container.health(self.store),
                 written: spec.map(|spec| disk::written(self.store, spec)),
                 image_size: image_size.unwrap_or(0),
             }
@@ -135,10 +132,9 @@ impl Row<'_> {
         };
         match self.container.status {
             Status::Created => "Created".to_owned(),
-            Status::Running { since, .. } => match self.health {
+            Status::Running { since, .. } => match self.container.shown_health() {
+                Some(health) => format!("{} ({health})", up(since)),
                 None => up(since),
-                Some(health::Status::Starting) => up(since) + " (health: starting)",
-                Some(health) => format!("{} ({})", up(since), health.name()),
             },
             Status::Paused { since, .. } => up(since) + " (Paused)",
             Status::Restarting { code, at } => {
@@ -230,8 +226,8 @@ impl Row<'_> {
             "CreatedHuman": self.running_for(),
             "RunningFor": self.running_for(),
             "Status": self.status(),
+            "Health": self.container.health.as_ref().map(|health| health.status.name()).unwrap_or_default(),
             "State": self.container.status.name(),
-            "Health": self.health.map(health::Status::name).unwrap_or_default(),
             "Ports": self.ports(),
             "Names": self.name(),
             "Labels": labels,
