@@ -8,7 +8,8 @@ use crate::harness::{Sbx, rootfs, sbx};
 
 /// `sbx VERB OPTIONS --net none --rootfs ROOT COMMAND…`, which succeeds; what it prints.
 fn make(world: &Sbx, verb: &[&str], options: &[&str], command: &[&str]) -> String {
-    let words = [verb, options, &["--net", "none", "--rootfs", rootfs().to_str().expect("text")], command].concat();
+    let words =
+        [verb, options, &["--net", "none", "--rootfs", rootfs().to_str().expect("text")], command].concat();
     world.sbx(words).succeed()
 }
 
@@ -67,8 +68,10 @@ fn in_the_background_it_outlives_its_caller_and_holds_nothing_of_it() {
     // A caller that waits for the end of its output would wait for the container, did that hold it open.
     world.program("sh").args(["-c", &script]).succeed();
     assert_eq!(state(&world, "bg"), "running 0");
-    let record = fs::read_dir(store.join("running")).expect("a store").next().expect("one").expect("an entry").path();
-    let record: serde_json::Value = serde_json::from_slice(&fs::read(record).expect("a record")).expect("JSON");
+    let record =
+        fs::read_dir(store.join("running")).expect("a store").next().expect("one").expect("an entry").path();
+    let record: serde_json::Value =
+        serde_json::from_slice(&fs::read(record).expect("a record")).expect("JSON");
     for process in ["monitor", "guard"] {
         let pid = &record[process]["pid"];
         let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("its descriptors");
@@ -87,7 +90,8 @@ fn a_start_that_fails_says_why_and_leaves_it_as_it_was() {
     world.sbx(["start", "bad"]).expect_code(127).stderr_has("no such file in the container");
     assert_eq!(state(&world, "bad"), "created 127");
     remove(&world, "bad");
-    let words = ["run", "-d", "--rm", "--net", "none", "--rootfs", rootfs().to_str().expect("text"), "/no/such"];
+    let words =
+        ["run", "-d", "--rm", "--net", "none", "--rootfs", rootfs().to_str().expect("text"), "/no/such"];
     world.sbx(words).expect_code(127).stdout_is("");
     world.assert_clean();
 }
@@ -97,12 +101,20 @@ fn stop_sends_the_signal_and_then_kills() {
     let world = sbx();
     let patient = "trap 'exit 5' USR1; while :; do sleep 0.02; done";
     make(&world, &["run", "-d"], &["--name", "polite", "--stop-signal", "USR1"], &["sh", "-c", patient]);
-    make(&world, &["run", "-d"], &["--name", "stubborn", "--stop-timeout", "1"], &["sh", "-c", "trap '' TERM; sleep 1000"]);
+    make(
+        &world,
+        &["run", "-d"],
+        &["--name", "stubborn", "--stop-timeout", "1"],
+        &["sh", "-c", "trap '' TERM; sleep 1000"],
+    );
     let begun = Instant::now();
     let stopped = world.sbx(["stop", "polite", "stubborn", "polite"]).succeed();
     assert_eq!(stopped, "polite\nstubborn\npolite", "one that is down is no error");
     assert!(begun.elapsed() >= Duration::from_secs(1));
-    assert_eq!((state(&world, "polite").as_str(), state(&world, "stubborn").as_str()), ("exited 5", "exited 137"));
+    assert_eq!(
+        (state(&world, "polite").as_str(), state(&world, "stubborn").as_str()),
+        ("exited 5", "exited 137")
+    );
     world.sbx(["start", "stubborn"]).succeed();
     let begun = Instant::now();
     world.sbx(["stop", "-t", "0", "stubborn"]).succeed();
@@ -190,7 +202,10 @@ fn between_two_lives_it_is_restarting_and_can_be_stopped() {
 #[test]
 fn a_policy_and_rm_exclude_each_other() {
     let world = sbx();
-    world.run(["--rm", "--restart=always", "host", "true"]).expect_code(125).stderr_has("`--rm` with `--restart always`");
+    world
+        .run(["--rm", "--restart=always", "host", "true"])
+        .expect_code(125)
+        .stderr_has("`--rm` with `--restart always`");
     world.run(["--restart=now", "host", "true"]).expect_code(125).stderr_has("unless-stopped");
 }
 
@@ -200,7 +215,9 @@ fn wait_tells_the_exit_codes_and_waits_for_states() {
     make(&world, &["run", "-d"], &["--name", "five"], &["sh", "-c", "sleep 0.2; exit 5"]);
     make(&world, &["run", "-d", "--rm"], &["--name", "gone"], &["sh", "-c", "sleep 0.2; exit 6"]);
     assert_eq!(world.sbx(["wait", "five", "gone"]).finish().stdout().lines().next(), Some("5"));
-    world.sbx(["wait", "--condition", "running", "five", "--interval", "10ms"]).timeout(Duration::from_secs(1));
+    world
+        .sbx(["wait", "--condition", "running", "five", "--interval", "10ms"])
+        .timeout(Duration::from_secs(1));
     make(&world, &["create"], &["--name", "later"], &["sleep", "1000"]);
     let waiting = world.sbx(["wait", "--condition", "running", "--interval", "10ms", "later"]).spawn();
     world.sbx(["start", "later"]).succeed();
@@ -230,7 +247,12 @@ fn a_new_name_holds_for_everything_and_frees_the_old_one() {
 fn removal_refuses_what_runs_and_takes_what_fits() {
     let world = sbx();
     for name in ["aa", "bb", "cc"] {
-        make(&world, &["run", "-d"], &["--name", name, "--label", &format!("which={name}")], &["sleep", "1000"]);
+        make(
+            &world,
+            &["run", "-d"],
+            &["--name", name, "--label", &format!("which={name}")],
+            &["sleep", "1000"],
+        );
     }
     world.sbx(["rm", "aa"]).expect_code(2).stderr_has("it is running");
     world.sbx(["rm", "nobody"]).expect_code(1);
@@ -240,7 +262,10 @@ fn removal_refuses_what_runs_and_takes_what_fits() {
     assert_eq!(world.sbx(["ps", "--format", "{{.Names}}"]).succeed(), "cc\naa");
     world.sbx(["stop", "-t", "0", "--all"]).succeed();
     let pruned = world.sbx(["container", "prune", "-f"]).succeed();
-    assert!(pruned.starts_with("Deleted Containers:\n") && pruned.contains("Total reclaimed space: "), "{pruned}");
+    assert!(
+        pruned.starts_with("Deleted Containers:\n") && pruned.contains("Total reclaimed space: "),
+        "{pruned}"
+    );
     world.assert_clean();
 }
 
@@ -258,7 +283,12 @@ fn after_a_boot_what_ran_is_exited_and_starts_again() {
     let world = sbx();
     make(&world, &["run", "-d"], &["--name", "server", "--restart", "always"], &["sleep", "1000"]);
     make(&world, &["create"], &["--name", "other"], &["true"]);
-    let record = fs::read_dir(world.store().join("running")).expect("a store").next().expect("one").expect("it").path();
+    let record = fs::read_dir(world.store().join("running"))
+        .expect("a store")
+        .next()
+        .expect("one")
+        .expect("it")
+        .path();
     let text = fs::read_to_string(&record).expect("a record");
     // Nothing runs any more, the lock is free, and the record is of a boot that is over.
     world.sbx(["kill", "server"]).succeed();
@@ -279,7 +309,12 @@ fn after_a_boot_what_ran_is_exited_and_starts_again() {
 #[test]
 fn a_store_that_was_moved_still_works() {
     let world = sbx();
-    make(&world, &["create"], &["--name", "mover", "-v", "data:/data"], &["sh", "-c", "echo here > /data/f; cat /data/f"]);
+    make(
+        &world,
+        &["create"],
+        &["--name", "mover", "-v", "data:/data"],
+        &["sh", "-c", "echo here > /data/f; cat /data/f"],
+    );
     let moved = world.directory().join("moved");
     fs::rename(world.store(), &moved).expect("a move");
     let moved = moved.to_str().expect("text");

@@ -26,6 +26,7 @@ mod isolation;
 mod kills;
 mod layers;
 mod lesser_hosts;
+mod life;
 mod listing;
 mod login;
 mod logs;
