@@ -24,7 +24,10 @@ const SHAPES: &[Shape] = &[
     Shape { fields: &["HostIp", "HostPort"], needed: &["HostIp", "HostPort"] },
     Shape { fields: &["Name", "MaximumRetryCount"], needed: &["Name", "MaximumRetryCount"] },
     Shape { fields: &["Status", "FailingStreak", "Log"], needed: &["Status", "FailingStreak", "Log"] },
-    Shape { fields: &["Start", "End", "ExitCode", "Output"], needed: &["Start", "End", "ExitCode", "Output"] },
+    Shape {
+        fields: &["Start", "End", "ExitCode", "Output"],
+        needed: &["Start", "End", "ExitCode", "Output"],
+    },
 ];
 
 /// Lists and maps as Go's fmt shows them; all else as it is.
@@ -90,7 +93,10 @@ mod tests {
             (json!({"80/tcp": [{"HostPort": "8080", "HostIp": "0.0.0.0"}]}), "map[80/tcp:[{0.0.0.0 8080}]]"),
             (json!({"80/tcp": {}, "81/tcp": null}), "map[80/tcp:{} 81/tcp:<nil>]"),
             (json!({"MaximumRetryCount": 3, "Name": "on-failure"}), "{on-failure 3}"),
-            (json!({"HostIp": "a label", "HostPort": "another", "more": "1"}), "map[HostIp:a label HostPort:another more:1]"),
+            (
+                json!({"HostIp": "a label", "HostPort": "another", "more": "1"}),
+                "map[HostIp:a label HostPort:another more:1]",
+            ),
             (json!({}), "map[]"),
             (json!(["a", 1, null]), "[a 1 <nil>]"),
         ] {

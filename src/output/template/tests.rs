@@ -110,9 +110,15 @@ fn what_prints_is_told_from_what_does_not() {
         ("{{$x := .Pid}}{{$x}} {{$x = 1}}{{ $x }}", "42 1\n"),
         ("{{range $i, $p := .Ports}}{{$i}}={{$p}};{{end}}", "0=80/tcp;1=443/tcp;\n"),
         ("a  {{- .Pid -}}  b {{- /* c */ -}} d", "a42bd\n"),
-        ("{{range .Ports}}{{if eq . \"80/tcp\"}}{{continue}}{{else}}{{.}}{{break}}{{end}}{{end}}", "443/tcp\n"),
+        (
+            "{{range .Ports}}{{if eq . \"80/tcp\"}}{{continue}}{{else}}{{.}}{{break}}{{end}}{{end}}",
+            "443/tcp\n",
+        ),
         ("{{define \"t\"}}<{{.}}>{{end}}{{template \"t\" .Pid}}", "<42>\n"),
-        ("{{with .State}}{{.}}{{end}} {{.None}} {{\"a=b}}\"}} {{.Pid | printf \"%03d\"}}", "map[Status:up] <no value> a=b}} 042\n"),
+        (
+            "{{with .State}}{{.}}{{end}} {{.None}} {{\"a=b}}\"}} {{.Pid | printf \"%03d\"}}",
+            "map[Status:up] <no value> a=b}} 042\n",
+        ),
         ("{{-1}}{{- 1 -}}", "-11\n"),
     ] {
         assert_eq!(one(template), text, "{template}");
