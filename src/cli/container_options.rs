@@ -128,6 +128,15 @@ pub struct ContainerOptions {
     /// Whether a user that the container's passwd file lacks is added to it.
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, action = clap::ArgAction::Set, help_heading = "Identity")]
     pub passwd: bool,
+    /// The line that is added for such a user: seven fields, with $USERNAME, $UID, $GID, $NAME and $HOME.
+    #[arg(long, value_name = "LINE", help_heading = "Identity")]
+    pub passwd_entry: Option<String>,
+    /// The line that is added for its group: four fields, with $GROUPNAME and $GID.
+    #[arg(long, value_name = "LINE", help_heading = "Identity")]
+    pub group_entry: Option<String>,
+    /// Add a user of the host to the container's passwd file, by name or number.
+    #[arg(long, value_name = "USER", help_heading = "Identity")]
+    pub hostuser: Vec<String>,
     /// User namespace: host, `keep-id[:uid=,gid=]`, `auto[:size=]`, nomap, image-user, container:ID, ns:PATH.
     #[arg(long, value_name = "MODE", help_heading = "Identity")]
     pub userns: Option<Userns>,

@@ -34,13 +34,16 @@ use crate::output::print;
   sbx info --format '{{.Store.GraphDriverName}}'
   sbx info --format '{{.SecurityOptions}}'")]
 pub struct InfoArgs {
+    /// Nothing is left out without it
+    #[arg(short = 'D', long, hide = true)]
+    debug: bool,
     /// Print `json`, or what a Go template makes of it
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
 }
 
 pub fn execute(args: InfoArgs, global: &Global) -> Result<u8> {
-    let InfoArgs { format } = args;
+    let InfoArgs { format, debug: _ } = args;
     let wanted = Wanted::parse(format.as_deref())?;
     let report = report(&Situation::current(global.root.clone()))?;
     print::text(&match wanted {

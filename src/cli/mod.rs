@@ -19,6 +19,7 @@ pub mod info;
 pub mod inspect;
 pub mod logs;
 pub mod man;
+pub mod network;
 pub mod pod;
 pub mod ps;
 pub mod registry;
@@ -129,6 +130,7 @@ enum Verb {
     Search(registry::search::SearchArgs),
     Events(events::EventsArgs),
     Generate(generate::GenerateArgs),
+    Network(network::NetworkArgs),
     Pod(pod::PodArgs),
     Port(container::port::PortArgs),
     Secret(secret::SecretArgs),
@@ -214,6 +216,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
         Verb::Events(args) => events::execute(&args, &cli.global),
         Verb::Generate(args) => generate::execute(args, &cli.global),
+        Verb::Network(args) => network::execute(&args),
         Verb::Pod(args) => pod::execute(args, &cli.global),
         Verb::Port(args) => container::port::execute(&args, &cli.global),
         Verb::Secret(args) => secret::execute(args, &cli.global),

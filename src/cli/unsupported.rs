@@ -7,9 +7,8 @@ use crate::error::Error;
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
 const FREEZER: &str = "it takes a control group of the container's own (cgroups(7), cgroup.freeze), which sbx does not \
                        manage yet: `sbx kill -s STOP` stops the first process, `sbx top` shows what all of them take";
-const DETACHED: &str = "sbx runs containers in the foreground only, so far";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
-const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
+pub(super) const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
 const HEALTH: &str = "a container has one health check: `--health-start-period` and `--health-start-interval` are for \
                       its start";
@@ -17,7 +16,10 @@ const STREAMS: &str = "the streams of a container in the foreground are always t
 
 /// Sorted by reason: what is missing today, then what will never be there.
 const KNOWN: &[(&str, &[&str])] = &[
-    (DETACHED, &["--detach-keys", "--sdnotify"]),
+    (
+        "no notifications go to systemd: its units follow the process (`sbx generate systemd`)",
+        &["--sdnotify"],
+    ),
     (
         HEALTH,
         &[
@@ -80,10 +82,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("devices of the host are brought in one by one with `--device`", &["--gpus"]),
     ("the init of `--init` is part of sbx", &["--init-path"]),
     ("sbx has no runtime of another program below it", &["--runtime", "--isolation"]),
-    (
-        "the entries of /etc/passwd, /etc/hosts and /etc/hostname are sbx's own",
-        &["--passwd", "--passwd-entry", "--group-entry", "--hostuser", "--no-hostname", "--hosts-file"],
-    ),
+    ("the files /etc/hosts and /etc/hostname are sbx's own", &["--no-hostname", "--hosts-file"]),
     ("systemd needs a delegated control group, which sbx does not manage yet", &["--systemd"]),
     ("there is no cache shared between machines to be told apart", &["--rdt-class", "--intel-rdt-closid"]),
     ("hardware and personality are the host's", &["--personality"]),
@@ -93,10 +92,8 @@ const KNOWN: &[(&str, &[&str])] = &[
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (FREEZER, &["pause", "stats", "unpause"]),
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
-    (DETACHED, &["init"]),
-    (BRIDGES, &["network"]),
     (
-        "Kubernetes files are not read; `podman-compose --podman-path sbx` reads those of compose",
+        "Kubernetes files are not read; `podman-compose` called with the path of sbx reads those of compose",
         &["compose", "kube", "play"],
     ),
 ];

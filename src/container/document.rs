@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::container::disk;
+use crate::container::health;
 use crate::container::list::{self, Listed, Status};
 use crate::container::signal;
 use crate::container::spec::{LogDriver, Mount, MountKind, Namespace, Origin, SecretFile, Spec};
@@ -105,6 +106,8 @@ fn state(listed: &Listed) -> Value {
         "Error": if matches!(status, "exited" | "created") { recorded.error.unwrap_or_default() } else { String::new() },
         "StartedAt": moment(started),
         "FinishedAt": moment(finished),
+        // Null for a container without checks, so that templates can ask for it.
+        "Health": null,
     });
     if let Some(health) = &listed.health {
         state["Health"] = json!(health);
@@ -194,6 +197,7 @@ fn config(spec: &Spec) -> Value {
         "ExposedPorts": network::exposed(spec),
         "Volumes": volumes(spec),
         "OnBuild": null,
+        "Healthcheck": spec.health.as_ref().map(check),
         "Umask": format!("{:04o}", spec.process.umask.unwrap_or(0o022)),
         "WorkingDir": spec.process.cwd.display().to_string(),
         "Labels": spec.labels,
@@ -267,6 +271,18 @@ fn namespace(namespace: &Namespace) -> String {
         Namespace::Path(path) => format!("ns:{}", path.display()),
         Namespace::Container(id) => format!("container:{id}"),
     }
+}
+
+/// docker's form of a health check.
+fn check(check: &health::Check) -> Value {
+    json!({
+        "Test": check.test,
+        "Interval": check.interval,
+        "Timeout": check.timeout,
+        "StartPeriod": check.start_period,
+        "StartInterval": check.start_interval,
+        "Retries": check.retries,
+    })
 }
 
 fn driver(spec: &Spec) -> Value {

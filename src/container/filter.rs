@@ -20,7 +20,7 @@ use crate::image::usage;
 use crate::sys::time::Utc;
 
 /// The keys, for messages and help.
-pub const KEYS: &str = "id, name, label, label!, status, exited, ancestor, volume, network, restart-policy, health, before, since, until";
+pub const KEYS: &str = "id, name, label, label!, status, exited, ancestor, volume, network, pod, restart-policy, health, before, since, until";
 /// Those that a prune takes.
 pub const PRUNE_KEYS: &str = "label, label!, until";
 
@@ -35,6 +35,7 @@ pub struct Filters {
     ancestors: Vec<String>,
     volumes: Vec<String>,
     networks: Vec<String>,
+    pods: Vec<String>,
     before: Vec<String>,
     since: Vec<String>,
     until: Option<Utc>,
@@ -89,6 +90,7 @@ impl Filters {
             "ancestor" => self.ancestors.push(value.to_owned()),
             "volume" => self.volumes.push(value.to_owned()),
             "network" => self.networks.push(value.to_owned()),
+            "pod" => self.pods.push(value.to_owned()),
             "before" => self.before.push(value.to_owned()),
             "since" | "after" => self.since.push(value.to_owned()),
             "until" => {
@@ -138,8 +140,14 @@ impl Filters {
     /// What of a container's spec decides. A container without one fits where nothing is asked of it.
     fn spec_fits(&self, spec: Option<&Spec>, ancestors: &[Ancestor], networks: &[String]) -> bool {
         let Some(spec) = spec else {
-            let asked =
-                [self.volumes.len(), self.names.len(), self.labels.len(), ancestors.len(), networks.len()];
+            let asked = [
+                self.pods.len(),
+                self.volumes.len(),
+                self.names.len(),
+                self.labels.len(),
+                ancestors.len(),
+                networks.len(),
+            ];
             return asked.iter().all(|count| *count == 0) && self.until.is_none();
         };
         any(&self.names, |pattern| {
@@ -147,10 +155,15 @@ impl Filters {
         }) && label::all_fit(&self.labels, |key| spec.labels.get(key).map(String::as_str))
             && any(ancestors, |ancestor| ancestor.is_of(spec))
             && any(&self.volumes, |volume| has_mount(spec, volume))
+            && any(&self.pods, |word| is_in_pod(spec, word))
             && any(&self.restart_policies, |policy| *policy == spec.restart.name())
             && any(networks, |network| network == &spec.network.mode.to_string())
             && self.until.is_none_or(|until| spec.created < until)
     }
+}
+
+fn is_in_pod(spec: &Spec, word: &str) -> bool {
+    spec.pod.as_ref().is_some_and(|pod| pod.name == word || (!word.is_empty() && pod.id.starts_with(word)))
 }
 
 fn any<T>(wanted: &[T], fits: impl Fn(&T) -> bool) -> bool {
@@ -277,6 +290,7 @@ mod tests {
             ("exited=never", "no exit code"),
             ("name=(", "regular expression"),
             ("until=soon", "neither"),
+            ("health=fine", "there are: starting"),
         ] {
             let error = parse(&[text]).unwrap_err();
             assert!(error.report().contains(cause), "{}", error.report());

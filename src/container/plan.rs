@@ -1,6 +1,7 @@
 //! Request, image configuration and defaults become one spec: everything is decided and checked here, before
 //! the first side effect.
 
+mod accounts;
 mod groups;
 mod users;
 mod volumes;
@@ -150,7 +151,7 @@ pub fn container(
             user,
             groups,
             keep_groups,
-            account: options.passwd.then_some(account),
+            account: options.passwd.then(|| accounts::complete(account, options)).transpose()?,
             terminal: options.tty,
             stdin: options.interactive,
             stdin_once: options.interactive && !options.detach,

@@ -248,6 +248,15 @@ pub struct Account {
     pub uid: Option<u32>,
     pub name: Option<String>,
     pub home: Option<PathBuf>,
+    /// `--passwd-entry`: the line of a user that the container does not know, with `$USERNAME` and its like in it.
+    #[serde(default)]
+    pub passwd_entry: Option<String>,
+    /// `--group-entry`
+    #[serde(default)]
+    pub group_entry: Option<String>,
+    /// `--hostuser`: lines of the container's passwd file.
+    #[serde(default)]
+    pub host_users: Vec<String>,
 }
 
 /// One namespace of the container.

@@ -27,16 +27,30 @@ pub fn complete(
     passwd: &[u8],
     group: &[u8],
 ) -> Result<()> {
-    // Root is known everywhere by its number.
-    if let Some(account) = spec.process.account.as_ref().filter(|_| user.uid != 0) {
-        if !passwd_entries(passwd).any(|entry| entry.uid == user.uid) {
-            let entry = passwd_entry(root, spec, account, user, passwd);
-            add(root, spec, PASSWD, passwd, &entry)?;
+    if let Some(account) = &spec.process.account {
+        let mut lines = String::new();
+        // Root is known everywhere by its number.
+        if user.uid != 0 && !passwd_entries(passwd).any(|entry| entry.uid == user.uid) {
+            lines = passwd_entry(root, spec, account, user, passwd);
         }
-        if user.gid != 0 && !group_entries(group).any(|entry| entry.gid == user.gid) {
+        for line in &account.host_users {
+            let name = line.split(':').next().unwrap_or_default();
+            let known = |text: &[u8]| passwd_entries(text).any(|entry| entry.name == name.as_bytes());
+            if !known(passwd) && !known(lines.as_bytes()) {
+                lines.push_str(&format!("{line}\n"));
+            }
+        }
+        if !lines.is_empty() {
+            add(root, spec, PASSWD, passwd, &lines)?;
+        }
+        if user.uid != 0 && user.gid != 0 && !group_entries(group).any(|entry| entry.gid == user.gid) {
             let taken = |name: &str| group_entries(group).any(|entry| entry.name == name.as_bytes());
             let name = name_of(account, user.uid, user.gid, taken);
-            add(root, spec, GROUP, group, &format!("{name}:x:{}:\n", user.gid))?;
+            let line = match &account.group_entry {
+                Some(template) => filled(template, user, &name, "", "") + "\n",
+                None => format!("{name}:x:{}:\n", user.gid),
+            };
+            add(root, spec, GROUP, group, &line)?;
         }
     }
     home(root, spec, user)
@@ -59,9 +73,27 @@ fn passwd_entry(
         .filter(|home| root.find(home).is_ok_and(is_directory));
     let home = own_home.unwrap_or(&spec.process.cwd).to_string_lossy();
     let home = if home.contains([':', '\n']) { "/" } else { &*home };
+    if let Some(template) = &account.passwd_entry {
+        let line = filled(template, user, &name, "container user", home);
+        let fields: Vec<String> = line.split(':').map(str::to_owned).collect();
+        user.name = fields.first().cloned();
+        user.home = fields.get(5).cloned().unwrap_or_default();
+        return line + "\n";
+    }
     user.home = home.to_owned();
     user.name = Some(name.clone());
     format!("{name}:*:{}:{}:container user:{home}:/bin/sh\n", user.uid, user.gid)
+}
+
+/// podman's words of a template (podman-run(1), --passwd-entry).
+fn filled(template: &str, user: &ResolvedUser, username: &str, name: &str, home: &str) -> String {
+    template
+        .replace("$USERNAME", username)
+        .replace("$GROUPNAME", username)
+        .replace("$UID", &user.uid.to_string())
+        .replace("$GID", &user.gid.to_string())
+        .replace("$NAME", name)
+        .replace("$HOME", home)
 }
 
 /// The caller keeps its name unless the container has another user of that name.
@@ -145,7 +177,8 @@ mod tests {
 
     #[test]
     fn the_caller_keeps_its_name_unless_it_is_taken_or_odd() {
-        let account = |name: &str| Account { uid: Some(7), name: Some(name.to_owned()), home: None };
+        let account =
+            |name: &str| Account { uid: Some(7), name: Some(name.to_owned()), ..Account::default() };
         assert_eq!(name_of(&account("bob"), 7, 7, |_| false), "bob");
         assert_eq!(name_of(&account("bob"), 8, 8, |_| false), "8", "somebody else");
         assert_eq!(name_of(&account("bob"), 7, 50, |name| name == "bob"), "50");

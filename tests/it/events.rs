@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::harness::{Sbx, image, sbx};
+use crate::harness::{Registry, Sbx, image, sbx};
 
 /// What was recorded so far, as the template has it.
 fn past(world: &Sbx, options: &[&str]) -> String {
@@ -171,4 +171,18 @@ fn what_is_no_event_is_passed_over_and_a_directory_that_is_emptied_is_made_again
     fs::create_dir(&file).expect("a directory");
     world.sbx(["tag", "a:1", "d:1"]).expect_code(0).stderr_is("");
     assert_eq!(past(&world, &[]), "");
+}
+
+#[test]
+fn what_goes_to_registries_and_comes_from_them_is_told() {
+    let world = sbx();
+    let registry = Registry::start();
+    let (from, to) = (format!("{}/a:1", registry.address()), format!("{}/b:1", registry.address()));
+    registry.put_image("a", "1");
+    world.sbx(["pull", "-q", "--tls-verify=false", &from]).succeed();
+    world.sbx(["push", "-q", "--tls-verify=false", &from, &to]).succeed();
+    assert_eq!(
+        past(&world, &["--filter", "type=image", "--format", "{{.Status}} {{.Name}}"]),
+        format!("pull {from}\npush {to}")
+    );
 }

@@ -101,23 +101,23 @@ fn containers_are_found_by_what_their_image_is_and_stands_on() {
 #[test]
 fn the_order_and_the_number_are_chosen() {
     let world = sbx();
-    ended(&world, "b", &[], 0);
-    ended(&world, "c", &[], 0);
-    ended(&world, "a", &[], 0);
-    assert_eq!(names(&world, &["-a"]), "a c b");
-    assert_eq!(names(&world, &["-a", "--sort=names"]), "a b c");
-    assert_eq!(names(&world, &["-a", "--sort=created"]), "b c a");
-    assert_eq!(names(&world, &["-l"]), "a");
-    assert_eq!(names(&world, &["-n", "2"]), "a c");
-    assert_eq!(names(&world, &["--last=2", "--sort=names"]), "a c");
-    assert_eq!(names(&world, &["-n", "1", "-f", "name=b"]), "b");
+    ended(&world, "bb", &[], 0);
+    ended(&world, "cc", &[], 0);
+    ended(&world, "aa", &[], 0);
+    assert_eq!(names(&world, &["-a"]), "aa cc bb");
+    assert_eq!(names(&world, &["-a", "--sort=names"]), "aa bb cc");
+    assert_eq!(names(&world, &["-a", "--sort=created"]), "bb cc aa");
+    assert_eq!(names(&world, &["-l"]), "aa");
+    assert_eq!(names(&world, &["-n", "2"]), "aa cc");
+    assert_eq!(names(&world, &["--last=2", "--sort=names"]), "aa cc");
+    assert_eq!(names(&world, &["-n", "1", "-f", "name=b"]), "bb");
     assert_eq!(names(&world, &["-n", "-1"]), "");
-    assert_eq!(world.sbx(["inspect", "-l", "-f", "{{.Name}}"]).succeed(), "a");
+    assert_eq!(world.sbx(["inspect", "-l", "-f", "{{.Name}}"]).succeed(), "aa");
     let without = world.sbx(["ps", "-a", "--noheading"]).succeed();
     assert!(without.lines().count() == 3 && !without.contains("CONTAINER"), "{without}");
     let table =
         world.sbx(["ps", "-a", "--format", "table {{.Names}}\\t{{.ExitCode}}", "--sort=names"]).succeed();
-    assert_eq!(table, "NAMES   EXIT CODE\na       0\nb       0\nc       0");
+    assert_eq!(table, "NAMES   EXIT CODE\naa      0\nbb      0\ncc      0");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn what_a_container_wrote_is_counted() {
     let world = sbx();
     image().layer(|tar| tar.file("a", "1")).runnable().load(&world, "tool");
     world
-        .run(["--net=none", "--name=w", "tool", "sh", "-c", "busybox head -c 5000 /dev/zero >/f"])
+        .run(["--net=none", "--name=ww", "tool", "sh", "-c", "busybox head -c 5000 /dev/zero >/f"])
         .expect_code(0);
     let listed = world.sbx(["ps", "-as"]).succeed();
     assert!(listed.lines().next().is_some_and(|header| header.ends_with("NAMES   SIZE")), "{listed}");
@@ -197,14 +197,47 @@ fn a_state_has_the_words_of_docker() {
 }
 
 #[test]
+fn the_health_of_what_runs_is_shown_and_asked_for() {
+    let world = sbx();
+    let start = |name: &str, check: &str| {
+        let options =
+            ["-d", "--net=none", "--health-interval=1h", "--health-retries=1", "--health-cmd", check];
+        let run = world.run(options).args(["--name", name, "--rootfs"]).arg(rootfs());
+        run.args(["sleep", "1000"]).expect_code(0);
+    };
+    start("good", "true");
+    start("bad", "echo broken; exit 1");
+    ended(&world, "unchecked", &[], 0);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while names(&world, &["-f", "health=healthy", "-f", "health=unhealthy"]) != "bad good" {
+        assert!(std::time::Instant::now() < until, "{}", world.sbx(["ps"]).succeed());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(names(&world, &["-f", "health=unhealthy"]), "bad");
+    assert_eq!(names(&world, &["-a", "-f", "health=none"]), "unchecked");
+    let status = |name: &str| {
+        let filter = format!("name={name}");
+        world.sbx(["ps", "-f", &filter, "--format", "{{.Status}} {{.Health}}"]).succeed()
+    };
+    assert!(status("good").ends_with(" (healthy) healthy"), "{}", status("good"));
+    assert!(status("bad").ends_with(" (unhealthy) unhealthy"), "{}", status("bad"));
+    let show = |name: &str, format: &str| world.sbx(["inspect", "-f", format, name]).succeed();
+    let format =
+        "{{.State.Health.Status}} {{.State.Health.FailingStreak}} {{(index .State.Health.Log 0).Output}}";
+    assert_eq!(show("bad", format), "unhealthy 1 broken");
+    assert_eq!(show("good", "{{json .Config.Healthcheck.Test}}"), "[\"CMD-SHELL\",\"true\"]");
+    assert_eq!(show("unchecked", "{{if .State.Health}}yes{{else}}no{{end}}"), "no");
+    world.sbx(["rm", "-f", "-t", "0", "good", "bad"]).expect_code(0);
+}
+
+#[test]
 fn inspect_shows_how_a_container_was_made() {
     let world = sbx();
     let options = [
         "create",
-        "--name=c",
+        "--name=cc",
         "-p",
         "127.0.0.1:0:80",
-        "--expose=443",
         "-e",
         "A=1",
         "--label=x=y",
@@ -226,12 +259,8 @@ fn inspect_shows_how_a_container_was_made() {
         "--entrypoint=sh",
         "--rootfs",
     ];
-    world
-        .sbx(options.iter().filter(|word| **word != "--expose=443"))
-        .arg(rootfs())
-        .args(["-c", "exit 3"])
-        .expect_code(0);
-    let show = |format: &str| world.sbx(["inspect", "-f", format, "c"]).succeed();
+    world.sbx(options).arg(rootfs()).args(["--", "-c", "exit 3"]).expect_code(0);
+    let show = |format: &str| world.sbx(["inspect", "-f", format, "cc"]).succeed();
     for (format, shown) in [
         ("{{.Config.Entrypoint}} {{.Config.Cmd}} {{.Path}} {{.Args}}", "[sh] [-c exit 3] sh [-c exit 3]"),
         ("{{.Config.Hostname}} {{.Config.WorkingDir}} {{.Config.User}}", "box /tmp 1:2"),
@@ -257,8 +286,8 @@ fn inspect_shows_how_a_container_was_made() {
     let port = show("{{(index (index .NetworkSettings.Ports \"80/tcp\") 0).HostPort}}");
     assert!(port.parse::<u16>().is_ok_and(|port| port > 0), "{port}");
     assert!(std::path::Path::new(&show("{{.GraphDriver.Data.UpperDir}}")).is_dir());
-    world.sbx(["inspect", "-f", "{{.Nothing}}", "c"]).expect_code(125).stderr_has("there is no field");
-    world.sbx(["container", "inspect", "c"]).expect_code(0);
+    world.sbx(["inspect", "-f", "{{.Nothing}}", "cc"]).expect_code(125).stderr_has("there is no field");
+    world.sbx(["container", "inspect", "cc"]).expect_code(0);
     world.sbx(["container", "inspect", "nothing"]).expect_code(125).stdout_is("[]\n").stderr_has("nothing");
-    world.sbx(["rm", "c"]).expect_code(0);
+    world.sbx(["rm", "cc"]).expect_code(0);
 }

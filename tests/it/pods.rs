@@ -83,6 +83,10 @@ fn the_containers_of_a_pod_are_started_stopped_and_removed_together() {
     sleeper(&world, &["create"], &["--pod", &pod, "--name=two"]);
     sleeper(&world, &["create"], &["--name=other"]);
     let state = || world.sbx(["pod", "inspect", "-f", "{{.State}} {{.NumContainers}}", "site"]).succeed();
+    for word in ["site", &pod[..9]] {
+        let found = world.sbx(["ps", "-aq", "--filter", &format!("pod={word}")]).succeed();
+        assert_eq!(found.lines().count(), 2, "{found}");
+    }
     assert_eq!(state(), "Created 2");
     assert_eq!(world.sbx(["pod", "start", "site"]).succeed(), pod);
     assert_eq!(states(&world), "one running, other created, two running");

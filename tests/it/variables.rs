@@ -124,3 +124,31 @@ fn the_time_zone_is_the_one_that_was_asked_for() {
         .expect_code(0);
     assert_eq!(fs::read_to_string(outside).expect("the file"), "untouched");
 }
+
+#[test]
+fn accounts_are_written_as_they_were_asked_for() {
+    let world = sbx();
+    let with =
+        |options: &[&str], script: &str| run(&world, &[options, &["sh", "-c", script]].concat()).succeed();
+    let entry = "--passwd-entry=$USERNAME:x:$UID:$GID:made up:/home/$USERNAME:/bin/ash";
+    assert_eq!(
+        with(
+            &["--user=1234:1235", entry, "--group-entry=team:x:$GID:"],
+            "tail -n 1 /etc/passwd /etc/group; echo $HOME"
+        )
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with("==>"))
+        .collect::<Vec<_>>(),
+        ["1234:x:1234:1235:made up:/home/1234:/bin/ash", "team:x:1235:", "/home/1234"]
+    );
+    let bin = with(&["--hostuser=games", "--hostuser=5"], "grep -c games /etc/passwd; tail -n 1 /etc/passwd");
+    assert!(bin.starts_with("1\ngames:*:5:60:games:/usr/games:/bin/sh"), "{bin}");
+    for (bad, told) in [
+        ("--passwd-entry=a:b", "7 fields"),
+        ("--group-entry=a", "4 fields"),
+        ("--hostuser=no-such-user", "no such user"),
+        ("--hostuser=a:b", "neither"),
+    ] {
+        run(&world, &[bad, "true"]).expect_code(125).stderr_has(told);
+    }
+}

@@ -189,6 +189,10 @@ impl Row<'_> {
         self.spec().map(|spec| spec.mounts.as_slice()).unwrap_or_default().iter()
     }
 
+    fn volumes(&self) -> usize {
+        self.mounts().filter(|mount| matches!(mount.kind, MountKind::Volume(_))).count()
+    }
+
     fn networks(&self) -> Vec<String> {
         self.spec().map(|spec| vec![spec.network.mode.to_string()]).unwrap_or_default()
     }
@@ -230,7 +234,7 @@ impl Row<'_> {
             // `.Label "KEY"` asks here.
             "Label": self.labels(),
             "Mounts": self.mounts().map(shown_mount).collect::<Vec<_>>().join(","),
-            "LocalVolumes": "0",
+            "LocalVolumes": self.volumes().to_string(),
             "Networks": self.networks().join(","),
             "Size": self.size(),
             "Pid": self.pid(),

@@ -95,7 +95,7 @@ fn account(identity: &Identity, caller: &Caller) -> Account {
         Some(_) => None,
     };
     let home = crate::host::paths::home(&crate::host::paths::Surroundings::current()).ok();
-    Account { uid, name: caller.user_name.clone(), home }
+    Account { uid, name: caller.user_name.clone(), home, ..Account::default() }
 }
 
 /// A namespace of another container belongs to that container's user namespace, which has to be entered.

@@ -122,7 +122,8 @@ fn logs_of_all_services_are_shown() {
     world.assert_clean();
 }
 
-/// Names between services wait for bridge networks.
+/// Names between services wait for bridge networks, so that a project without `network_mode` is refused: what cannot be
+/// reached by its name must not seem to be there.
 #[test]
 fn a_network_of_the_project_is_refused_with_the_reason() {
     let world = sbx_by_all_names();
@@ -130,6 +131,23 @@ fn a_network_of_the_project_is_refused_with_the_reason() {
     world.file("shop/compose.yaml", "services:\n  one:\n    image: busybox\n    command: [\"true\"]\n");
     let refused = compose(&world, &["up", "-d"]).finish();
     assert_ne!(refused.code(), 0);
-    refused.stderr_has("bridge networks");
-    compose(&world, &["down"]).finish().stderr_has("");
+    assert_eq!(world.sbx(["ps", "-aq"]).succeed(), "");
+    compose(&world, &["down"]).expect_code(0);
+
+    world.sbx(["network", "exists", "shop_default"]).expect_code(1);
+    world
+        .sbx(["network", "create", "--label=x=y", "shop_default"])
+        .expect_code(125)
+        .stderr_has("bridge networks");
+    for name in ["private", "host", "none"] {
+        world.sbx(["network", "exists", name]).expect_code(0);
+        assert_eq!(world.sbx(["network", "inspect", "-f", "{{.Name}}", name]).succeed(), name);
+        world.sbx(["network", "rm", name]).expect_code(125).stderr_has("always there");
+    }
+    let listed = ["network", "ls", "--noheading", "--format", "{{.Name}}"];
+    assert_eq!(world.sbx(listed).succeed(), "host\nnone\nprivate");
+    assert_eq!(world.sbx(listed).args(["--filter", "label=x=y"]).succeed(), "");
+    assert_eq!(world.sbx(listed).args(["--filter", "name=o"]).succeed(), "host\nnone");
+    world.sbx(["network", "rm", "shop_default"]).expect_code(1);
+    world.sbx(["network", "rm", "-f", "shop_default"]).expect_code(0);
 }
