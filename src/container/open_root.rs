@@ -8,12 +8,14 @@
 //! A container that does not run is made ready as for a start and never told to go; its lock is held meanwhile.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
 use crate::container::process::{ProcessRef, boot_id};
@@ -180,6 +182,13 @@ impl OpenRoot {
         die_with_parent(parent).step(failed)?;
         rustix::process::umask(Mode::empty());
         let root = self.root.try_clone().step(failed)?;
+        let until = Instant::now() + SETTING_UP;
+        while !is_on_top(&root).step(|| "cannot look at the container's root")? {
+            if Instant::now() > until {
+                return Err(Error::new("something is mounted over the container's root"));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
         Ok(InRoot::of(root))
     }
 }
@@ -189,15 +198,17 @@ fn running(init: ProcessRef) -> Result<(OwnedFd, File)> {
     let failed = || "cannot look into the container";
     let pidfd = init.open().ok_or_else(|| Error::new(failed()).because("it ended"))?;
     let until = Instant::now() + SETTING_UP;
+    // Until the command is executed the process is closed to everybody.
     let opened = loop {
-        let opened = shown_by(init.pid).step(failed)?;
-        if is_on_top(&opened.0).step(failed)? {
-            break opened;
+        match shown_by(init.pid) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied && Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            opened => break opened.step(failed)?,
         }
-        if Instant::now() > until {
-            return Err(Error::new(failed()).because("something is mounted over its root"));
+        if has_ended(&pidfd) {
+            return Err(Error::new(failed()).because("it ended"));
         }
-        std::thread::sleep(Duration::from_millis(1));
     };
     // The number was still that process's.
     if has_ended(&pidfd) {
@@ -210,7 +221,11 @@ fn running(init: ProcessRef) -> Result<(OwnedFd, File)> {
 /// up it is the root of the host, which lies on the new one until it is let go of.
 fn is_on_top(root: &OwnedFd) -> rustix::io::Result<bool> {
     let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let above = rustix::fs::openat2(root, "..", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), within)?;
+    let above = match rustix::fs::openat2(root, "..", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), within) {
+        // A mount or rename anywhere ran beside it.
+        Err(Errno::AGAIN) => return Ok(false),
+        above => above?,
+    };
     let (root, above) = (rustix::fs::fstat(root)?, rustix::fs::fstat(above)?);
     Ok((root.st_dev, root.st_ino) == (above.st_dev, above.st_ino))
 }
@@ -259,9 +274,6 @@ fn stopped(store: &Store, runtime: &Path, spec: Spec, visit: Visit) -> Result<Op
     })();
     let held = Held { sandbox: prepared?, _visit: visit, runtime: runtime.join(&spec.id) };
     let root = held.sandbox.root()?;
-    if !is_on_top(&root).step(|| "cannot look at the container's root")? {
-        return Err(Error::new("something is mounted over the container's root"));
-    }
     let userns = match &spec.identity.nested {
         None => held.sandbox.userns.try_clone(),
         Some(_) => File::open(format!("/proc/{}/ns/user", held.sandbox.pid)),

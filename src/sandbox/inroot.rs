@@ -12,6 +12,10 @@ use crate::error::{Error, Result, Step};
 /// Symlinks followed by hand before a dangling chain is given up (path_resolution(7) has the same limit).
 const MOST_LINKS: u32 = 40;
 
+/// Look-ups that others disturb are tried again, so many of them without a pause.
+const MOST_ATTEMPTS: u32 = 256;
+const AT_ONCE: u32 = 16;
+
 /// The directory that becomes `/`.
 pub struct InRoot {
     directory: OwnedFd,
@@ -177,8 +181,11 @@ impl InRoot {
 
     fn resolve(&self, path: &Path, flags: OFlags, more: ResolveFlags) -> Result<OwnedFd, Errno> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
-        // EAGAIN: a rename ran beside a look-up of `..` (openat2(2), ERRORS).
-        for _ in 0..16 {
+        // EAGAIN: a rename or mount, anywhere on the machine, ran beside a look-up of `..` (openat2(2), ERRORS).
+        for attempt in 0..MOST_ATTEMPTS {
+            if attempt >= AT_ONCE {
+                std::thread::sleep(std::time::Duration::from_micros(100));
+            }
             match rustix::fs::openat2(&self.directory, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
             {
                 Err(Errno::AGAIN) => {}
