@@ -7,6 +7,7 @@ import tempfile
 
 import cases
 import images
+import lives
 import measure
 import report
 
@@ -26,6 +27,11 @@ def main():
         print(report.text(result), end="")
         write(options, "table.md", report.markdown(result))
         write(options, "start.svg", report.svg(result))
+        if options.only in lives.EXEC:
+            print("lives", file=sys.stderr)
+            rows = lives.measured(world, options.runs)
+            print("\n" + "\n".join(report.aligned(rows)))
+            write(options, "lives.md", report.lives_markdown(rows, options.runs))
         if os.environ.get("SBX_BENCH_IMAGES"):
             left_out.update(measure_images(home, options, world.podman_environment))
     finally:

@@ -85,6 +85,12 @@ def images_markdown(result):
     return "\n".join([*out, "", *result.notes]) + "\n"
 
 
+def lives_markdown(rows, runs):
+    out = [f"Measured by `scripts/bench` on {machine()}, {runs} runs of exec and ps, one of the others: containers without a",
+           "network on the same root file system, in the background.", "", *pipes(rows)]
+    return "\n".join(out) + "\n"
+
+
 def aligned(table):
     widths = [max(len(row[at]) for row in table) for at in range(len(table[0]))]
     lines = []

@@ -56,7 +56,8 @@ use crate::output::harmless;
         sbx run --rm -v .:/src -w /src host make test\n  \
         sbx run --rm -it --rootfs ./debian bash\n  \
         sbx doctor\n\n\
-        `sbx COMMAND --help` shows the options and examples of a command."
+        `sbx COMMAND --help` shows the options and examples of a command. Commands and options are those of podman \
+        and docker: called by one of these names, sbx speaks as that program does."
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -98,6 +99,7 @@ enum Verb {
     Restart(container::restart::RestartArgs),
     Kill(container::kill::KillArgs),
     Exec(container::exec::ExecArgs),
+    Top(container::top::TopArgs),
     Healthcheck(container::healthcheck::HealthcheckArgs),
     Wait(container::wait::WaitArgs),
     Logs(logs::LogsArgs),
@@ -161,7 +163,7 @@ pub fn main() -> Result<u8> {
         // What is made belongs to the store, or has its mode said.
         rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     }
-    let runs_a_container = matches!(cli.verb, Verb::Run(_));
+    let runs_a_container = matches!(cli.verb, Verb::Run(_) | Verb::Create(_));
     dispatch(cli).map_err(|error| {
         let code = dialect::current().exit_code(error.code(), runs_a_container);
         error.exit_code(code)
@@ -182,6 +184,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Stop(args) => container::stop::execute(&args, &cli.global),
         Verb::Restart(args) => container::restart::execute(&args, &cli.global),
         Verb::Healthcheck(args) => container::healthcheck::execute(&args, &cli.global),
+        Verb::Top(args) => container::top::execute(args, &cli.global),
         Verb::Exec(args) => container::exec::execute(args, &cli.global),
         Verb::Kill(args) => container::kill::execute(&args, &cli.global),
         Verb::Wait(args) => container::wait::execute(&args, &cli.global),

@@ -141,6 +141,7 @@ impl Filters {
     fn spec_fits(&self, spec: Option<&Spec>, ancestors: &[Ancestor], networks: &[String]) -> bool {
         let Some(spec) = spec else {
             let asked = [
+                self.restart_policies.len(),
                 self.pods.len(),
                 self.volumes.len(),
                 self.names.len(),

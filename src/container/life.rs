@@ -112,14 +112,18 @@ pub fn ask_with(
     request: &Request,
     descriptor: Option<BorrowedFd<'_>>,
 ) -> Result<Option<Channel>> {
-    let until = Instant::now() + PATIENCE;
+    let begun = Instant::now();
     loop {
         if let Some(channel) = control::request_with(runtime, id, request, descriptor)? {
             return Ok(Some(channel));
         }
         let Some(record) = served(store, id) else { return Ok(None) };
-        // The socket comes a moment after the monitor; one that is gone does not come back.
-        if record.started_at.is_some() && record.restarting.is_none() || Instant::now() > until {
+        // The socket comes a moment after the monitor, and goes a moment before it; one that is gone from under a
+        // container that runs does not come back.
+        let runs = record.started_at.is_some()
+            && record.restarting.is_none()
+            && record.init.is_some_and(ProcessRef::is_alive);
+        if runs || begun.elapsed() > PATIENCE {
             return match control::request_with(runtime, id, request, descriptor)? {
                 Some(channel) => Ok(Some(channel)),
                 None if served(store, id).is_none() => Ok(None),

@@ -22,6 +22,7 @@ pub mod namespace;
 pub mod open_root;
 pub mod plan;
 pub mod process;
+pub mod processes;
 pub mod requires;
 pub mod restart;
 pub mod rlimit;

@@ -407,7 +407,10 @@ mod tests {
                     let number: u32 = line.parse().unwrap();
                     // What was removed before it was read is missing, whole files of it; nothing comes twice.
                     let next = last.map_or(0, |last: u32| last + 1);
-                    assert!(number == next || (number > next && number % 10 == 0), "{number} after {last:?}");
+                    assert!(
+                        number == next || (number > next && number.is_multiple_of(10)),
+                        "{number} after {last:?}"
+                    );
                     last = Some(number);
                     count += 1;
                 }

@@ -119,7 +119,7 @@ impl Monitor<'_> {
                     health.asking = Some(asking);
                 }
             }
-            Err(error) => self.judge(check, begun, Err(error), Vec::new(), sessions),
+            Err(error) => self.judge(check, begun, Err(error), &[], sessions),
         }
     }
 
@@ -133,12 +133,12 @@ impl Monitor<'_> {
         } else {
             (outcome.code, outcome.output)
         };
-        self.judge(check, asking.begun, code, output, asking.sessions);
+        self.judge(check, asking.begun, code, &output, asking.sessions);
     }
 
-    fn judge(&mut self, check: &Check, start: Utc, code: Result<i32>, output: Vec<u8>, sessions: Vec<u64>) {
+    fn judge(&mut self, check: &Check, start: Utc, code: Result<i32>, output: &[u8], sessions: Vec<u64>) {
         let (exit_code, output) = match code {
-            Ok(code) => (code, String::from_utf8_lossy(&output).into_owned()),
+            Ok(code) => (code, String::from_utf8_lossy(output).into_owned()),
             Err(error) => {
                 let text: String = error.to_string().chars().take(check.log_size).collect();
                 (error.code().into(), text)

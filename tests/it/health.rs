@@ -37,6 +37,7 @@ fn health_follows_the_checks() {
     assert_eq!(web.inspect("{{.State.Health.FailingStreak}}"), "0");
     let last = web.inspect("{{range .State.Health.Log}}{{.ExitCode}} {{.Output}}{{end}}");
     assert!(last.ends_with("0 asked"), "{last}");
+    std::thread::sleep(Duration::from_millis(1000));
     assert_eq!(web.inspect("{{len .State.Health.Log}}"), "5");
     assert_eq!(
         web.inspect("{{json .Config.Healthcheck.Test}}"),

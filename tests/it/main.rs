@@ -44,6 +44,7 @@ mod seccomp_oracle;
 mod secrets;
 mod streams;
 mod terminal;
+mod top;
 mod transfer;
 mod units;
 mod unpacking;

@@ -92,27 +92,54 @@ pub fn execute(mut args: ExecArgs, global: &Global) -> Result<u8> {
     if args.tty && stdin && !client::is_terminal() {
         log::warn!("the input device is not a TTY: `-t` and `-i` might not work together as expected");
     }
-    let session = request.id.clone();
-    let file = entry.to_file()?;
-    let request = Request::Exec(Box::new(request));
+    serve(&place, &id, &entry, request, args.detach_keys)
+}
+
+/// Runs words in the container as it is, and shows what they say; the exit code.
+///
+/// # Errors
+/// The container does not run, or the words cannot be executed.
+pub fn run(place: &Place, id: &str, words: Vec<String>) -> Result<u8> {
+    let container = place.store.read_spec(id)?.process;
+    let process = Process { args: words, account: None, terminal: false, stdin: false, ..container };
+    let request =
+        exec::Request { id: name::random_id()?, stdin: false, terminal: false, size: None, detach: false };
+    serve(place, id, &Entry { process, privileged: false }, request, DetachKeys::default())
+}
+
+/// Has the container's monitor start it, and serves it.
+fn serve(
+    place: &Place,
+    id: &str,
+    entry: &Entry,
+    request: exec::Request,
+    detach_keys: DetachKeys,
+) -> Result<u8> {
     let not_running = || {
         Error::new("can only create exec sessions on running containers")
-            .because(format!("container {} is not running", short(&id)))
+            .because(format!("container {} is not running", short(id)))
             .exit_code(NOT_RUNNING)
     };
-    let asked = life::ask_with(&place.store, &place.runtime, &id, &request, Some(file.as_fd()))?;
+    let options = client::Options {
+        stdin: request.stdin,
+        terminal: request.terminal,
+        signal_proxy: false,
+        detach_keys,
+        brought_in: true,
+    };
+    let (session, detach) = (request.id.clone(), request.detach);
+    let file = entry.to_file()?;
+    let request = Request::Exec(Box::new(request));
+    let asked = life::ask_with(&place.store, &place.runtime, id, &request, Some(file.as_fd()))?;
     let control = asked.ok_or_else(not_running)?;
     drop(file);
-    let detach_keys = args.detach_keys;
-    let options =
-        client::Options { stdin, terminal: args.tty, signal_proxy: false, detach_keys, brought_in: true };
-    let outcome = match args.detach {
+    let outcome = match detach {
         // Its output is nowhere, and its end nothing to wait for.
         true => client::exec_detached(control)?.then_some(0),
         false => client::exec(control, &options)?,
     };
     let code = outcome.ok_or_else(not_running)?;
-    if args.detach {
+    if detach {
         print::line(&session)?;
     }
     Ok(code)

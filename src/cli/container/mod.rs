@@ -16,6 +16,7 @@ pub mod restart;
 pub mod selection;
 pub mod start;
 pub mod stop;
+pub mod top;
 pub mod update;
 pub mod wait;
 
@@ -62,6 +63,7 @@ enum Verb {
     Run(Box<run::RunArgs>),
     Start(start::StartArgs),
     Stop(stop::StopArgs),
+    Top(top::TopArgs),
     Update(update::UpdateArgs),
     Wait(wait::WaitArgs),
 }
@@ -89,6 +91,7 @@ pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
         Verb::Run(args) => run::execute(*args, global),
         Verb::Start(args) => start::execute(&args, global),
         Verb::Stop(args) => stop::execute(&args, global),
+        Verb::Top(args) => top::execute(args, global),
         Verb::Update(args) => update::execute(&args, global),
         Verb::Wait(args) => wait::execute(&args, global),
     }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Stores;
 use crate::cli::Global;
+use crate::cli::dialect::{self, Dialect};
 use crate::container::duration::ago;
 use crate::container::size;
 use crate::error::Result;
@@ -119,6 +120,10 @@ pub fn execute(args: &ListArgs, global: &Global) -> Result<u8> {
     };
     let now = Utc::now().seconds();
     print::text(&match (format, text.map(str::trim)) {
+        (Some(_), Some("json" | "{{json .}}")) if dialect::current() == Dialect::Docker => {
+            let row = |entry: &Entry| template_row(entry, &usage, &labels(entry), now, args.no_trunc);
+            entries.iter().map(|entry| format!("{}\n", row(entry))).collect()
+        }
         (Some(format), Some("json")) => format.list(&whole_images(&entries, &usage, labels), TITLES)?,
         (Some(format), _) => {
             let row = |entry: &Entry| template_row(entry, &usage, &labels(entry), now, args.no_trunc);

@@ -75,6 +75,19 @@ fn lists_in_json_are_those_of_that_program() {
 }
 
 #[test]
+fn images_in_json_are_an_object_a_line_to_docker() {
+    let world = sbx_by_all_names();
+    image().runnable().load(&world, "tool:1");
+    let line = world.called("docker", &["images", "--format", "json"]).succeed();
+    let row: Value = serde_json::from_str(&line).expect("an object");
+    assert_eq!((row["Repository"].as_str(), row["Tag"].as_str()), (Some("tool"), Some("1")));
+    let all = world.called("podman", &["images", "--format", "json"]).succeed();
+    assert!(serde_json::from_str::<Value>(&all).expect("JSON").is_array(), "{all}");
+    // cross looks for the word.
+    assert!(world.called("sbx", &["--help"]).succeed().contains("podman"));
+}
+
+#[test]
 fn what_clients_ask_of_the_host_and_of_images_is_there() {
     let world = sbx_by_all_names();
     assert_eq!(
