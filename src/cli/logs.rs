@@ -73,8 +73,9 @@ enum Tail {
 
 fn tail(text: &str) -> Result<Tail> {
     match text {
-        // docker takes any negative number.
-        "all" | "-1" => Ok(Tail::All),
+        "all" => Ok(Tail::All),
+        // docker's and podman's number for all.
+        _ if text.parse::<i64>().is_ok_and(|number| number < 0) => Ok(Tail::All),
         _ => text.parse().map(Tail::Lines).map_err(|_| {
             Error::new(format!("cannot use `--tail {text}`")).hint("write a number of lines, or `all`")
         }),
@@ -86,8 +87,10 @@ pub fn execute(args: LogsArgs, global: &Global) -> Result<u8> {
     let store = Store::new(paths::store(global.root.as_deref(), &paths::Surroundings::current())?);
     let now = Timestamp::now();
     let ahead = if args.follow { Span::FromNow } else { Span::Ago };
-    let since = args.since.as_deref().map(|text| when::bound("--since", text, now, Span::Ago)).transpose()?;
-    let until = args.until.as_deref().map(|text| when::bound("--until", text, now, ahead)).transpose()?;
+    // A script's empty variable means no bound, as with docker.
+    let (since, until) = (given(args.since.as_deref()), given(args.until.as_deref()));
+    let since = since.map(|text| when::bound("--since", text, now, Span::Ago)).transpose()?;
+    let until = until.map(|text| when::bound("--until", text, now, ahead)).transpose()?;
     let mut logs = Vec::new();
     let chosen = chosen(&store, &args)?;
     for (number, (word, id)) in chosen.iter().enumerate() {
@@ -104,6 +107,10 @@ pub fn execute(args: LogsArgs, global: &Global) -> Result<u8> {
     let end = until.filter(|_| args.follow).map(|until| until.time());
     follow::show(logs, end)?;
     Ok(0)
+}
+
+fn given(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty())
 }
 
 #[derive(Debug, Clone, Copy)]

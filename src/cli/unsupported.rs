@@ -5,7 +5,8 @@ use clap::error::{ContextKind, ContextValue};
 use crate::error::Error;
 
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
-const DETACHED: &str = "sbx runs containers in the foreground only, so far";
+const FREEZER: &str = "it takes a control group of the container's own (cgroups(7), cgroup.freeze), which sbx does not \
+                       manage yet: `sbx kill -s STOP` stops the first process, `sbx top` shows what all of them take";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
 pub(super) const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
@@ -15,7 +16,10 @@ const STREAMS: &str = "the streams of a container in the foreground are always t
 
 /// Sorted by reason: what is missing today, then what will never be there.
 const KNOWN: &[(&str, &[&str])] = &[
-    (DETACHED, &["--detach-keys", "--sdnotify"]),
+    (
+        "no notifications go to systemd: its units follow the process (`sbx generate systemd`)",
+        &["--sdnotify"],
+    ),
     (
         HEALTH,
         &[
@@ -86,8 +90,8 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
+    (FREEZER, &["pause", "stats", "unpause"]),
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
-    (DETACHED, &["init", "pause", "stats", "top", "unpause"]),
     (
         "Kubernetes files are not read; `podman-compose` called with the path of sbx reads those of compose",
         &["compose", "kube", "play"],

@@ -294,7 +294,8 @@ impl Client<'_> {
         let mut polled = [PollFd::new(all_written, PollFlags::IN)];
         let _ = rustix::event::poll(&mut polled, Some(&LAST_WORDS));
         self.terminal = None;
-        eprintln!("\nDetached: the container goes on running.");
+        let who = if self.options.brought_in { "command" } else { "container" };
+        eprintln!("\nDetached: the {who} goes on.");
         self.outcome = Some(Ok(0));
     }
 

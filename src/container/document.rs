@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::container::disk;
+use crate::container::health;
 use crate::container::list::{self, Listed, Status};
 use crate::container::signal;
 use crate::container::spec::{LogDriver, Mount, MountKind, Namespace, Origin, SecretFile, Spec};
@@ -93,7 +94,7 @@ fn state(listed: &Listed) -> Value {
         Status::Exited { code, at } => (0, code, recorded.started_at, at),
         Status::Dead => (0, 0, None, None),
     };
-    json!({
+    let mut state = json!({
         "Status": status,
         "Running": listed.status.is_up(),
         "Paused": status == "paused",
@@ -105,7 +106,15 @@ fn state(listed: &Listed) -> Value {
         "Error": if matches!(status, "exited" | "created") { recorded.error.unwrap_or_default() } else { String::new() },
         "StartedAt": moment(started),
         "FinishedAt": moment(finished),
-    })
+        // Null for a container without checks, so that templates can ask for it.
+        "Health": null,
+    });
+    if let Some(health) = &listed.health {
+        state["Health"] = json!(health);
+        // podman's older name.
+        state["Healthcheck"] = json!(health);
+    }
+    state
 }
 
 fn mounts(store: &Store, spec: &Spec) -> Vec<Value> {
@@ -169,7 +178,7 @@ fn secrets(mount: &Mount) -> Vec<Value> {
 
 fn config(spec: &Spec) -> Value {
     let hidden = spec.secret_env.iter().map(|env| format!("{}=*******", env.variable));
-    json!({
+    let mut config = json!({
         "Hostname": spec.hostname.as_deref().unwrap_or(crate::container::store::short(&spec.id)),
         "Domainname": spec.domainname.as_deref().unwrap_or_default(),
         "User": spec.process.user.as_deref().unwrap_or_default(),
@@ -188,6 +197,7 @@ fn config(spec: &Spec) -> Value {
         "ExposedPorts": network::exposed(spec),
         "Volumes": volumes(spec),
         "OnBuild": null,
+        "Healthcheck": spec.health.as_ref().map(check),
         "Umask": format!("{:04o}", spec.process.umask.unwrap_or(0o022)),
         "WorkingDir": spec.process.cwd.display().to_string(),
         "Labels": spec.labels,
@@ -195,7 +205,19 @@ fn config(spec: &Spec) -> Value {
         "StopSignal": signal::name(spec.stop_signal),
         "StopTimeout": spec.stop_timeout,
         "Timeout": spec.timeout.unwrap_or(0),
-    })
+    });
+    if let Some(check) = &spec.health {
+        config["Healthcheck"] = json!({
+            "Test": check.test,
+            "Interval": check.interval,
+            "Timeout": check.timeout,
+            "StartPeriod": check.start_period,
+            "StartInterval": check.start_interval,
+            "Retries": check.retries,
+        });
+        config["HealthcheckOnFailureAction"] = json!(check.on_failure);
+    }
+    config
 }
 
 fn host_config(spec: &Spec) -> Value {
@@ -249,6 +271,18 @@ fn namespace(namespace: &Namespace) -> String {
         Namespace::Path(path) => format!("ns:{}", path.display()),
         Namespace::Container(id) => format!("container:{id}"),
     }
+}
+
+/// docker's form of a health check.
+fn check(check: &health::Check) -> Value {
+    json!({
+        "Test": check.test,
+        "Interval": check.interval,
+        "Timeout": check.timeout,
+        "StartPeriod": check.start_period,
+        "StartInterval": check.start_interval,
+        "Retries": check.retries,
+    })
 }
 
 fn driver(spec: &Spec) -> Value {

@@ -20,7 +20,7 @@ use crate::image::usage;
 use crate::sys::time::Utc;
 
 /// The keys, for messages and help.
-pub const KEYS: &str = "id, name, label, label!, status, exited, ancestor, volume, network, pod, restart-policy, before, since, until";
+pub const KEYS: &str = "id, name, label, label!, status, exited, ancestor, volume, network, pod, restart-policy, health, before, since, until";
 /// Those that a prune takes.
 pub const PRUNE_KEYS: &str = "label, label!, until";
 
@@ -40,6 +40,7 @@ pub struct Filters {
     since: Vec<String>,
     until: Option<Utc>,
     restart_policies: Vec<&'static str>,
+    healths: Vec<String>,
 }
 
 impl Filters {
@@ -98,6 +99,10 @@ impl Filters {
                 self.until =
                     Some(Utc::at(time.as_second(), u32::try_from(time.subsec_nanosecond()).unwrap_or(0)));
             }
+            "health" => match value {
+                "starting" | "healthy" | "unhealthy" | "none" => self.healths.push(value.to_owned()),
+                _ => return Err(wrong(text).hint("there are: starting, healthy, unhealthy, none")),
+            },
             "restart-policy" => {
                 let policy: Restart = value
                     .parse()
@@ -121,6 +126,9 @@ impl Filters {
         let fits = |container: &Listed| {
             any(&self.ids, |id| container.id.starts_with(id.as_str()))
                 && any(&self.states, |state| state == container.status.name())
+                && any(&self.healths, |health| {
+                    container.health.as_ref().map_or("none", |found| found.status.name()) == health
+                })
                 && any(&self.exit_codes, |code| exited_with(container.status) == Some(*code))
                 && self.spec_fits(container.spec.as_ref(), &ancestors, &networks)
                 && any(&before, |time| container.spec.as_ref().is_some_and(|spec| spec.created < *time))
@@ -282,6 +290,7 @@ mod tests {
             ("exited=never", "no exit code"),
             ("name=(", "regular expression"),
             ("until=soon", "neither"),
+            ("health=fine", "there are: starting"),
         ] {
             let error = parse(&[text]).unwrap_err();
             assert!(error.report().contains(cause), "{}", error.report());

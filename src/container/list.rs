@@ -1,5 +1,6 @@
 //! The containers of a store as they are now: who runs is asked of the kernel, the rest is read.
 
+use crate::container::health::{self, Health};
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::spec::Spec;
 use crate::container::state::{LOST, State};
@@ -60,6 +61,8 @@ pub struct Listed {
     pub spec: Option<Spec>,
     /// How its last life ended, where one did.
     pub state: Option<State>,
+    /// As its monitor found it last; none: it has no health check, or was never started.
+    pub health: Option<Health>,
 }
 
 /// All containers of the store, the newest first.
@@ -88,7 +91,13 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
         // One that is being made, or was just removed, has no spec either.
         let half = served || record.is_some_and(|record| record.started_at.is_none());
         let there = store.directory(&id).path().exists();
-        return (there && !half).then_some(Listed { id, status: Status::Dead, spec: None, state: None });
+        return (there && !half).then_some(Listed {
+            id,
+            status: Status::Dead,
+            spec: None,
+            state: None,
+            health: None,
+        });
     };
     let record = record.unwrap_or_default();
     let state = store.read_state(&id);
@@ -108,5 +117,20 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
             (None, _) => Status::Created,
         },
     };
-    Some(Listed { id, status, spec: Some(spec), state })
+    let health = spec.health.as_ref().and_then(|_| health::read(store, &id));
+    Some(Listed { id, status, spec: Some(spec), state, health })
+}
+
+impl Listed {
+    /// What `ps` shows of the health of one that runs: `healthy`, `unhealthy`, `health: starting`; none: nothing.
+    pub fn shown_health(&self) -> Option<&'static str> {
+        let health = self
+            .health
+            .as_ref()
+            .filter(|_| matches!(self.status, Status::Running { .. } | Status::Paused { .. }))?;
+        Some(match health.status {
+            health::Status::Starting => "health: starting",
+            other => other.name(),
+        })
+    }
 }

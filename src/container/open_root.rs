@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sched::CloneFlags;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::process::DumpableBehavior;
 
 use crate::container::process::{ProcessRef, boot_id};
@@ -32,6 +32,9 @@ use crate::sys::process::{Fork, close_all_but, die_with_parent, exit_now, fork, 
 
 /// How long a container may be on its way between running and stopped, or in the hands of another such command.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the last steps of a start may take.
+const SETTING_UP: Duration = Duration::from_secs(5);
 
 /// A container's root, and the user namespace of its files.
 pub struct OpenRoot {
@@ -185,12 +188,31 @@ impl OpenRoot {
 fn running(init: ProcessRef) -> Result<(OwnedFd, File)> {
     let failed = || "cannot look into the container";
     let pidfd = init.open().ok_or_else(|| Error::new(failed()).because("it ended"))?;
-    let opened = shown_by(init.pid).step(failed)?;
+    let until = Instant::now() + SETTING_UP;
+    let opened = loop {
+        let opened = shown_by(init.pid).step(failed)?;
+        if is_on_top(&opened.0).step(failed)? {
+            break opened;
+        }
+        if Instant::now() > until {
+            return Err(Error::new(failed()).because("something is mounted over its root"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
     // The number was still that process's.
     if has_ended(&pidfd) {
         return Err(Error::new(failed()).because("it ended"));
     }
     Ok(opened)
+}
+
+/// Whether nothing is mounted over the root itself. That would be where `..` leads; and while a container is being set
+/// up it is the root of the host, which lies on the new one until it is let go of.
+fn is_on_top(root: &OwnedFd) -> rustix::io::Result<bool> {
+    let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let above = rustix::fs::openat2(root, "..", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), within)?;
+    let (root, above) = (rustix::fs::fstat(root)?, rustix::fs::fstat(above)?);
+    Ok((root.st_dev, root.st_ino) == (above.st_dev, above.st_ino))
 }
 
 /// What /proc shows of a process. The init of `--init` shows nothing, but its child, the command, does.
@@ -235,9 +257,11 @@ fn stopped(store: &Store, runtime: &Path, spec: Spec, visit: Visit) -> Result<Op
             meanwhile: Meanwhile { mapping: &mapping, mounting: &mut mounting },
         })
     })();
-    let mut held = Held { sandbox: prepared?, _visit: visit, runtime: runtime.join(&spec.id) };
-    let root = held.sandbox.root.take();
-    let root = root.ok_or_else(|| Error::new("the container's process has no root"))?;
+    let held = Held { sandbox: prepared?, _visit: visit, runtime: runtime.join(&spec.id) };
+    let root = held.sandbox.root()?;
+    if !is_on_top(&root).step(|| "cannot look at the container's root")? {
+        return Err(Error::new("something is mounted over the container's root"));
+    }
     let userns = match &spec.identity.nested {
         None => held.sandbox.userns.try_clone(),
         Some(_) => File::open(format!("/proc/{}/ns/user", held.sandbox.pid)),

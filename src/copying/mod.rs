@@ -5,6 +5,7 @@
 //! by the former alone, paths of the caller by the latter, so that neither has to trust what the other finds.
 
 pub mod find;
+mod new_file;
 pub mod place;
 pub mod receive;
 

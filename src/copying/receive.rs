@@ -6,16 +6,16 @@
 
 use std::cell::Cell;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps,
-    Uid, XattrFlags,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
 use crate::container::store::no_room;
 use crate::copying::find::Target;
+use crate::copying::new_file::{NewFile, temporary_name};
 use crate::error::{Error, Result, Step};
 use crate::layers::owners::{OWN_XATTR, Recorded, XATTR};
 use crate::layers::unpack::archive::{self, Entry, Kind, Time, shown};
@@ -23,9 +23,6 @@ use crate::layers::unpack::stream::{self, Stream};
 use crate::layers::unpack::tree::{DEEPEST, components};
 use crate::layers::unpack::{Limits, is_of_drivers};
 use crate::sandbox::inroot::descriptor_path;
-
-/// How the names of files begin that are not whole yet, where the file system makes none without a name.
-const TEMPORARY: &[u8] = b".sbx-cp-";
 
 /// How the files are made.
 #[derive(Debug, Clone)]
@@ -463,92 +460,6 @@ impl<'m> Receiver<'m> {
     }
 }
 
-/// A file that nobody sees before it is whole.
-struct NewFile<'d> {
-    file: OwnedFd,
-    directory: BorrowedFd<'d>,
-    /// Where the file system makes none without a name.
-    name: Option<Vec<u8>>,
-}
-
-impl<'d> NewFile<'d> {
-    fn create(directory: BorrowedFd<'d>, cleared: &Cell<Option<(u64, u64)>>) -> Result<Self> {
-        let mode = Mode::RUSR | Mode::WUSR;
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        if let Ok(file) = rustix::fs::openat(directory, ".", flags | OFlags::TMPFILE, mode) {
-            return Ok(Self { file, directory, name: None });
-        }
-        let own = rustix::fs::fstat(directory).ok().map(|stat| (stat.st_dev, stat.st_ino));
-        if cleared.replace(own) != own {
-            remove_abandoned(directory);
-        }
-        let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        loop {
-            let name = temporary_name()?;
-            let file = rustix::fs::openat(directory, &name, flags, mode)
-                .map_err(|error| explain(error, "make it"))?;
-            // Until it is locked another copy may take it for what a killed one has left.
-            let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-            let lost = locked == Err(Errno::WOULDBLOCK);
-            if !lost && rustix::fs::fstat(&file).is_ok_and(|stat| stat.st_nlink > 0) {
-                return Ok(Self { file, directory, name: Some(name) });
-            }
-        }
-    }
-
-    fn publish(mut self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
-        if self.name.is_none() {
-            let own = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-            let link =
-                |name: &[u8]| rustix::fs::linkat(CWD, own.as_str(), directory, name, AtFlags::SYMLINK_FOLLOW);
-            match link(name) {
-                Err(Errno::EXIST) => {}
-                done => return made(done),
-            }
-            let temporary = temporary_name()?;
-            made(link(&temporary))?;
-            self.name = Some(temporary);
-        }
-        let Some(temporary) = self.name.as_ref() else { return Ok(()) };
-        made(rustix::fs::renameat(directory, temporary, directory, name))?;
-        self.name = None;
-        Ok(())
-    }
-}
-
-impl Drop for NewFile<'_> {
-    fn drop(&mut self) {
-        if let Some(name) = &self.name {
-            let _ = rustix::fs::unlinkat(self.directory, name, AtFlags::empty());
-        }
-    }
-}
-
-/// Removes the unfinished files of copies that were killed.
-fn remove_abandoned(directory: BorrowedFd<'_>) {
-    let Ok(readable) = open_directory(directory, b".", OFlags::RDONLY) else { return };
-    for entry in Dir::read_from(&readable).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        if !name.to_bytes().starts_with(TEMPORARY) {
-            continue;
-        }
-        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(directory, name, flags, Mode::empty());
-        let abandoned =
-            |file: &OwnedFd| rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive).is_ok();
-        if opened.as_ref().is_ok_and(abandoned) {
-            let _ = rustix::fs::unlinkat(directory, name, AtFlags::empty());
-        }
-    }
-}
-
-fn temporary_name() -> Result<Vec<u8>> {
-    let mut random = [0_u8; 8];
-    getrandom::fill(&mut random).step(|| "cannot make a random name")?;
-    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok([TEMPORARY, digits.as_bytes()].concat())
-}
-
 /// Writes the content of the entry.
 fn fill(file: &OwnedFd, entry: &Entry, stream: &mut Stream, left: &mut u64) -> Result<()> {
     let mut failure = None;
@@ -599,7 +510,7 @@ fn record(file: BorrowedFd<'_>, recorded: Recorded) -> bool {
         .any(|name| rustix::fs::fsetxattr(file, *name, text.as_bytes(), XattrFlags::empty()).is_ok())
 }
 
-fn open_directory(parent: BorrowedFd<'_>, name: &[u8], access: OFlags) -> Result<OwnedFd, Errno> {
+pub(super) fn open_directory(parent: BorrowedFd<'_>, name: &[u8], access: OFlags) -> Result<OwnedFd, Errno> {
     let flags = access | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(parent, name, flags, Mode::empty())
 }
@@ -612,11 +523,11 @@ fn same(one: &Stat, other: &Stat) -> bool {
     (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
-fn made(result: Result<(), Errno>) -> Result<()> {
+pub(super) fn made(result: Result<(), Errno>) -> Result<()> {
     result.map_err(|error| explain(error, "make it"))
 }
 
-fn explain(error: Errno, what: &str) -> Error {
+pub(super) fn explain(error: Errno, what: &str) -> Error {
     match error {
         Errno::NOSPC | Errno::DQUOT => no_room(error.into(), format!("cannot {what}")),
         error => Error::new(format!("cannot {what}")).because(error),
@@ -627,3 +538,6 @@ fn times(modified: Time) -> Timestamps {
     let time = Timespec { tv_sec: modified.seconds, tv_nsec: modified.nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
 }
+
+#[cfg(test)]
+mod tests;

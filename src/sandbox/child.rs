@@ -114,8 +114,10 @@ impl Inside<'_> {
         self.working_directory(&inroot)?;
         root::enter(&inroot)?;
         // The monitor completes its record while the kernel takes its time.
-        self.channel.send_with(&FromChild::Ready, inroot.directory()).step(lost)?;
+        self.channel.send(&FromChild::Ready).step(lost)?;
         root::let_go()?;
+        // Not before: until then the root of the host lies on top of this one, and `..` leads there.
+        self.channel.send_with(&FromChild::Root, inroot.directory()).step(lost)?;
         if self.spec.read_only || self.spec.root == (Root::Host { driver: Driver::Bind }) {
             root::make_read_only(Path::new("/"), false)?;
         }

@@ -42,8 +42,6 @@ pub struct Sandbox {
     /// The server of the root.
     pub root_server: Option<i32>,
     pub network: Option<Helper>,
-    /// The root, until the container runs: an open directory keeps its server from ending.
-    pub root: Option<OwnedFd>,
     /// Answers for emulated root.
     pub emulator: Option<Emulator>,
     /// For processes that are brought in while the container runs.
@@ -135,7 +133,6 @@ impl Sandbox {
             terminal: None,
             root_server: None,
             network: None,
-            root: None,
             emulator: None,
             namespaces: None,
             notices: Vec::new(),
@@ -143,10 +140,25 @@ impl Sandbox {
         }
     }
 
+    /// The root of a process that will not be told to go, with nothing of the host above it. As long as it is open, its
+    /// server does not end.
+    ///
+    /// # Errors
+    /// The last steps of the set-up failed.
+    pub fn root(&self) -> Result<OwnedFd> {
+        loop {
+            match self.channel.receive().step(|| "cannot talk to the container's process")? {
+                Some((FromChild::Root, Some(root))) => return Ok(root),
+                Some((FromChild::Notice(_), _)) => {}
+                Some((FromChild::Failed(error), _)) => return Err(error),
+                _ => return Err(ended_early(self.pid)),
+            }
+        }
+    }
+
     /// Lets the process execute the command, and returns when it has: its end of the channel is
     /// close-on-exec.
     pub fn go(&mut self) -> Result<()> {
-        self.root = None;
         // One that failed meanwhile has said why, and does not read any more.
         let _ = self.channel.send(&ToChild::Go);
         let mut listened = false;
@@ -159,6 +171,7 @@ impl Sandbox {
                         listened = true;
                     }
                 }
+                Some((FromChild::Root, _)) => {}
                 Some((FromChild::Notice(notice), _)) => self.notices.push(notice),
                 Some((FromChild::Failed(error), _)) => return Err(error),
                 Some(_) => return Err(Error::new("the container's process said something unexpected")),
@@ -182,7 +195,6 @@ impl Sandbox {
 
     /// Ends everything that was started and waits for it.
     pub fn end(&mut self) {
-        self.root = None;
         let _ = send_signal(self.pid, libc::SIGKILL);
         let _ = wait_for(self.pid);
         self.end_servers();
@@ -439,15 +451,19 @@ fn serve_until_ready(
             }
             Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
             Some((FromChild::Terminal, Some(master))) => sandbox.terminal = Some(master),
-            Some((FromChild::Ready, root)) => {
-                sandbox.root = root;
-                break;
-            }
+            Some((FromChild::Ready, _)) => break,
             Some((FromChild::Failed(error), _)) => return Err(with_server_log(error, directory)),
             None | Some(_) => return Err(with_server_log(ended_early(sandbox.pid), directory)),
         }
     }
-    sandbox.namespaces = Some(Held::of(sandbox.pid, spec, shown)?);
+    sandbox.namespaces = match Held::of(sandbox.pid, spec, shown) {
+        Ok(held) => Some(held),
+        // It ended after it had said that it is ready, and why.
+        Err(error) => match sandbox.channel.receive() {
+            Ok(Some((FromChild::Failed(why), _))) => return Err(why),
+            _ => return Err(error),
+        },
+    };
     let ready = match &mut sandbox.network {
         Some(helper) => helper.wait_ready(HELPER_TIMEOUT),
         None => Ok(()),

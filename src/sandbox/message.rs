@@ -21,9 +21,10 @@ pub enum FromChild {
     ServeRoot,
     /// Carries the master side of the container's terminal.
     Terminal,
-    /// Everything but the last steps is done: the next message that is waited for is [`ToChild::Go`]. Carries the
-    /// directory that has become the root.
+    /// Everything but the last steps is done: the next message that is waited for is [`ToChild::Go`].
     Ready,
+    /// The host is out of reach. Carries the directory that has become the root.
+    Root,
     /// Carries the listener on which the calls of emulated root arrive.
     Listener {
         /// Whom the process believes to be, if not root.

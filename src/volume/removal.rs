@@ -10,6 +10,7 @@ use super::usage::{Usage, in_use};
 use crate::container::spec::Spec;
 use crate::container::store::{Store, no_room};
 use crate::error::{Error, Result};
+use crate::events::{self, Action, Event, Kind};
 
 /// The exit code of podman-volume-rm(1) where a volume does not exist.
 pub const MISSING: u8 = 1;
@@ -22,7 +23,7 @@ const AT_ONCE: usize = 256;
 struct Away {
     name: String,
     path: PathBuf,
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// Removes one volume. `except` is a container that does not count, since it is going, too; `userns` the canonical
@@ -36,8 +37,8 @@ pub fn remove(store: &Store, name: &str, except: Option<&str>, userns: Option<&F
     let lock = lock(&volumes, name)?;
     // Whoever makes a container with it now waits, or has its spec on disk.
     let usage = Usage::read(store)?;
-    let away = take(&volumes, &usage, name, lock, except)?;
-    erase(&away.path, userns)
+    let away = take(store, &usage, name, lock, except)?;
+    erase(&away.path, Some(away.lock), userns)
 }
 
 /// Removes the anonymous volumes of a container that is being removed, unless another has them, too. Called before its
@@ -89,10 +90,9 @@ pub fn prune(store: &Store, names: &[String]) -> Result<Vec<String>> {
         let locked: Vec<(&String, Lock)> =
             some.iter().filter_map(|name| Some((name, lock(&volumes, name).ok()?))).collect();
         let usage = Usage::read(store)?;
-        let away =
-            locked.into_iter().filter_map(|(name, lock)| take(&volumes, &usage, name, lock, None).ok());
+        let away = locked.into_iter().filter_map(|(name, lock)| take(store, &usage, name, lock, None).ok());
         for volume in away.collect::<Vec<_>>() {
-            erase(&volume.path, None)?;
+            erase(&volume.path, Some(volume.lock), None)?;
             removed.push(volume.name);
         }
     }
@@ -124,11 +124,12 @@ fn lock(volumes: &VolumeStore, name: &str) -> Result<Lock> {
     }
 }
 
-fn take(volumes: &VolumeStore, usage: &Usage, name: &str, lock: Lock, except: Option<&str>) -> Result<Away> {
+fn take(store: &Store, usage: &Usage, name: &str, lock: Lock, except: Option<&str>) -> Result<Away> {
     let users = usage.others(name, except);
     if !users.is_empty() {
         return Err(in_use(name, &users).exit_code(IN_USE));
     }
-    let path = volumes.retire(name).map_err(|error| no_room(error, failed(name)))?;
-    Ok(Away { name: name.to_owned(), path, _lock: lock })
+    let path = VolumeStore::of(store).retire(name).map_err(|error| no_room(error, failed(name)))?;
+    events::record_here(store.root(), Event::new(Kind::Volume, Action::Remove, name, name));
+    Ok(Away { name: name.to_owned(), path, lock })
 }

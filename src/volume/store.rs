@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -16,6 +17,7 @@ use super::{Record, name};
 use crate::container::name::random_id;
 use crate::container::store::{Store, no_room};
 use crate::error::{Error, Result, Step};
+use crate::events::{self, Action, Event, Kind};
 use crate::identity::{self, Caller, Host, Identity};
 use crate::layers::remove;
 
@@ -23,9 +25,13 @@ const RECORD: &str = "volume.json";
 /// Longer records are not ours.
 const LONGEST_RECORD: u64 = 16 << 20;
 
+/// Attempts to remove a directory in which a file is that was just closed, every 10 ms.
+const LATE_CLOSES: u32 = 100;
+
 /// `<store>/volumes`
 #[derive(Debug, Clone)]
 pub struct VolumeStore {
+    store: PathBuf,
     root: PathBuf,
 }
 
@@ -71,7 +77,7 @@ impl From<PathBuf> for VolumeDirectory {
 impl VolumeStore {
     /// The volumes in the store `root`; nothing is made before something is written.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.join("volumes") }
+        Self { store: root.to_owned(), root: root.join("volumes") }
     }
 
     pub fn of(store: &Store) -> Self {
@@ -154,7 +160,11 @@ impl VolumeStore {
             let _ = fs::remove_dir_all(&part);
         }
         match renamed {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                let event = Event::new(Kind::Volume, Action::Create, &record.name, &record.name);
+                events::record_here(&self.store, event.with_labels(&record.labels));
+                Ok(true)
+            }
             Err(error) if is_directory(target.path()) && is_taken(&error) => Ok(false),
             Err(error) if is_taken(&error) || error.kind() == io::ErrorKind::NotADirectory => {
                 Err(Error::new(failed()).because(format!("`{}` is in the way", target.path().display())))
@@ -202,34 +212,50 @@ impl VolumeStore {
         for entry in entries.flatten() {
             let part = VolumeDirectory(entry.path());
             let abandoned = match Lock::try_existing(&part.record()) {
-                Ok(lock) => lock.is_some(),
+                Ok(Some(lock)) => Some(Some(lock)),
+                Ok(None) => None,
                 // The record is made first and removed last: beside it there is nothing, or nobody's.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir(part.path()).is_err(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    fs::remove_dir(part.path()).is_err().then_some(None)
+                }
                 Err(error) => {
                     log::debug!("cannot lock `{}`: {error}", part.path().display());
-                    false
+                    None
                 }
             };
-            if abandoned && let Err(error) = erase(part.path(), None) {
+            if let Some(lock) = abandoned
+                && let Err(error) = erase(part.path(), lock, None)
+            {
                 log::warn!("cannot remove what is left of a volume: {error}");
             }
         }
     }
 }
 
-/// Removes a volume that was taken away, or never appeared. `userns` is the canonical user namespace, where one lives.
+/// Removes a volume that was taken away, or never appeared. `lock` keeps others off until nothing of worth is left,
+/// `userns` is the canonical user namespace, where one lives.
 ///
 /// # Errors
 /// What could not be removed; the next sweep tries again.
-pub(super) fn erase(part: &Path, userns: Option<&File>) -> Result<()> {
+pub(super) fn erase(part: &Path, lock: Option<Lock>, userns: Option<&File>) -> Result<()> {
     if !is_directory(part) {
         let _ = fs::remove_file(part);
         return Ok(());
     }
     let directory = VolumeDirectory(part.to_owned());
-    // The record last: its lock keeps others off.
     for tree in [directory.data(), directory.copy()] {
         remove_tree(&tree, userns)?;
+    }
+    // File systems with a server keep the record under another name for as long as somebody has it open, and learn
+    // late that it is closed.
+    drop(lock);
+    for _ in 0..LATE_CLOSES {
+        match fs::remove_dir_all(part) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            _ => break,
+        }
     }
     remove_tree(part, userns)
 }

@@ -197,6 +197,40 @@ fn a_state_has_the_words_of_docker() {
 }
 
 #[test]
+fn the_health_of_what_runs_is_shown_and_asked_for() {
+    let world = sbx();
+    let start = |name: &str, check: &str| {
+        let options =
+            ["-d", "--net=none", "--health-interval=1h", "--health-retries=1", "--health-cmd", check];
+        let run = world.run(options).args(["--name", name, "--rootfs"]).arg(rootfs());
+        run.args(["sleep", "1000"]).expect_code(0);
+    };
+    start("good", "true");
+    start("bad", "echo broken; exit 1");
+    ended(&world, "unchecked", &[], 0);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while names(&world, &["-f", "health=healthy", "-f", "health=unhealthy"]) != "bad good" {
+        assert!(std::time::Instant::now() < until, "{}", world.sbx(["ps"]).succeed());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert_eq!(names(&world, &["-f", "health=unhealthy"]), "bad");
+    assert_eq!(names(&world, &["-a", "-f", "health=none"]), "unchecked");
+    let status = |name: &str| {
+        let filter = format!("name={name}");
+        world.sbx(["ps", "-f", &filter, "--format", "{{.Status}} {{.Health}}"]).succeed()
+    };
+    assert!(status("good").ends_with(" (healthy) healthy"), "{}", status("good"));
+    assert!(status("bad").ends_with(" (unhealthy) unhealthy"), "{}", status("bad"));
+    let show = |name: &str, format: &str| world.sbx(["inspect", "-f", format, name]).succeed();
+    let format =
+        "{{.State.Health.Status}} {{.State.Health.FailingStreak}} {{(index .State.Health.Log 0).Output}}";
+    assert_eq!(show("bad", format), "unhealthy 1 broken");
+    assert_eq!(show("good", "{{json .Config.Healthcheck.Test}}"), "[\"CMD-SHELL\",\"true\"]");
+    assert_eq!(show("unchecked", "{{if .State.Health}}yes{{else}}no{{end}}"), "no");
+    world.sbx(["rm", "-f", "-t", "0", "good", "bad"]).expect_code(0);
+}
+
+#[test]
 fn inspect_shows_how_a_container_was_made() {
     let world = sbx();
     let options = [

@@ -263,6 +263,15 @@ fn several_containers_are_told_apart() {
     assert_eq!(logs(&world, &["-n", "one", "two"]).succeed(), "one hello\ntwo hello");
     assert_eq!(logs(&world, &["-n", "--since", "1h", "one"]).succeed(), "one hello");
     assert_eq!(logs(&world, &["-fn", "1", "one"]).succeed(), "hello");
+    for (dialect, words, told) in [
+        ("docker", &["-n", "1", "one"][..], "hello"),
+        ("podman", &["-n", "one"], "one hello"),
+        ("podman", &["--since=", "--tail=-1", "-n", "one"], "one hello"),
+    ] {
+        let path = world.work().join(dialect);
+        let _ = std::os::unix::fs::symlink(crate::harness::sbx_binary(), &path);
+        assert_eq!(world.program(&path).arg("logs").args(words).succeed(), told, "{dialect}");
+    }
     assert_eq!(logs(&world, &["--latest", "--names"]).succeed(), "two hello");
     assert_eq!(logs(&world, &["--details", "one"]).succeed(), "a=b,tag=one! hello");
     let colored = logs(&world, &["--color", "--names", "one", "two"]).succeed();

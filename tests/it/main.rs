@@ -17,6 +17,7 @@ mod environment;
 mod events;
 mod exec;
 mod exit_codes;
+mod health;
 mod host_image;
 mod hostile_roots;
 mod identity;

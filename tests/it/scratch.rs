@@ -106,6 +106,35 @@ fn images_run_from_a_store_that_keeps_no_owners() {
 }
 
 #[test]
+fn volumes_stay_in_a_store_that_keeps_no_owners_and_that_is_said() {
+    for (refusal, tier, said) in [
+        (&["--chown-ignore"][..], "range", "files in volumes all belong to one user"),
+        (&["--chown-deny", "--xattr-ro"], "single", "owners of files in volumes are not recorded"),
+    ] {
+        let world = world();
+        let remote = Bindfs::mount(&world, refusal);
+        put(&world, &remote.mount, "odd");
+        let run = |script: &str| {
+            let sbx = world.sbx(["--root"]).arg(&remote.mount).args([
+                "run",
+                "--rm",
+                "--net=none",
+                "--id-tier",
+                tier,
+            ]);
+            sbx.args(["-v", "v:/odd", "image", "sh", "-c", script]).expect_code(0)
+        };
+        let first = run("ls /odd | wc -l; echo kept >/odd/f").stdout_is("11\n");
+        assert!(first.stderr().contains(said), "{}", first.stderr());
+        assert_eq!(run("cat /odd/f").stdout(), "kept\n");
+        assert_eq!(entries(&remote.behind().join("volumes/v/_data")).len(), 12);
+        assert!(entries(&scratch_of(&world)).iter().all(|name| name == "cache"));
+        world.sbx(["--root"]).arg(&remote.mount).args(["volume", "rm", "v"]).succeed();
+        assert!(entries(&remote.behind().join("volumes/.part")).is_empty());
+    }
+}
+
+#[test]
 fn what_layers_remove_is_marked_where_there_are_no_attributes() {
     let world = world();
     let remote = Bindfs::mount(&world, &["--chown-deny", "--xattr-none"]);

@@ -7,7 +7,6 @@ use crate::client;
 use crate::client::keys::DetachKeys;
 use crate::container::life;
 use crate::container::list::{self, Status};
-use crate::container::store::short;
 use crate::error::{Error, Result};
 use crate::monitor::message::Request;
 
@@ -74,6 +73,5 @@ pub fn execute(args: &AttachArgs, global: &Global) -> Result<u8> {
     };
     let request = Request::Attach { stdin: options.stdin, stdout: true, stderr: true };
     let control = life::ask(&place.store, &place.runtime, &id, &request)?.ok_or_else(stopped)?;
-    log::debug!("attached to container {}", short(&id));
     client::attach(control, &options)
 }

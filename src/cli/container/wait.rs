@@ -21,7 +21,7 @@ const NO_CODE: i32 = -1;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Conditions: created, configured, running, paused, restarting, exited, stopped, removed, \
-                        dead.
+                        dead, healthy, unhealthy.
 
 Examples:
   sbx wait web
@@ -50,6 +50,8 @@ const CONDITIONS: &[(&str, &[&str])] = &[
     ("exited", &["exited", "stopped", "not-running", "next-exit", "stopping"]),
     ("removed", &["removed", "removing"]),
     ("dead", &["dead"]),
+    ("healthy", &["healthy"]),
+    ("unhealthy", &["unhealthy"]),
 ];
 
 pub fn execute(args: &WaitArgs, global: &Global) -> Result<u8> {
@@ -113,6 +115,11 @@ fn reach(place: &Place, id: &str, conditions: &[&str], interval: Duration) -> Re
                 false => Err(Error::new("it is not there any more")),
             };
         };
+        let health =
+            found.health.as_ref().filter(|_| found.status.is_up()).map(|health| health.status.name());
+        if health.is_some_and(|health| conditions.contains(&health)) {
+            return Ok(NO_CODE);
+        }
         if conditions.contains(&found.status.name()) {
             return Ok(match found.status {
                 Status::Exited { code, .. } => code,

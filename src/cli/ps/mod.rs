@@ -37,8 +37,8 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Filters (`--filter KEY=VALUE`, again for more; the same key: one has to fit, of labels all):
-id, name (a regular expression), label, label!, status, exited, ancestor, volume, network, restart-policy, before,
-since, until.
+id, name (a regular expression), label, label!, status, exited, ancestor, volume, network, health,
+restart-policy, before, since, until.
 
 Examples:
   sbx ps

@@ -132,7 +132,10 @@ impl Row<'_> {
         };
         match self.container.status {
             Status::Created => "Created".to_owned(),
-            Status::Running { since, .. } => up(since),
+            Status::Running { since, .. } => match self.container.shown_health() {
+                Some(health) => format!("{} ({health})", up(since)),
+                None => up(since),
+            },
             Status::Paused { since, .. } => up(since) + " (Paused)",
             Status::Restarting { code, at } => {
                 format!("Restarting ({code}) {}", ago(at.seconds(), self.now))
@@ -186,6 +189,10 @@ impl Row<'_> {
         self.spec().map(|spec| spec.mounts.as_slice()).unwrap_or_default().iter()
     }
 
+    fn volumes(&self) -> usize {
+        self.mounts().filter(|mount| matches!(mount.kind, MountKind::Volume(_))).count()
+    }
+
     fn networks(&self) -> Vec<String> {
         self.spec().map(|spec| vec![spec.network.mode.to_string()]).unwrap_or_default()
     }
@@ -219,6 +226,7 @@ impl Row<'_> {
             "CreatedHuman": self.running_for(),
             "RunningFor": self.running_for(),
             "Status": self.status(),
+            "Health": self.container.health.as_ref().map(|health| health.status.name()).unwrap_or_default(),
             "State": self.container.status.name(),
             "Ports": self.ports(),
             "Names": self.name(),
@@ -226,7 +234,7 @@ impl Row<'_> {
             // `.Label "KEY"` asks here.
             "Label": self.labels(),
             "Mounts": self.mounts().map(shown_mount).collect::<Vec<_>>().join(","),
-            "LocalVolumes": "0",
+            "LocalVolumes": self.volumes().to_string(),
             "Networks": self.networks().join(","),
             "Size": self.size(),
             "Pid": self.pid(),

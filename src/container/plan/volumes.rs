@@ -120,14 +120,21 @@ fn tmpfs(target: &Path, copy_up: bool) -> Mount {
 /// one machine, and goes.
 pub(super) fn without_owners(mounts: &[Mount], store: &Store, identity: &Identity) -> Option<String> {
     let has_volumes = mounts.iter().any(|mount| matches!(mount.kind, MountKind::Volume(_)));
-    if !has_volumes || identity.tier == Tier::Single {
+    if !has_volumes {
         return None;
     }
-    let found = storage::abilities(store.root(), identity).ok().filter(|found| !found.owners)?;
+    let found = storage::abilities(store.root(), identity).ok()?;
+    let place = VolumeStore::of(store).root().display().to_string();
+    let takes = match identity.tier {
+        Tier::Single if !found.attributes => "owners of files in volumes are not recorded",
+        Tier::Range | Tier::Root if !found.owners => {
+            "files in volumes all belong to one user, and nobody can change that"
+        }
+        _ => return None,
+    };
+    let what = if found.owners { "attributes" } else { "files of other owners" };
     Some(format!(
-        "files in volumes all belong to one user, and nobody can change that: the file system of `{}` ({}) takes no \
-         files of other owners (a store on a local file system does: `--root DIR`)",
-        VolumeStore::of(store).root().display(),
+        "{takes}: the file system of `{place}` ({}) takes no {what} (a local one does: `--root DIR`)",
         found.file_system
     ))
 }

@@ -5,7 +5,7 @@ pub mod archive;
 mod attributes;
 mod failures;
 #[cfg(test)]
-pub(in crate::layers) mod forge;
+pub(crate) mod forge;
 mod limits;
 mod sparse;
 pub mod stream;

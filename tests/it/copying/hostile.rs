@@ -60,6 +60,36 @@ fn a_path_that_becomes_a_symlink_shows_nothing_of_the_host() {
     remove(&world);
 }
 
+/// At the start, too, when the root of the host has just gone.
+#[test]
+fn dots_never_lead_to_the_host_however_early_they_are_followed() {
+    let world = world();
+    let secret = world.file("secret", "SECRET");
+    let script = format!(
+        "mkdir -p /srv{}; ln -s ../../../../../../../..{} /srv/up; ln -s ../../../../../../.. /srv/root",
+        world.work().display(),
+        secret.display()
+    );
+    stopped(&world, &[], &script);
+    let (file, directory) = ("box:/srv/up".to_owned(), format!("box:/srv/root{}", secret.display()));
+    for round in 0..30 {
+        for source in [&file, &directory] {
+            world.sbx(["cp", "-L", source, "out"]).expect_code(125).stderr_has("No such file or directory");
+        }
+        if round % 3 == 0 {
+            let start = world.sbx(["start", "box"]).spawn();
+            for source in [&file, &directory] {
+                world
+                    .sbx(["cp", "-L", source, "out"])
+                    .expect_code(125)
+                    .stderr_has("No such file or directory");
+            }
+            let _ = start.finish().code_is(0);
+        }
+    }
+    remove(&world);
+}
+
 #[test]
 fn a_target_that_becomes_a_symlink_leads_nowhere_outside() {
     let world = world();

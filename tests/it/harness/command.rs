@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::leftovers::Leftovers;
 use super::world::Sbx;
@@ -105,8 +104,7 @@ impl<'w> Run<'w> {
             }
         };
         self.command.process_group(0);
-        let mut child = spawn_marked(self.world.mark(), &mut self.command)
-            .unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
+        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("cannot start {shown}: {error}"));
         // The command keeps its own ends of the pipes that were handed to it until it is dropped.
         drop(self.command);
         let writer = bytes.map(|bytes| {
@@ -323,16 +321,12 @@ impl Finished {
     }
 }
 
-/// Starts the command with the world's mark. The limit is this process's own for a moment, because between fork
-/// and exec nothing safe could set it.
-pub(super) fn spawn_marked(mark: u64, command: &mut Command) -> std::io::Result<Child> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let before = getrlimit(Resource::Locks);
-    setrlimit(Resource::Locks, Rlimit { current: Some(mark), maximum: before.maximum })?;
-    let child = command.spawn();
-    setrlimit(Resource::Locks, before)?;
-    child
+/// A command with a world's mark. prlimit(1) sets it and becomes the program: a limit of this process's own, even
+/// for a moment, would mark what other tests start meanwhile.
+pub(super) fn marked(mark: u64, program: &OsStr) -> Command {
+    let mut command = Command::new("/usr/bin/prlimit");
+    command.arg(format!("--locks={mark}:")).arg(program);
+    command
 }
 
 /// Reads a pipe to its end beside the test, so that no child blocks on a full one.
@@ -368,7 +362,8 @@ fn collect(mut pipe: impl Read + Send + 'static) -> Collector {
 }
 
 fn show(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    // What gives it its mark is not shown.
+    let words = command.get_args().skip(1);
     format!("`{}`", words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" "))
 }
 

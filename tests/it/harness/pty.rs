@@ -12,7 +12,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
-use super::command::spawn_marked;
 use super::leftovers::Leftovers;
 use super::world::Sbx;
 
@@ -41,8 +40,7 @@ impl<'w> Pty<'w> {
         // setsid(1) makes the terminal the controlling one and becomes the command.
         let mut command = world.command(OsStr::new("setsid"));
         command.arg("--ctty").args(argv).stdin(end()).stdout(end()).stderr(end());
-        let child = spawn_marked(world.mark(), &mut command)
-            .unwrap_or_else(|error| panic!("cannot start setsid {argv:?}: {error}"));
+        let child = command.spawn().unwrap_or_else(|error| panic!("cannot start setsid {argv:?}: {error}"));
         drop(command);
         Self { world, child, master: File::from(master), terminal, seen: Vec::new(), read: 0 }
     }

@@ -11,7 +11,7 @@ use sbx::image::documents::media_type;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::command::spawn_marked;
+use super::command::marked;
 use super::http::{Message, exchange};
 use super::prerequisites::{require, scratch};
 use super::tokens::TokenServer;
@@ -87,7 +87,7 @@ impl Builder {
         let directory =
             tempfile::Builder::new().prefix("t.").tempdir_in(scratch()).expect("cannot make a directory");
         let place = directory.path();
-        let mut command = Command::new(require("setpriv"));
+        let mut command = marked(next_mark(), require("setpriv").as_os_str());
         // A test run that is killed takes its registries along.
         command.args(["--pdeathsig", "KILL"]).arg(require("docker-registry")).arg("serve");
         fs::create_dir(place.join("data")).expect("cannot make a directory");
@@ -124,7 +124,7 @@ impl Builder {
         fs::write(place.join("config.yml"), config.to_string()).expect("cannot write a file");
         command.arg(place.join("config.yml"));
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = spawn_marked(next_mark(), &mut command).expect("cannot start docker-registry");
+        let mut child = command.spawn().expect("cannot start docker-registry");
         let stderr = child.stderr.take().expect("standard error is piped");
         let (address, log) = listening(stderr, &place.join("log"));
         let Some(address) = address else {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::command::Run;
+use super::command::{Run, marked};
 use super::images::TestImage;
 use super::leftovers::Leftovers;
 use super::prerequisites::{require, sbx_binary, scratch};
@@ -176,7 +176,7 @@ impl Sbx {
 
     /// A command in this world: a clean environment, the work directory, and a process group of its own.
     pub(super) fn command(&self, program: &OsStr) -> Command {
-        let mut command = Command::new(program);
+        let mut command = marked(self.mark, program);
         command.env_clear().envs(&self.environment).current_dir(self.work());
         command
     }

@@ -2,7 +2,7 @@
 
 use nix::sys::signal::{Signal, kill};
 
-use super::{keep, names, shell};
+use super::{directory, keep, names, odd, shell};
 use crate::harness::{Sbx, rootfs, sbx};
 
 #[test]
@@ -92,4 +92,32 @@ fn records_hold_no_path_of_the_store() {
     at(&["rm", "-v", "cc"]);
     assert_eq!(at(&["volume", "ls", "-q"]), "named");
     world.allow_leftovers();
+}
+
+#[test]
+fn a_container_that_was_made_and_never_started_has_its_volumes() {
+    let world = odd();
+    let words =
+        ["create", "--quiet", "--name=cc", "--net=none", "-v=new:/odd", "-v=/anon", "image", "ls", "/odd"];
+    world.sbx(words).succeed();
+    assert_eq!(names(&world).len(), 2);
+    let _ = world.sbx(["volume", "rm", "new"]).expect_code(2).stderr_has("volume is in use");
+    world.sbx(["volume", "prune", "-af"]).expect_code(0).stdout_is("Total reclaimed space: 0B\n");
+    assert_eq!(world.sbx(["start", "-a", "cc"]).succeed().lines().count(), 11);
+    // A second life finds it as the first left it.
+    assert_eq!(world.sbx(["start", "-a", "cc"]).succeed().lines().count(), 11);
+    assert_eq!(world.sbx(["ps", "-aq", "--filter", "volume=new"]).succeed().lines().count(), 1);
+    world.sbx(["rm", "-v", "cc"]).succeed();
+    assert_eq!(names(&world), ["new"]);
+}
+
+#[test]
+fn a_volume_that_was_taken_away_by_hand_stops_the_start() {
+    let world = sbx();
+    keep(&world, &["--name=cc", "-v=v:/v"], "true").succeed();
+    std::fs::remove_dir_all(directory(&world, "v")).expect("it goes");
+    let failed = world.sbx(["start", "-a", "cc"]).expect_code(125).stderr_has("cannot use the volume `v`");
+    assert!(failed.stderr().contains("sbx volume create v"), "{}", failed.stderr());
+    world.sbx(["volume", "create", "v"]).succeed();
+    world.sbx(["start", "-a", "cc"]).expect_code(0);
 }

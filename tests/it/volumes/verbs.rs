@@ -106,7 +106,7 @@ fn a_listing_is_filtered_and_formatted() {
     assert_eq!(world.sbx(table).succeed(), "VOLUME NAME   SCOPE\nweb_data      local");
     assert_eq!(world.sbx(table).arg("-n").succeed(), "web_data      local");
     let json: Value =
-        serde_json::from_str(&world.sbx(["volume", "ls", "--format", "json", "-f", "name=db"]).succeed())
+        serde_json::from_str(&world.sbx(["volume", "ls", "--format", "json", "-f", "name=^db"]).succeed())
             .expect("JSON");
     assert_eq!((&json[0]["Name"], &json[0]["MountCount"]), (&json!("db_data"), &json!(1)));
     world.sbx(["rm", "-v", "cc"]).succeed();
@@ -174,4 +174,37 @@ fn what_takes_root_or_has_no_meaning_says_so() {
         world.sbx(["volume"]).args(words).expect_code(125).stderr_has(said).stdout_is("");
     }
     assert!(names(&world).is_empty());
+}
+
+#[test]
+fn what_happens_to_volumes_is_an_event() {
+    let world = sbx();
+    world.sbx(["volume", "create", "--label", "app=web", "data"]).succeed();
+    keep(&world, &["--name=cc", "-v=named:/n", "-v=/a"], "true").succeed();
+    world.sbx(["rm", "-v", "cc"]).succeed();
+    world.sbx(["volume", "rm", "data"]).succeed();
+    let flags =
+        ["events", "--stream=false", "--since=1h", "--filter=type=volume", "--format={{.Status}} {{.Name}}"];
+    let told = world.sbx(flags).succeed();
+    let lines: Vec<&str> = told.lines().map(|line| line.get(..13).unwrap_or(line)).collect();
+    let anonymous = names_of(&told);
+    let (made, gone) = (format!("create {}", &anonymous[..6]), format!("remove {}", &anonymous[..6]));
+    // The two of the container are made in the order of their names.
+    let mut middle = [lines[1], lines[2]];
+    middle.sort_unstable();
+    let mut wanted = ["create named", made.as_str()];
+    wanted.sort_unstable();
+    assert_eq!(
+        middle.map(|line| line.split_at(12.min(line.len())).0),
+        wanted.map(|line| line.split_at(12.min(line.len())).0),
+        "{told}"
+    );
+    assert_eq!((lines[0], lines[4]), ("create data", "remove data"), "{told}");
+    assert!(lines[3].starts_with(&gone), "{told}");
+}
+
+/// The random name in a list of events.
+fn names_of(told: &str) -> String {
+    let word = told.split_whitespace().find(|word| word.len() == 64);
+    word.expect("an anonymous volume").to_owned()
 }
