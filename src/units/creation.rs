@@ -99,7 +99,7 @@ fn keep(
     }
 }
 
-fn find<'c>(command: &'c clap::Command, fits: impl Fn(&&Arg) -> bool) -> Option<&'c Arg> {
+fn find(command: &clap::Command, fits: impl Fn(&&Arg) -> bool) -> Option<&Arg> {
     command.get_arguments().find(fits)
 }
 

@@ -11,10 +11,10 @@ use std::time::Duration;
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// Held as long as the value and its copies in forked processes live.
+/// Held until it is dropped, or the process and all that it forked meanwhile have ended.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _held: File,
+    held: File,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Lock {
         loop {
             let Some(file) = open(record, true)? else { return Ok(None) };
             match attempt(&file, kind) {
-                Ok(()) if is_current(&file, record) => return Ok(Some(Self { _held: file })),
+                Ok(()) if is_current(&file, record) => return Ok(Some(Self { held: file })),
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
                     std::thread::sleep(pause);
@@ -64,11 +64,18 @@ impl Lock {
 
     fn at_once(file: File, record: &Path) -> io::Result<Option<Self>> {
         match attempt(&file, Kind::Exclusive) {
-            Ok(()) if is_current(&file, record) => Ok(Some(Self { _held: file })),
+            Ok(()) if is_current(&file, record) => Ok(Some(Self { held: file })),
             Ok(()) => Err(io::ErrorKind::NotFound.into()),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A process that was forked meanwhile, such as a container's guard, has the descriptor, too.
+        let _ = self.held.unlock();
     }
 }
 

@@ -121,3 +121,31 @@ fn a_volume_that_was_taken_away_by_hand_stops_the_start() {
     world.sbx(["volume", "create", "v"]).succeed();
     world.sbx(["start", "-a", "cc"]).expect_code(0);
 }
+
+#[test]
+fn those_of_a_container_that_is_removed_by_force_go_with_it() {
+    let world = odd();
+    for flags in [&[][..], &["--userns=keep-id"], &["--storage-driver=fuse-overlayfs"]] {
+        let made = world.sbx([
+            "run",
+            "-d",
+            "--quiet",
+            "--name=cc",
+            "--net=none",
+            "-v=/odd",
+            "-v=named:/odd/directory",
+        ]);
+        made.args(flags).args(["image", "sleep", "1000"]).succeed();
+        assert_eq!(names(&world).len(), 2);
+        // While it runs, and was the first to have it, nobody is kept waiting.
+        let look = ["--volumes-from=cc", "-u=0", "image", "sh", "-c", "ls /odd | wc -l"];
+        assert_eq!(
+            world.run(["--rm", "--quiet", "--net=none"]).args(flags).args(look).succeed(),
+            "11",
+            "{flags:?}"
+        );
+        world.sbx(["rm", "-fv", "-t", "0", "cc"]).expect_code(0);
+        assert_eq!(names(&world), ["named"], "{flags:?}");
+        world.sbx(["volume", "rm", "named"]).succeed();
+    }
+}
