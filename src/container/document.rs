@@ -207,14 +207,6 @@ fn config(spec: &Spec) -> Value {
         "Timeout": spec.timeout.unwrap_or(0),
     });
     if let Some(check) = &spec.health {
-        config["Healthcheck"] = json!({
-            "Test": check.test,
-            "Interval": check.interval,
-            "Timeout": check.timeout,
-            "StartPeriod": check.start_period,
-            "StartInterval": check.start_interval,
-            "Retries": check.retries,
-        });
         config["HealthcheckOnFailureAction"] = json!(check.on_failure);
     }
     config
