@@ -81,6 +81,8 @@ pub fn one(store: &Store, id: &str) -> Option<Listed> {
 fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
     let (record, other) = match store.record_of(&id) {
         Some(record) if record.visit => (None, None),
+        // Whoever removes it, or comes next, goes on with that.
+        Some(record) if record.removing => return None,
         Some(record) if record.boot_id != boot => (None, Some(record)),
         record => (record, None),
     };
@@ -103,7 +105,8 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
     let state = store.read_state(&id);
     let pid = record.init.map_or(0, |init| init.pid);
     // Its monitor has not yet written how it ended, or is about to let it go.
-    let unfinished = state.as_ref().and_then(|state| state.started_at.filter(|_| state.finished_at.is_none()));
+    let unfinished =
+        state.as_ref().and_then(|state| state.started_at.filter(|_| state.finished_at.is_none()));
     let status = match (record.started_at, record.init, record.restarting) {
         (_, _, Some(down)) if served => Status::Restarting { code: down.code, at: down.since },
         (Some(since), Some(init), _) if served && init.is_alive() => match record.paused {
