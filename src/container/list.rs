@@ -91,7 +91,11 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
     let served = record.as_ref().is_some_and(|record| record.monitor.is_some_and(ProcessRef::is_alive));
     let Ok(spec) = store.read_spec(&id) else {
         // One that is being made, or was just removed, has no spec either.
-        let half = served || record.is_some_and(|record| record.started_at.is_none());
+        let half = match record {
+            Some(record) => served || record.started_at.is_none(),
+            // Who made it was killed before its monitor wrote anything.
+            None => store.is_marked_running(&id),
+        };
         let there = store.directory(&id).path().exists();
         return (there && !half).then_some(Listed {
             id,

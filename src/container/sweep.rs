@@ -310,6 +310,7 @@ pub fn remove_stopped_and(store: &Store, id: &str, runtime: &Path, volumes: Volu
             log::debug!("{error}");
         }
     }
+    control::remove(runtime, id);
     remove_runtime(&runtime.join(id));
     match store.read_spec(id) {
         Ok(spec) => {
