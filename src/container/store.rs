@@ -354,6 +354,11 @@ impl Store {
         }
     }
 
+    /// Whether a container that exists has the name.
+    pub fn is_taken(&self, name: &str) -> bool {
+        self.owner_of(name).is_some_and(|owner| self.directory(&owner).path().exists())
+    }
+
     /// The container that a name is tied to, which may be gone.
     fn owner_of(&self, name: &str) -> Option<String> {
         let owner = fs::read_link(self.names().join(name)).ok()?.into_os_string().into_string().ok()?;

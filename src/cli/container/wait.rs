@@ -106,7 +106,7 @@ fn down(place: &Place, id: &str) -> Result<i32> {
             Some(Status::Created) => return reach(place, id, &["exited"], Duration::from_millis(250)),
             // Its monitor takes no requests any more, and has not yet written how it ended.
             Some(Status::Running { .. } | Status::Paused { .. }) => {
-                std::thread::sleep(Duration::from_millis(2))
+                std::thread::sleep(Duration::from_millis(2));
             }
             Some(Status::Dead) | None => return Ok(NO_CODE),
         }
