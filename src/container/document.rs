@@ -92,7 +92,7 @@ fn state(listed: &Listed) -> Value {
         Status::Running { since, pid } | Status::Paused { since, pid } => (pid, 0, Some(since), None),
         Status::Restarting { code, at } => (0, code, recorded.started_at, Some(at)),
         Status::Exited { code, at } => (0, code, recorded.started_at, at),
-        Status::Dead => (0, 0, None, None),
+        Status::Removing | Status::Dead => (0, 0, None, None),
     };
     let mut state = json!({
         "Status": status,

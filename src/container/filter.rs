@@ -179,12 +179,12 @@ fn pattern(text: &str, value: &str) -> Result<Regex> {
 /// The states by which sbx can find a container: docker's; and podman's words for the same.
 fn state<'v>(text: &str, value: &'v str) -> Result<&'v str> {
     match value {
-        "created" | "running" | "paused" | "restarting" | "exited" | "dead" => Ok(value),
+        "created" | "running" | "paused" | "restarting" | "exited" | "removing" | "dead" => Ok(value),
         "configured" | "initialized" => Ok("created"),
         "stopped" => Ok("exited"),
-        // States that take milliseconds and are not told apart.
-        "removing" | "stopping" => Ok(value),
-        _ => Err(wrong(text).hint("there are: created, running, paused, restarting, exited, dead")),
+        // A state that takes milliseconds and is not told apart.
+        "stopping" => Ok(value),
+        _ => Err(wrong(text).hint("there are: created, running, paused, restarting, exited, removing, dead")),
     }
 }
 

@@ -177,6 +177,13 @@ impl Store {
         places.iter().any(|path| path.symlink_metadata().is_ok())
     }
 
+    /// Whether somebody makes or removes the container, or was killed while doing so.
+    pub fn is_locked_without_spec(&self, id: &str) -> bool {
+        let missing = |path: PathBuf| path.symlink_metadata().is_err();
+        // In the order in which both go.
+        missing(self.directory(id).spec()) && !missing(self.running(id))
+    }
+
     /// Every container that has a directory, whole or not.
     pub fn ids(&self) -> Vec<String> {
         ids_in(&self.root.join("containers"))
@@ -226,11 +233,6 @@ impl Store {
             std::thread::sleep(Duration::from_millis(1));
         }
         claim.is_current().ok()?.then_some(claim)
-    }
-
-    /// Whether there is a lock file of the container: somebody looks after it, or did.
-    pub fn is_marked_running(&self, id: &str) -> bool {
-        self.running(id).symlink_metadata().is_ok()
     }
 
     /// Whether somebody looks after the container, on this machine or another.

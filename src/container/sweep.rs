@@ -105,10 +105,9 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
                 log::debug!("{error}");
             }
         }
-        // What it holds may be dear to somebody; `sbx rm` removes it. Without a spec it was being removed.
-        Err(damage)
-            if record.started_at.is_some() && store.directory(id).spec().symlink_metadata().is_ok() =>
-        {
+        // What it holds may be dear to somebody, also where a start was killed; `sbx rm` removes it. Without a spec it
+        // was being made or removed.
+        Err(damage) if !record.removing && store.directory(id).spec().symlink_metadata().is_ok() => {
             log::warn!("{damage}");
         }
         Err(_) => {

@@ -108,7 +108,7 @@ fn down(place: &Place, id: &str) -> Result<i32> {
             Some(Status::Running { .. } | Status::Paused { .. }) => {
                 std::thread::sleep(Duration::from_millis(2));
             }
-            Some(Status::Dead) | None => return Ok(NO_CODE),
+            Some(Status::Removing | Status::Dead) | None => return Ok(NO_CODE),
         }
     }
 }

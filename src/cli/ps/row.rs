@@ -144,6 +144,7 @@ impl Row<'_> {
                 format!("Exited ({code}) {}", ago(at.seconds(), self.now))
             }
             Status::Exited { code, at: None } => format!("Exited ({code})"),
+            Status::Removing => "Removal In Progress".to_owned(),
             Status::Dead => "Dead".to_owned(),
         }
     }
