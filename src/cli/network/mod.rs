@@ -8,8 +8,8 @@ pub mod remove;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::cli::unsupported::BRIDGES;
 use crate::error::{Error, Result};
+use crate::network::BRIDGES;
 
 /// Look at networks
 ///
