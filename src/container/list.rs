@@ -81,6 +81,8 @@ pub fn one(store: &Store, id: &str) -> Option<Listed> {
 fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
     let (record, other) = match store.record_of(&id) {
         Some(record) if record.visit => (None, None),
+        // Whoever removes it, or comes next, goes on with that.
+        Some(record) if record.removing => return None,
         Some(record) if record.boot_id != boot => (None, Some(record)),
         record => (record, None),
     };
@@ -89,7 +91,11 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
     let served = record.as_ref().is_some_and(|record| record.monitor.is_some_and(ProcessRef::is_alive));
     let Ok(spec) = store.read_spec(&id) else {
         // One that is being made, or was just removed, has no spec either.
-        let half = served || record.is_some_and(|record| record.started_at.is_none());
+        let half = match record {
+            Some(record) => served || record.started_at.is_none(),
+            // Who made it was killed before its monitor wrote anything.
+            None => store.is_marked_running(&id),
+        };
         let there = store.directory(&id).path().exists();
         return (there && !half).then_some(Listed {
             id,
@@ -101,12 +107,19 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
     };
     let record = record.unwrap_or_default();
     let state = store.read_state(&id);
+    let pid = record.init.map_or(0, |init| init.pid);
+    // Its monitor has not yet written how it ended, or is about to let it go.
+    let unfinished =
+        state.as_ref().and_then(|state| state.started_at.filter(|_| state.finished_at.is_none()));
     let status = match (record.started_at, record.init, record.restarting) {
         (_, _, Some(down)) if served => Status::Restarting { code: down.code, at: down.since },
         (Some(since), Some(init), _) if served && init.is_alive() => match record.paused {
-            true => Status::Paused { since, pid: init.pid },
-            false => Status::Running { since, pid: init.pid },
+            true => Status::Paused { since, pid },
+            false => Status::Running { since, pid },
         },
+        (started, ..) if served && (unfinished.is_some() || started.is_some() && state.is_none()) => {
+            started.or(unfinished).map_or(Status::Created, |since| Status::Running { since, pid })
+        }
         _ => match (elsewhere, &state) {
             (Some(since), _) => Status::Running { since, pid: 0 },
             (None, Some(State { started_at: Some(_), exit_code, finished_at, .. })) => {

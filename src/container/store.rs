@@ -230,6 +230,11 @@ impl Store {
         claim.is_current().ok()?.then_some(claim)
     }
 
+    /// Whether there is a lock file of the container: somebody looks after it, or did.
+    pub fn is_marked_running(&self, id: &str) -> bool {
+        self.running(id).symlink_metadata().is_ok()
+    }
+
     /// Whether somebody looks after the container, on this machine or another.
     pub fn is_looked_after(&self, id: &str) -> bool {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
