@@ -61,8 +61,11 @@ pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result
             if let Some(mac) = &asked.mac_address {
                 mode::check_mac_address(mac)?;
                 if mac_address.replace(mac.clone()).is_some() {
-                    return Err(Error::new(format!("cannot use `--mac-address` with `--network {}:mac={mac}`", asked.name))
-                        .because("the interface has one MAC address"));
+                    return Err(Error::new(format!(
+                        "cannot use `--mac-address` with `--network {}:mac={mac}`",
+                        asked.name
+                    ))
+                    .because("the interface has one MAC address"));
                 }
             }
             let membership = networks.join(asked)?;

@@ -115,7 +115,9 @@ pub fn execute(args: &CreateArgs, global: &Global) -> Result<u8> {
     if driver != DRIVER {
         return Err(Error::new(format!("cannot {what} with the driver `{}`", driver.escape_debug()))
             .because(BRIDGES)
-            .hint(format!("leave `--driver` out: a network without a bridge is of the driver `{DRIVER}`, too")));
+            .hint(format!(
+                "leave `--driver` out: a network without a bridge is of the driver `{DRIVER}`, too"
+            )));
     }
     let labels = labels(label)?;
     let place = Place::of(global)?;

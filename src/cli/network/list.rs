@@ -15,11 +15,13 @@ const TITLES: Titles<'_> = &[("ID", "NETWORK ID"), ("Id", "NETWORK ID")];
 
 /// List networks
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Filters (`--filter KEY=VALUE`, again for more): driver, id, label, label!, name, until.
+#[command(
+    after_help = "Filters (`--filter KEY=VALUE`, again for more): driver, id, label, label!, name, until.
 
 Examples:
   sbx network ls
-  sbx network ls --noheading --filter label=app=shop --format '{{.Name}}'")]
+  sbx network ls --noheading --filter label=app=shop --format '{{.Name}}'"
+)]
 pub struct ListArgs {
     /// List only networks that fit
     #[arg(short, long, value_name = "KEY=VALUE")]

@@ -74,14 +74,16 @@ pub fn execute(args: &RemoveArgs, global: &Global) -> Result<u8> {
 /// False: there is none. `force`: with its containers, which are given so many seconds.
 fn remove(place: &Place, word: &str, force: Option<u64>) -> Result<bool> {
     if let Some(network) = Shown::always_there().into_iter().find(|network| network.name == word) {
-        return Err(Error::new(format!("cannot remove the network `{}`", network.name))
-            .because("it is always there"));
+        return Err(
+            Error::new(format!("cannot remove the network `{}`", network.name)).because("it is always there")
+        );
     }
     let Some(network) = networks(place).find(word)? else { return Ok(false) };
     if let Some(time) = force {
         for member in named::members(&place.store, &network)? {
-            rm::remove(&place.store, &place.runtime, &member.id, (Some(time), true), Volumes::Go)
-                .map_err(|error| error.while_doing(format!("cannot remove the network `{}`", network.name)))?;
+            rm::remove(&place.store, &place.runtime, &member.id, (Some(time), true), Volumes::Go).map_err(
+                |error| error.while_doing(format!("cannot remove the network `{}`", network.name)),
+            )?;
         }
     }
     go(place, &network)

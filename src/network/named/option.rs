@@ -25,9 +25,9 @@ impl Asked {
                 Some(("mac", mac)) if asked.mac_address.is_none() => asked.mac_address = Some(mac.to_owned()),
                 Some(("mac", _)) => return Err(failed().because("the interface has one MAC address")),
                 Some(("ip" | "ip6" | "interface_name" | "host_interface_name" | "bclim", _)) => {
-                    return Err(failed()
-                        .because(super::super::BRIDGES)
-                        .hint("leave it out: the container has an address of its own, which nobody else reaches"));
+                    return Err(failed().because(super::super::BRIDGES).hint(
+                        "leave it out: the container has an address of its own, which nobody else reaches",
+                    ));
                 }
                 _ => return Err(failed().because("there is no such option").hint("there are: alias=, mac=")),
             }
