@@ -92,7 +92,7 @@ fn state(listed: &Listed) -> Value {
         Status::Running { since, pid } | Status::Paused { since, pid } => (pid, 0, Some(since), None),
         Status::Restarting { code, at } => (0, code, recorded.started_at, Some(at)),
         Status::Exited { code, at } => (0, code, recorded.started_at, at),
-        Status::Dead => (0, 0, None, None),
+        Status::Removing | Status::Dead => (0, 0, None, None),
     };
     let mut state = json!({
         "Status": status,
@@ -207,14 +207,6 @@ fn config(spec: &Spec) -> Value {
         "Timeout": spec.timeout.unwrap_or(0),
     });
     if let Some(check) = &spec.health {
-        config["Healthcheck"] = json!({
-            "Test": check.test,
-            "Interval": check.interval,
-            "Timeout": check.timeout,
-            "StartPeriod": check.start_period,
-            "StartInterval": check.start_interval,
-            "Retries": check.retries,
-        });
         config["HealthcheckOnFailureAction"] = json!(check.on_failure);
     }
     config
@@ -229,7 +221,7 @@ fn host_config(spec: &Spec) -> Value {
     });
     let mut document = json!({
         "Binds": binds.collect::<Vec<_>>(),
-        "NetworkMode": spec.network.mode.to_string(),
+        "NetworkMode": spec.network.shown(),
         "PortBindings": network::ports(spec),
         "RestartPolicy": host::restart_policy(spec),
         "AutoRemove": spec.remove_on_exit,

@@ -215,9 +215,7 @@ fn wait_tells_the_exit_codes_and_waits_for_states() {
     make(&world, &["run", "-d"], &["--name", "five"], &["sh", "-c", "sleep 0.2; exit 5"]);
     make(&world, &["run", "-d", "--rm"], &["--name", "gone"], &["sh", "-c", "sleep 0.2; exit 6"]);
     assert_eq!(world.sbx(["wait", "five", "gone"]).finish().stdout().lines().next(), Some("5"));
-    world
-        .sbx(["wait", "--condition", "running", "five", "--interval", "10ms"])
-        .timeout(Duration::from_secs(1));
+    assert_eq!(world.sbx(["wait", "--condition", "exited", "--interval", "10ms", "five"]).succeed(), "5");
     make(&world, &["create"], &["--name", "later"], &["sleep", "1000"]);
     let waiting = world.sbx(["wait", "--condition", "running", "--interval", "10ms", "later"]).spawn();
     world.sbx(["start", "later"]).succeed();
@@ -337,4 +335,32 @@ fn without_its_control_socket_it_can_be_stopped_and_killed() {
         becomes(&world, "alone", "exited 137");
         remove(&world, "alone");
     }
+}
+
+#[test]
+fn hundreds_of_containers_get_names_of_their_own() {
+    let world = sbx();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..75).for_each(|_| drop(make(&world, &["create"], &[], &["true"]))));
+        }
+    });
+    let names = world.sbx(["ps", "-a", "--format", "{{.Names}}"]).succeed();
+    let distinct: std::collections::BTreeSet<&str> = names.lines().collect();
+    assert_eq!((names.lines().count(), distinct.len()), (300, 300));
+    world.sbx(["rm", "--all"]).succeed();
+    world.assert_clean();
+}
+
+#[test]
+fn a_hundred_start_at_once() {
+    let world = sbx();
+    let words = ["run", "-d", "--net", "none", "--rootfs", rootfs().to_str().expect("text"), "sleep", "1000"];
+    let all: Vec<_> = (0..100).map(|_| world.sbx(words).spawn()).collect();
+    for one in all {
+        one.finish().code_is(0);
+    }
+    assert_eq!(world.sbx(["ps", "-q"]).succeed().lines().count(), 100);
+    world.sbx(["rm", "--force", "--all"]).succeed();
+    world.assert_clean();
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use crate::harness::sbx_binary;
+
 use super::{listed, remove, running, stopped, world};
 
 #[test]
@@ -92,6 +94,21 @@ fn a_full_disk_is_named_and_nothing_half_written_stays() {
     assert_eq!(listed(&world, "/small"), "drwxrwxrwt 0/0 small/\n");
     world.file("fits", "x");
     world.sbx(["cp", "fits", "box:/small/"]).expect_code(0);
+    remove(&world);
+}
+
+/// A limit on the size of files stands for a disk that fills up.
+#[test]
+fn a_commit_that_finds_no_room_makes_nothing_and_the_next_one_does() {
+    let world = world();
+    stopped(&world, &[], "mkdir -p /srv; head -c 3000000 /dev/urandom > /srv/random");
+    let script = "ulimit -f 1000; exec \"$0\" commit -q box new:1";
+    let commit = world.program("sh").args(["-c", script]).arg(sbx_binary());
+    commit.expect_code(125).stderr_has("File too large").stdout_is("");
+    let none = world.run(["--rm", "--net", "none", "--pull", "never", "new:1", "true"]);
+    none.expect_code(125).stderr_has("not in the store");
+    world.sbx(["commit", "-q", "box", "new:1"]).expect_code(0);
+    world.run(["--rm", "--net", "none", "new:1", "wc", "-c", "/srv/random"]).expect_code(0);
     remove(&world);
 }
 

@@ -12,11 +12,11 @@ const LONG: Duration = Duration::from_secs(3);
 /// Swaps `$1`, a directory, for a symlink to `$2` and back, for ever.
 const SWAP: &str = "swap() { while :; do mv $1 $1.real; ln -s $2 $1; rm $1; mv $1.real $1; done; }";
 
-/// Copies for as long as an attack takes; some of them have to succeed.
+/// Copies for as long as an attack takes, and several times on the slowest machine.
 fn while_attacked(world: &Sbx, arguments: &[&str], mut check: impl FnMut()) {
     let until = Instant::now() + LONG;
     let (mut copied, mut refused) = (0, 0);
-    while Instant::now() < until {
+    while Instant::now() < until || copied + refused < 6 {
         match world.sbx(["cp", "-q"]).args(arguments).finish().code() {
             0 => copied += 1,
             125 => refused += 1,
@@ -24,7 +24,6 @@ fn while_attacked(world: &Sbx, arguments: &[&str], mut check: impl FnMut()) {
         }
         check();
     }
-    assert!(copied + refused > 5, "{copied} copies, {refused} refused");
 }
 
 fn everything(directory: &std::path::Path) -> String {
@@ -84,12 +83,8 @@ fn dots_never_lead_to_the_host_however_early_they_are_followed() {
         finds_nothing(&directory);
         if round % 3 == 0 {
             let start = world.sbx(["start", "box"]).spawn();
-            for source in [&file, &directory] {
-                world
-                    .sbx(["cp", "-L", source, "out"])
-                    .expect_code(125)
-                    .stderr_has("No such file or directory");
-            }
+            finds_nothing(&file);
+            finds_nothing(&directory);
             let _ = start.finish().code_is(0);
         }
     }
@@ -175,13 +170,12 @@ fn a_running_container_is_exported_and_copied_while_its_files_come_and_go() {
         started(&world, &["--storage-driver", driver], script);
         let until = Instant::now() + LONG;
         let mut rounds = 0;
-        while Instant::now() < until {
+        while Instant::now() < until || rounds < 3 {
             world.sbx(["cp", "box:/srv", "-"]).expect_code(0);
             world.sbx(["export", "-o", "root.tar", "box"]).expect_code(0);
             world.sbx(["diff", "box"]).expect_code(0).stdout_has("A /srv/t\n");
             rounds += 1;
         }
-        assert!(rounds > 2, "{driver}: {rounds}");
         remove(&world);
     }
 }
