@@ -571,6 +571,8 @@ impl Monitor<'_> {
         let spec = self.spec;
         // Network file systems keep a removed file for as long as it is open, and its directory with it.
         self.log = None;
+        // Its name is forgotten with it.
+        let removed = self.named(Event::container(Action::Remove, spec));
         if spec.remove_on_exit && sweep::is_husk(spec, self.directory) && self.store.retire(&spec.id).is_ok()
         {
             // Nobody finds the container any more: what is left of it is nothing to wait for. The caller may unmount
@@ -588,7 +590,7 @@ impl Monitor<'_> {
                 Ok(()) => self.claim.release(),
                 Err(left) => ::log::debug!("{left}"),
             }
-            self.tell(Event::container(Action::Remove, spec));
+            self.tell(removed);
             return;
         }
         self.close_socket();
@@ -597,7 +599,6 @@ impl Monitor<'_> {
             life.end_guard();
         }
         let trouble = self.life.as_mut().and_then(|life| life.trouble.take());
-        let removed = self.named(Event::container(Action::Remove, spec));
         let recorded = if spec.remove_on_exit {
             sweep::erase(self.store, spec, self.life.as_ref().map(|life| &life.sandbox.userns))
         } else {
