@@ -113,6 +113,8 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
             true => Status::Paused { since, pid: init.pid },
             false => Status::Running { since, pid: init.pid },
         },
+        // Its first process has ended, and its monitor has not decided yet what follows.
+        (Some(since), Some(init), _) if record.is_ending() => Status::Running { since, pid: init.pid },
         _ => match (elsewhere, &state) {
             (Some(since), _) => Status::Running { since, pid: 0 },
             (None, Some(State { started_at: Some(_), exit_code, finished_at, .. })) => {
