@@ -5,8 +5,6 @@ use clap::error::{ContextKind, ContextValue};
 use crate::error::Error;
 
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
-const FREEZER: &str = "it takes a control group of the container's own (cgroups(7), cgroup.freeze), which sbx does not \
-                       manage yet: `sbx kill -s STOP` stops the first process, `sbx top` shows what all of them take";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
 pub(super) const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
@@ -90,7 +88,6 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
-    (FREEZER, &["pause", "stats", "unpause"]),
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
     (
         "Kubernetes files are not read; `podman-compose` called with the path of sbx reads those of compose",
