@@ -92,7 +92,7 @@ fn state(listed: &Listed) -> Value {
         Status::Running { since, pid } | Status::Paused { since, pid } => (pid, 0, Some(since), None),
         Status::Restarting { code, at } => (0, code, recorded.started_at, Some(at)),
         Status::Exited { code, at } => (0, code, recorded.started_at, at),
-        Status::Dead => (0, 0, None, None),
+        Status::Removing | Status::Dead => (0, 0, None, None),
     };
     let mut state = json!({
         "Status": status,
@@ -221,7 +221,7 @@ fn host_config(spec: &Spec) -> Value {
     });
     json!({
         "Binds": binds.collect::<Vec<_>>(),
-        "NetworkMode": spec.network.mode.to_string(),
+        "NetworkMode": spec.network.shown(),
         "PortBindings": network::ports(spec),
         "RestartPolicy": host::restart_policy(spec),
         "AutoRemove": spec.remove_on_exit,

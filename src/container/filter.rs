@@ -158,9 +158,15 @@ impl Filters {
             && any(&self.volumes, |volume| has_mount(spec, volume))
             && any(&self.pods, |word| is_in_pod(spec, word))
             && any(&self.restart_policies, |policy| *policy == spec.restart.name())
-            && any(networks, |network| network == &spec.network.mode.to_string())
+            && any(networks, |network| is_in_network(spec, network))
             && self.until.is_none_or(|until| spec.created < until)
     }
+}
+
+/// A network with a name is meant by that, or by the beginning of its ID.
+fn is_in_network(spec: &Spec, word: &str) -> bool {
+    let by_id = spec.network.named.as_ref().is_some_and(|of| !word.is_empty() && of.id.starts_with(word));
+    by_id || spec.network.shown() == word
 }
 
 fn is_in_pod(spec: &Spec, word: &str) -> bool {
@@ -179,12 +185,12 @@ fn pattern(text: &str, value: &str) -> Result<Regex> {
 /// The states by which sbx can find a container: docker's; and podman's words for the same.
 fn state<'v>(text: &str, value: &'v str) -> Result<&'v str> {
     match value {
-        "created" | "running" | "paused" | "restarting" | "exited" | "dead" => Ok(value),
+        "created" | "running" | "paused" | "restarting" | "exited" | "removing" | "dead" => Ok(value),
         "configured" | "initialized" => Ok("created"),
         "stopped" => Ok("exited"),
-        // States that take milliseconds and are not told apart.
-        "removing" | "stopping" => Ok(value),
-        _ => Err(wrong(text).hint("there are: created, running, paused, restarting, exited, dead")),
+        // A state that takes milliseconds and is not told apart.
+        "stopping" => Ok(value),
+        _ => Err(wrong(text).hint("there are: created, running, paused, restarting, exited, removing, dead")),
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Status {
         code: i32,
         at: Option<Utc>,
     },
+    /// On its way out, or what a killed command left of that: the next one goes on.
+    Removing,
     /// Its spec is missing or damaged: all that can be done is to remove it.
     Dead,
 }
@@ -43,6 +45,7 @@ impl Status {
             Self::Paused { .. } => "paused",
             Self::Restarting { .. } => "restarting",
             Self::Exited { .. } => "exited",
+            Self::Removing => "removing",
             Self::Dead => "dead",
         }
     }
@@ -79,6 +82,7 @@ pub fn one(store: &Store, id: &str) -> Option<Listed> {
 }
 
 fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
+    let removing = store.record_of(&id).is_some_and(|record| record.removing);
     let (record, other) = match store.record_of(&id) {
         Some(record) if record.visit => (None, None),
         Some(record) if record.boot_id != boot => (None, Some(record)),
@@ -88,8 +92,9 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
     let elsewhere = other.and_then(|record| record.started_at).filter(|_| store.is_looked_after(&id));
     let served = record.as_ref().is_some_and(|record| record.monitor.is_some_and(ProcessRef::is_alive));
     let Ok(spec) = store.read_spec(&id) else {
-        // One that is being made, or was just removed, has no spec either.
-        let half = served || record.is_some_and(|record| record.started_at.is_none());
+        // One that is being made, or was just removed, has no spec either. Killed meanwhile, whatever its lock file says
+        // by then, the next command puts it out of the way.
+        let half = served || removing || store.is_locked_without_spec(&id);
         let there = store.directory(&id).path().exists();
         return (there && !half).then_some(Listed {
             id,
@@ -101,12 +106,20 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
     };
     let record = record.unwrap_or_default();
     let state = store.read_state(&id);
+    let pid = record.init.map_or(0, |init| init.pid);
+    // Its monitor has not yet written how it ended, or is about to let it go.
+    let unfinished =
+        state.as_ref().and_then(|state| state.started_at.filter(|_| state.finished_at.is_none()));
     let status = match (record.started_at, record.init, record.restarting) {
+        _ if removing => Status::Removing,
         (_, _, Some(down)) if served => Status::Restarting { code: down.code, at: down.since },
         (Some(since), Some(init), _) if served && init.is_alive() => match record.paused {
-            true => Status::Paused { since, pid: init.pid },
-            false => Status::Running { since, pid: init.pid },
+            true => Status::Paused { since, pid },
+            false => Status::Running { since, pid },
         },
+        (started, ..) if served && (unfinished.is_some() || started.is_some() && state.is_none()) => {
+            started.or(unfinished).map_or(Status::Created, |since| Status::Running { since, pid })
+        }
         _ => match (elsewhere, &state) {
             (Some(since), _) => Status::Running { since, pid: 0 },
             (None, Some(State { started_at: Some(_), exit_code, finished_at, .. })) => {

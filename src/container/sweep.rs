@@ -101,7 +101,7 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
         Ok(_) => {
             let finished = store.directory(id).log().metadata().and_then(|log| log.modified()).ok();
             let state = State {
-                finished_at: finished.map(Utc::from),
+                finished_at: Some(finished.map_or_else(Utc::now, Utc::from)),
                 ..State::lost(record.started_at, record.restarts)
             };
             if let Err(error) = store.write_state(id, &state) {
@@ -109,10 +109,9 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
                 log::debug!("{error}");
             }
         }
-        // What it holds may be dear to somebody; `sbx rm` removes it. Without a spec it was being removed.
-        Err(damage)
-            if record.started_at.is_some() && store.directory(id).spec().symlink_metadata().is_ok() =>
-        {
+        // What it holds may be dear to somebody, also where a start was killed; `sbx rm` removes it. Without a spec it
+        // was being made or removed.
+        Err(damage) if !record.removing && store.directory(id).spec().symlink_metadata().is_ok() => {
             log::warn!("{damage}");
         }
         Err(_) => {
@@ -314,6 +313,7 @@ pub fn remove_stopped_and(store: &Store, id: &str, runtime: &Path, volumes: Volu
             log::debug!("{error}");
         }
     }
+    control::remove(runtime, id);
     remove_runtime(&runtime.join(id));
     match store.read_spec(id) {
         Ok(spec) => {

@@ -250,6 +250,59 @@ fn a_damaged_spec_keeps_the_files_until_they_are_removed_by_request() {
 }
 
 #[test]
+fn a_start_that_was_killed_does_not_cost_the_files_of_a_damaged_spec() {
+    for record in ["", "{}", "garbage"] {
+        let world = sbx();
+        let id = kept(&world, "web");
+        let directory = world.store().join("containers").join(&id);
+        fs::write(directory.join("spec.json"), "{}").expect("damage");
+        fs::write(world.store().join("running").join(&id), record).expect("a lock file");
+        assert!(next_command(&world).starts_with("Warning: cannot "), "{record}");
+        assert!(directory.join("upper/x").exists(), "{record}: the files are gone");
+        assert_eq!(world.sbx(["ps", "-a", "--format", "{{.State}}"]).succeed(), "dead", "{record}");
+        assert_eq!(world.sbx(["rm", &id]).succeed(), id, "{record}");
+        world.assert_clean();
+    }
+}
+
+#[test]
+fn what_a_killed_command_was_making_or_removing_is_never_shown_as_something_else() {
+    for (record, spec, shown) in [
+        ("", false, ""),
+        ("{}", false, ""),
+        (r#"{"removing":true}"#, false, ""),
+        (r#"{"removing":true}"#, true, "removing"),
+        ("", true, "created"),
+    ] {
+        let world = sbx();
+        let id = kept(&world, "web");
+        let directory = world.store().join("containers").join(&id);
+        let whole = if record.starts_with("{\"") {
+            let mut whole = serde_json::json!({
+                "boot_id": "", "monitor": null, "guard": null, "init": null, "servers": [], "userns": 0,
+                "started_at": null, "runtime": null,
+            });
+            whole["removing"] = true.into();
+            whole.to_string()
+        } else {
+            record.to_owned()
+        };
+        fs::write(world.store().join("running").join(&id), whole).expect("a lock file");
+        fs::remove_file(directory.join("state.json")).expect("it ran");
+        if !spec {
+            fs::remove_file(directory.join("spec.json")).expect("it had one");
+        }
+        let listed = || world.sbx(["ps", "-a", "--format", "{{.State}}"]).succeed();
+        assert_eq!(listed(), shown, "{record}, {spec}");
+        assert_eq!(next_command(&world), "", "{record}, {spec}");
+        assert_eq!(listed(), if shown == "created" { shown } else { "" }, "{record}, {spec}");
+        let _ = world.sbx(["rm", "web"]).finish();
+        world.assert_clean();
+        assert_eq!(entries(&world.store().join("names")), [] as [PathBuf; 0], "{record}, {spec}");
+    }
+}
+
+#[test]
 fn names_that_lead_to_nobody_can_be_taken() {
     let world = sbx();
     next_command(&world);

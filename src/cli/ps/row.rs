@@ -144,6 +144,7 @@ impl Row<'_> {
                 format!("Exited ({code}) {}", ago(at.seconds(), self.now))
             }
             Status::Exited { code, at: None } => format!("Exited ({code})"),
+            Status::Removing => "Removal In Progress".to_owned(),
             Status::Dead => "Dead".to_owned(),
         }
     }
@@ -194,7 +195,7 @@ impl Row<'_> {
     }
 
     fn networks(&self) -> Vec<String> {
-        self.spec().map(|spec| vec![spec.network.mode.to_string()]).unwrap_or_default()
+        self.spec().map(|spec| vec![spec.network.shown()]).unwrap_or_default()
     }
 
     fn labels(&self) -> Map<String, Value> {
