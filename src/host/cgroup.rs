@@ -74,9 +74,8 @@ impl Cgroup {
 
 /// Where version 2 is mounted: the places of systemd (file-hierarchy(7)), alone or beside version 1.
 pub fn unified() -> Option<PathBuf> {
-    let is_unified = |path: &&str| {
-        rustix::fs::statfs(*path).is_ok_and(|found| i64::from(found.f_type) == libc::CGROUP2_SUPER_MAGIC)
-    };
+    let is_unified =
+        |path: &&str| rustix::fs::statfs(*path).is_ok_and(|found| found.f_type == libc::CGROUP2_SUPER_MAGIC);
     ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().find(|path| is_unified(path)).map(PathBuf::from)
 }
 
