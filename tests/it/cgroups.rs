@@ -150,6 +150,7 @@ mod as_root {
                 sleep 0.2
                 "$sbx" pause web >/dev/null
                 "$sbx" $verb web >/dev/null
+                [ "$verb" != kill ] || "$sbx" wait web >/dev/null
                 echo "$verb: $("$sbx" ps -a --format '{{.State}} {{.ExitCode}}') $(own)"
                 "$sbx" rm -f web >/dev/null 2>&1
             done
@@ -211,7 +212,10 @@ mod as_root {
         let world = world();
         let said = delegated(
             &world,
-            r#"run web sh -c 'while :; do sleep 0.02; done'
+            r#"mkdir "$home/root"
+            cp -a "$rootfs/bin" "$home/root"
+            rootfs=$home/root
+            run web sh -c 'while :; do sleep 0.02; done'
             "$sbx" commit --quiet --pause web made >/dev/null
             "$sbx" events --since 1m --until 0s --format '{{.Status}}' | grep -E 'pause|commit' | tr '\n' ' '
             "$sbx" ps --format '{{.State}}'
