@@ -43,6 +43,9 @@ pub struct Running {
     /// Frozen by `sbx pause`.
     #[serde(default)]
     pub paused: bool,
+    /// The container's cgroup, below the mount of version 2.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
     /// The container is on its way out: whoever finds it abandoned removes it.
     #[serde(default)]
     pub removing: bool,
@@ -51,6 +54,15 @@ pub struct Running {
     pub removing_volumes: bool,
     /// The container's part of the runtime directory, which is of this boot as the record is.
     pub runtime: Option<PathBuf>,
+}
+
+impl Running {
+    /// Its first process has ended, and its monitor sees to what follows.
+    pub fn is_ending(&self) -> bool {
+        let monitored = self.monitor.is_some_and(ProcessRef::is_alive);
+        let ended = self.started_at.is_some() && self.init.is_some_and(|init| !init.is_alive());
+        monitored && ended && self.restarting.is_none()
+    }
 }
 
 /// Between two lives of a container.

@@ -1,9 +1,10 @@
 //! Starting, stopping and waiting for a container that has been made: through its monitor where it runs.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::container::control_group;
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::spec::Spec;
 use crate::container::store::{Claim, Running, Store, short};
@@ -62,8 +63,9 @@ fn claim_down(store: &Store, runtime: &Path, id: &str) -> Result<Option<Claim>> 
         }
         let record = store.record_of(id).unwrap_or_default();
         // Its lock is held without a monitor for moments only: by a command that makes or removes it, or works in its
-        // files.
-        if record.monitor.is_some() && !record.visit || Instant::now() > until {
+        // files. One whose first process has ended is down in a moment, or starts again.
+        let looked_after = record.monitor.is_some() && !record.visit;
+        if looked_after && !record.is_ending() || Instant::now() > until {
             return Ok(None);
         }
         std::thread::sleep(STEP);
@@ -173,20 +175,47 @@ pub fn stop(
     signal: Option<i32>,
 ) -> Result<bool> {
     let request = Request::Stop { timeout, signal };
-    match ask(store, runtime, id, &request) {
-        Ok(None) => return Ok(false),
-        Ok(Some(channel)) => {
-            // Nothing more is said where the monitor is killed meanwhile.
-            while let Ok(Some((message, _))) = channel.receive::<ToClient>() {
-                if let ToClient::Failed(error) = message {
-                    return Err(error);
+    let mut was_up = false;
+    loop {
+        match ask(store, runtime, id, &request) {
+            Ok(None) => break,
+            Ok(Some(channel)) => {
+                was_up = true;
+                if let Answer::Down(_) = answer(&channel)? {
+                    break;
                 }
             }
+            Err(error) => {
+                stop_by_signal(store, id, timeout, error)?;
+                was_up = true;
+                break;
+            }
         }
-        Err(error) => stop_by_signal(store, id, timeout, error)?,
     }
     sweep::put_in_order_if_abandoned(store, id, runtime);
-    Ok(true)
+    Ok(was_up)
+}
+
+/// The last word of a monitor.
+enum Answer {
+    Started,
+    /// The exit code.
+    Down(i32),
+    /// It was killed, or it was about to go when it was asked, and did not hear.
+    Nothing,
+}
+
+fn answer(channel: &Channel) -> Result<Answer> {
+    while let Ok(Some((message, _))) = channel.receive() {
+        match message {
+            ToClient::Started { .. } => return Ok(Answer::Started),
+            ToClient::Exited { code, .. } => return Ok(Answer::Down(code)),
+            ToClient::Failed(error) => return Err(error),
+            ToClient::Notice(notice) => log::warn!("{notice}"),
+            _ => {}
+        }
+    }
+    Ok(Answer::Nothing)
 }
 
 /// Without the socket: SIGINT asks the monitor for the same.
@@ -227,6 +256,40 @@ pub fn kill(store: &Store, runtime: &Path, id: &str, signal: i32) -> Result<()> 
     }
 }
 
+/// Freezes a container, and waits until all its processes are.
+///
+/// # Errors
+/// It is down, is paused already, has no cgroup, or takes longer than [`PATIENCE`]: it goes on then.
+pub fn pause(store: &Store, runtime: &Path, id: &str) -> Result<()> {
+    let channel = ask(store, runtime, id, &Request::Pause)?.ok_or_else(|| not_running(id))?;
+    match channel.receive::<ToClient>().ok().flatten() {
+        Some((ToClient::Done, Some(events))) => {
+            if control_group::wait_until_frozen(events.as_fd(), PATIENCE)? {
+                return Ok(());
+            }
+            unpause(store, runtime, id)?;
+            Err(Error::new(format!("container {} does not freeze", short(id)))
+                .because("the kernel is busy with a process of it")
+                .hint("it goes on; `sbx top` shows which process is in state D"))
+        }
+        Some((ToClient::Failed(error), _)) => Err(error),
+        _ => Err(not_running(id)),
+    }
+}
+
+/// Lets a frozen container go on.
+///
+/// # Errors
+/// It is down, or not paused.
+pub fn unpause(store: &Store, runtime: &Path, id: &str) -> Result<()> {
+    let channel = ask(store, runtime, id, &Request::Unpause)?.ok_or_else(|| not_running(id))?;
+    match channel.receive::<ToClient>().ok().flatten() {
+        Some((ToClient::Done, _)) => Ok(()),
+        Some((ToClient::Failed(error), _)) => Err(error),
+        _ => Err(not_running(id)),
+    }
+}
+
 /// Of a command that needs one that runs.
 pub fn not_running(id: &str) -> Error {
     Error::new(format!("container {} is not running", short(id)))
@@ -244,10 +307,12 @@ pub fn restart(
     timeout: Option<u64>,
     size: Option<(u16, u16)>,
 ) -> Result<()> {
-    if let Some(channel) = ask(store, runtime, id, &Request::Restart { timeout })? {
-        match crate::client::until_started(&channel) {
-            Err(_) if served(store, id).is_none() => {}
-            outcome => return outcome,
+    while let Some(channel) = ask(store, runtime, id, &Request::Restart { timeout })? {
+        match answer(&channel)? {
+            Answer::Started => return Ok(()),
+            // It went down by itself before it was asked.
+            Answer::Down(_) => break,
+            Answer::Nothing => {}
         }
     }
     match start(store, runtime, id, Caller::Starter, size)? {
@@ -261,9 +326,8 @@ pub fn restart(
 /// # Errors
 /// Its monitor cannot be reached.
 pub fn wait(store: &Store, runtime: &Path, id: &str) -> Result<Option<i32>> {
-    let Some(channel) = ask(store, runtime, id, &Request::Wait)? else { return Ok(None) };
-    while let Ok(Some((message, _))) = channel.receive::<ToClient>() {
-        if let ToClient::Exited { code, .. } = message {
+    while let Some(channel) = ask(store, runtime, id, &Request::Wait)? {
+        if let Answer::Down(code) = answer(&channel)? {
             return Ok(Some(code));
         }
     }

@@ -118,11 +118,17 @@ impl Execs {
     /// A child was reaped. Whether it is known here.
     pub fn reaped(&mut self, pid: i32, code: i32, sessions: &mut Sessions) -> bool {
         let mut awaited = false;
-        let mut found = None;
+        let (mut found, mut lost) = (None, None);
         for exec in &mut self.all {
             match &mut exec.stage {
                 Stage::SetUp(entering) => {
                     if entering.reaped(pid) {
+                        // Killed before it could tell whom it had made: that one waits, and ends with the channel.
+                        let silent = entering.pid().is_none() && !can_be_read(entering.descriptor());
+                        if silent {
+                            lost = Some(exec.number);
+                            break;
+                        }
                         return true;
                     }
                     awaited |= entering.pid().is_none();
@@ -138,6 +144,12 @@ impl Execs {
                 }
                 Stage::Runs { .. } => {}
             }
+        }
+        if let Some(number) = lost {
+            let error = Error::new("cannot start a process in the container")
+                .because("what should start it was killed");
+            self.fail(number, error, sessions);
+            return true;
         }
         if let Some(number) = found {
             self.settle(number, sessions);
@@ -383,6 +395,12 @@ impl Monitor<'_> {
                 .because(format!("container {} is down", self.spec.name))
                 .exit_code(NOT_RUNNING)
         };
+        if self.record.paused {
+            return Err(Error::new("can only create exec sessions on running containers")
+                .because(format!("container {} is paused", self.spec.name))
+                .hint(format!("let it go on first: `sbx unpause {}`", self.spec.name))
+                .exit_code(NOT_RUNNING));
+        }
         let life = self.life.as_ref().ok_or_else(not_running)?;
         let namespaces = life.sandbox.namespaces.as_ref().ok_or_else(not_running)?;
         enter::start(self.spec, namespaces, stdio, source)
@@ -436,9 +454,15 @@ impl Monitor<'_> {
             Progress::Goes => {}
             Progress::Entered => {
                 exec.code = strays.iter().find(|(stray, _)| Some(*stray) == pid).map(|(_, code)| *code);
+                let group = self.life.as_ref().and_then(|life| life.sandbox.cgroup.as_ref());
+                let moved = group.zip(pid).map_or(Ok(()), |(group, pid)| group.adopt(pid));
                 if exec.given_up {
                     exec.end();
                 } else {
+                    // One that is gone already cannot be moved, and needs no more.
+                    if let Err(error) = moved {
+                        ::log::debug!("cannot move a process into the container's cgroup: {error}");
+                    }
                     entering.go();
                 }
             }
