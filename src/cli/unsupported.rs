@@ -6,10 +6,6 @@ use crate::error::Error;
 use crate::network::BRIDGES;
 
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
-const FREEZER: &str = "it takes a control group of the container's own (cgroups(7), cgroup.freeze), which sbx does not \
-                       manage yet: `sbx kill -s STOP` stops the first process";
-const COUNTERS: &str = "it takes a control group of the container's own (cgroups(7), cpu.stat and memory.current), which \
-                        sbx does not manage yet: `sbx top` shows what each process takes";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
 const HEALTH: &str = "a container has one health check: `--health-start-period` and `--health-start-interval` are for \
@@ -92,8 +88,6 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
-    (FREEZER, &["pause", "unpause"]),
-    (COUNTERS, &["stats"]),
     (IMAGES, &["build", "builder", "buildx", "manifest"]),
     (
         "Kubernetes files are not read; `podman-compose` called with the path of sbx reads those of compose",

@@ -43,6 +43,9 @@ pub struct Running {
     /// Frozen by `sbx pause`.
     #[serde(default)]
     pub paused: bool,
+    /// The container's cgroup, below the mount of version 2.
+    #[serde(default)]
+    pub cgroup: Option<PathBuf>,
     /// The container is on its way out: whoever finds it abandoned removes it.
     #[serde(default)]
     pub removing: bool,

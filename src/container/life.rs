@@ -1,9 +1,10 @@
 //! Starting, stopping and waiting for a container that has been made: through its monitor where it runs.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::container::control_group;
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::spec::Spec;
 use crate::container::store::{Claim, Running, Store, short};
@@ -249,6 +250,40 @@ pub fn kill(store: &Store, runtime: &Path, id: &str, signal: i32) -> Result<()> 
         }
     };
     match answer {
+        Some((ToClient::Done, _)) => Ok(()),
+        Some((ToClient::Failed(error), _)) => Err(error),
+        _ => Err(not_running(id)),
+    }
+}
+
+/// Freezes a container, and waits until all its processes are.
+///
+/// # Errors
+/// It is down, is paused already, has no cgroup, or takes longer than [`PATIENCE`]: it goes on then.
+pub fn pause(store: &Store, runtime: &Path, id: &str) -> Result<()> {
+    let channel = ask(store, runtime, id, &Request::Pause)?.ok_or_else(|| not_running(id))?;
+    match channel.receive::<ToClient>().ok().flatten() {
+        Some((ToClient::Done, Some(events))) => {
+            if control_group::wait_until_frozen(events.as_fd(), PATIENCE)? {
+                return Ok(());
+            }
+            unpause(store, runtime, id)?;
+            Err(Error::new(format!("container {} does not freeze", short(id)))
+                .because("the kernel is busy with a process of it")
+                .hint("it goes on; `sbx top` shows which process is in state D"))
+        }
+        Some((ToClient::Failed(error), _)) => Err(error),
+        _ => Err(not_running(id)),
+    }
+}
+
+/// Lets a frozen container go on.
+///
+/// # Errors
+/// It is down, or not paused.
+pub fn unpause(store: &Store, runtime: &Path, id: &str) -> Result<()> {
+    let channel = ask(store, runtime, id, &Request::Unpause)?.ok_or_else(|| not_running(id))?;
+    match channel.receive::<ToClient>().ok().flatten() {
         Some((ToClient::Done, _)) => Ok(()),
         Some((ToClient::Failed(error), _)) => Err(error),
         _ => Err(not_running(id)),

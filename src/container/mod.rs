@@ -3,6 +3,8 @@
 
 pub mod capabilities;
 pub mod claim;
+pub mod consumption;
+pub mod control_group;
 pub mod device;
 pub mod difference;
 pub mod directory;

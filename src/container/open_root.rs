@@ -268,6 +268,7 @@ fn stopped(store: &Store, runtime: &Path, spec: Spec, visit: Visit) -> Result<Op
             runtime,
             stdio: Stdio::Pipes { stdin: null()?, stdout: null()?, stderr: null()? },
             owners: Places::default(),
+            cgroup: None,
             init_of: &init_of,
             meanwhile: Meanwhile { mapping: &mapping, mounting: &mut mounting },
         })

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::container::control_group;
 use crate::container::directory::ContainerDirectory;
 use crate::container::process::{ProcessRef, boot_id, kill_user_namespace};
 use crate::container::scratch;
@@ -75,6 +76,9 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
     let spec = store.read_spec(id);
     if record.boot_id == boot_id() {
         end_processes(store, id, &record, spec.as_ref().ok());
+    }
+    if let Some(cgroup) = record.cgroup.as_deref().filter(|_| record.boot_id == boot_id()) {
+        control_group::remove(id, cgroup);
     }
     remove_runtime(&runtime.join(id));
     control::remove(runtime, id);

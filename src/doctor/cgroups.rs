@@ -1,4 +1,4 @@
-//! Whether the caller was given a cgroup to set limits in.
+//! Whether the caller was given a cgroup to freeze containers, to count what they take and to set limits in.
 
 use super::{Check, Situation};
 use crate::host::cgroup::{self, Cgroup, Version};
@@ -12,7 +12,7 @@ pub(super) fn checks(situation: &Situation) -> Vec<Check> {
 
 fn delegation(cgroup: &Cgroup, situation: &Situation) -> Check {
     let check = |found: String| Check::ok("cgroup-delegation", "cgroup delegation", found);
-    let stops = "nothing today: resource limits, which will need it, are not there yet";
+    let stops = "`sbx pause`, `sbx stats`, and resource limits, which are not there yet";
     if cgroup.version != Version::V2 {
         let found = match cgroup.version {
             Version::None => "no cgroup file system at /sys/fs/cgroup",

@@ -1,7 +1,7 @@
 //! Which control groups there are and which of them the caller was given (cgroups(7), DELEGATION).
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD};
 use serde::Serialize;
@@ -72,6 +72,47 @@ impl Cgroup {
     }
 }
 
+/// Where version 2 is mounted: the places of systemd (file-hierarchy(7)), alone or beside version 1.
+pub fn unified() -> Option<PathBuf> {
+    let is_unified =
+        |path: &&str| rustix::fs::statfs(*path).is_ok_and(|found| found.f_type == libc::CGROUP2_SUPER_MAGIC);
+    ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].iter().find(|path| is_unified(path)).map(PathBuf::from)
+}
+
+/// The calling process's own cgroup, below the mount of [`unified`], where the caller may make others in it and move
+/// its processes there. It takes some microseconds to learn that there is none.
+pub fn own_delegated(unified: &Path) -> Option<PathBuf> {
+    let text = super::read_proc("/proc/self/cgroup").ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let own = inside(unified, Path::new(path))?;
+    is_writable(&own).then(|| PathBuf::from(path))
+}
+
+/// A path below the mount; none where it leads out of it, as that of a process does which is not below the root of the
+/// cgroup namespace (cgroup_namespaces(7)).
+pub fn inside(unified: &Path, path: &Path) -> Option<PathBuf> {
+    path.components().all(|part| matches!(part, Component::Normal(_))).then(|| unified.join(path))
+}
+
+/// Why a container that the caller starts gets no cgroup, and what gives it one.
+pub fn why_none() -> (&'static str, &'static str) {
+    match read().version {
+        Version::None => (
+            "there is no cgroup file system at /sys/fs/cgroup",
+            "mount version 2 there, or have the outer container made with one",
+        ),
+        Version::V1 => (
+            "this machine has cgroup version 1 alone, which cannot be delegated to users",
+            "boot with the kernel parameters `systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all`",
+        ),
+        Version::Hybrid | Version::V2 => (
+            "it was started in a cgroup that is not delegated to you",
+            "start it from a cgroup of your own: with a systemd user session `systemd-run --user --scope -p \
+             Delegate=yes sbx start …`",
+        ),
+    }
+}
+
 fn version(root: &Path) -> Version {
     if root.join("cgroup.controllers").exists() {
         return Version::V2;
@@ -127,6 +168,15 @@ mod tests {
         let found = read_from(root.path(), "0::/user.slice/session-1.scope\n");
         assert_eq!((found.delegated.as_deref(), found.manager()), (None, "disabled"));
         assert_eq!(found.controllers, ["cpu"]);
+    }
+
+    #[test]
+    fn a_path_out_of_the_mount_is_none() {
+        let root = Path::new("/sys/fs/cgroup");
+        assert_eq!(inside(root, Path::new("a/b")), Some(root.join("a/b")));
+        assert_eq!(inside(root, Path::new("")), Some(root.join("")));
+        assert_eq!(inside(root, Path::new("../a")), None);
+        assert_eq!(inside(root, Path::new("/etc")), None);
     }
 
     #[test]

@@ -395,6 +395,12 @@ impl Monitor<'_> {
                 .because(format!("container {} is down", self.spec.name))
                 .exit_code(NOT_RUNNING)
         };
+        if self.record.paused {
+            return Err(Error::new("can only create exec sessions on running containers")
+                .because(format!("container {} is paused", self.spec.name))
+                .hint(format!("let it go on first: `sbx unpause {}`", self.spec.name))
+                .exit_code(NOT_RUNNING));
+        }
         let life = self.life.as_ref().ok_or_else(not_running)?;
         let namespaces = life.sandbox.namespaces.as_ref().ok_or_else(not_running)?;
         enter::start(self.spec, namespaces, stdio, source)
@@ -448,9 +454,15 @@ impl Monitor<'_> {
             Progress::Goes => {}
             Progress::Entered => {
                 exec.code = strays.iter().find(|(stray, _)| Some(*stray) == pid).map(|(_, code)| *code);
+                let group = self.life.as_ref().and_then(|life| life.sandbox.cgroup.as_ref());
+                let moved = group.zip(pid).map_or(Ok(()), |(group, pid)| group.adopt(pid));
                 if exec.given_up {
                     exec.end();
                 } else {
+                    // One that is gone already cannot be moved, and needs no more.
+                    if let Err(error) = moved {
+                        ::log::debug!("cannot move a process into the container's cgroup: {error}");
+                    }
                     entering.go();
                 }
             }

@@ -64,7 +64,8 @@ impl Monitor<'_> {
     }
 
     pub(super) fn next_health(&self) -> Option<Instant> {
-        self.health.as_ref().and_then(Health::next_deadline)
+        // What is asked of a frozen container has no answer.
+        self.health.as_ref().filter(|_| !self.record.paused).and_then(Health::next_deadline)
     }
 
     /// Takes answers, gives up what takes too long, and asks when it is time.
@@ -72,6 +73,9 @@ impl Monitor<'_> {
         let Some(check) = &self.spec.health else { return };
         for outcome in self.execs.take_outcomes() {
             self.answered(check, outcome);
+        }
+        if self.record.paused {
+            return;
         }
         let now = Instant::now();
         let Some(health) = &mut self.health else { return };

@@ -122,6 +122,7 @@ impl Life {
 
     /// Asks the container to end, and sees to it that it does in so many seconds.
     pub fn stop(&mut self, signal: i32, timeout: u64) {
+        self.thaw();
         if timeout == 0 {
             return self.kill();
         }
@@ -131,6 +132,13 @@ impl Life {
             (Some(sooner), Some(at)) => Some(sooner.min(at)),
             (known, at) => known.or(at),
         };
+    }
+
+    /// A signal would wait for that.
+    pub fn thaw(&self) {
+        if let Some(Err(error)) = self.sandbox.cgroup.as_ref().map(|group| group.freeze(false)) {
+            ::log::debug!("cannot let the container go on: {error}");
+        }
     }
 
     fn kill(&mut self) {
@@ -154,6 +162,7 @@ impl Life {
 
     /// The first process is gone: everything else of the container goes, and its output is delivered.
     pub fn finish(&mut self, record: &Running, log: &mut Option<Log>, owner: Option<u64>) {
+        self.thaw();
         if record.userns != 0 {
             // The server writes back what is dirty once the last mount is gone.
             kill_user_namespace(record.userns, &record.servers);
@@ -162,6 +171,7 @@ impl Life {
             }
         }
         self.sandbox.end_servers();
+        self.sandbox.cgroup = None;
         for stream in &mut self.streams {
             stream.drain(log, owner);
         }

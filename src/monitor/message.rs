@@ -19,6 +19,11 @@ pub enum Request {
     Wait,
     /// Connect to the streams: answered as the start of a container in the foreground is.
     Attach { stdin: bool, stdout: bool, stderr: bool },
+    /// Freeze all processes. Answered by [`ToClient::Done`] with the file that says when they are, for
+    /// [`crate::container::control_group::wait_until_frozen`], or by [`ToClient::Failed`].
+    Pause,
+    /// Let them go on. Answered by [`ToClient::Done`] or [`ToClient::Failed`].
+    Unpause,
     /// Make a health check now. Answered by [`ToClient::Exited`]: 0 where it is well, 1 where not.
     Health,
     /// Start a process in the container. Answered by [`ToClient::Stream`]s, [`ToClient::Terminal`],

@@ -9,6 +9,7 @@
 pub mod control;
 pub mod exec;
 pub(crate) mod files;
+mod freezer;
 pub mod guard;
 mod health;
 mod life;

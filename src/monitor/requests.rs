@@ -75,6 +75,8 @@ impl Monitor<'_> {
                 self.asked = Asked::Restart;
                 self.end_life(None, timeout);
             }
+            Request::Pause => self.pause(id),
+            Request::Unpause => self.unpause(id),
             Request::Wait => self.sessions.set_role(id, Role::Waiter),
             Request::Health => self.check_health(id),
             Request::Exec(ref request) => self.exec(id, request, descriptor),
@@ -92,13 +94,15 @@ impl Monitor<'_> {
     }
 
     fn kill(&mut self, signal: i32) -> Result<()> {
-        let Some(life) = &self.life else {
+        if self.life.is_none() {
             return Err(self.down_now("cannot send a signal to"));
-        };
+        }
         if signal == libc::SIGKILL || signal == self.spec.stop_signal {
             // Who ends it by hand does not want it back (docker-kill(1)).
             self.asked = Asked::Kill;
+            self.let_go_on();
         }
+        let Some(life) = &self.life else { return Ok(()) };
         send_signal(life.sandbox.pid, signal).map_err(|error| {
             Error::new(format!("cannot send signal {signal} to container {}", self.spec.name)).because(error)
         })

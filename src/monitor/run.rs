@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
+use crate::container::control_group;
 use crate::container::directory::ContainerDirectory;
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::restart::BackOff;
@@ -177,7 +178,16 @@ impl Monitor<'_> {
             restarts: self.record.restarts,
             ..Running::default()
         };
+        let place = control_group::place(&spec.id);
+        record.cgroup = place.as_ref().map(|place| place.path.clone());
         claim.record(&record)?;
+        let cgroup = place.and_then(|place| match place.make() {
+            Ok(group) => Some(group),
+            Err(error) => {
+                ::log::debug!("cannot make a cgroup for the container: {error}");
+                None
+            }
+        });
         let init_of = |id: &str| {
             let record = store.running_record(id)?;
             record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
@@ -207,7 +217,7 @@ impl Monitor<'_> {
         let meanwhile = Meanwhile { mapping: &mapping, mounting: &mut mounting };
         let owners = self.owners.clone();
         let request =
-            launch::Request { spec, directory, runtime, stdio, owners, init_of: &init_of, meanwhile };
+            launch::Request { spec, directory, runtime, stdio, owners, cgroup, init_of: &init_of, meanwhile };
         let prepared = launch::prepare(request);
         self.listener = listener.take();
         let sandbox = match prepared {
@@ -218,6 +228,9 @@ impl Monitor<'_> {
             }
         };
         self.record = record;
+        if sandbox.cgroup.is_none() {
+            self.record.cgroup = None;
+        }
         let mut life = Life {
             sandbox,
             trouble: None,
@@ -455,6 +468,7 @@ impl Monitor<'_> {
 
     pub(super) fn end_life(&mut self, signal: Option<i32>, timeout: Option<u64>) {
         let (default_signal, default_timeout) = (self.spec.stop_signal, self.spec.stop_timeout);
+        self.let_go_on();
         if let Some(life) = &mut self.life {
             life.stop(signal.unwrap_or(default_signal), timeout.unwrap_or(default_timeout));
         }
@@ -486,6 +500,7 @@ impl Monitor<'_> {
         self.sessions.ended(code, trouble.as_deref(), false);
         self.record.restarting = Some(Restarting { code, since: now });
         (self.record.init, self.record.guard, self.record.userns) = (None, None, 0);
+        (self.record.cgroup, self.record.paused) = (None, false);
         self.record.servers.clear();
         if let Err(error) = self.claim.record(&self.record) {
             ::log::debug!("{error}");

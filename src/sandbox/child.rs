@@ -53,6 +53,8 @@ pub struct Inside<'a> {
     pub secrets: Values,
     /// The process was cloned into the network namespace of its parent and makes its own.
     pub makes_network: bool,
+    /// The same of the cgroup namespace: its root is then the cgroup that the process was cloned into.
+    pub makes_cgroup: bool,
 }
 
 /// What was done before the maps were written.
@@ -65,6 +67,11 @@ impl Inside<'_> {
     /// Becomes the container's command, or says why not and ends.
     pub fn run(self) -> ! {
         let _ = rustix::thread::set_name(c"sbx-child");
+        if self.makes_cgroup
+            && let Err(errno) = nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)
+        {
+            command::fail(&self.channel, crate::host::userns::explain_clone_failure(&errno.into()));
+        }
         let secrets = match copies::values(self.spec, self.directory) {
             Ok(secrets) => secrets,
             Err(error) => command::fail(&self.channel, error),

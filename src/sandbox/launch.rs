@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sched::CloneFlags;
 use rustix::process::DumpableBehavior;
 
+use crate::container::control_group::ControlGroup;
 use crate::container::directory::ContainerDirectory;
 use crate::container::process::ProcessRef;
 use crate::container::spec::{Namespace, Root, Spec};
@@ -24,7 +25,7 @@ use crate::sandbox::userns::become_root;
 use crate::seccomp;
 use crate::secret::copies::Values;
 use crate::sys::channel::Channel;
-use crate::sys::process::{Clone, Fork, clone3, exit_now, fork, send_signal, wait_for};
+use crate::sys::process::{Clone, Fork, clone3, clone3_into, exit_now, fork, send_signal, wait_for};
 use crate::volume::attach::attach;
 
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -46,6 +47,8 @@ pub struct Sandbox {
     pub emulator: Option<Emulator>,
     /// For processes that are brought in while the container runs.
     pub namespaces: Option<Held>,
+    /// What its processes, and no others, are in.
+    pub cgroup: Option<ControlGroup>,
     /// What the caller should know.
     pub notices: Vec<String>,
     channel: Channel,
@@ -60,6 +63,8 @@ pub struct Request<'a> {
     pub stdio: Stdio,
     /// Where the owners of emulated root are recorded.
     pub owners: Places,
+    /// For the container's processes; it is done without where they cannot be brought in.
+    pub cgroup: Option<ControlGroup>,
     /// The first process of a running container, for namespaces of others.
     pub init_of: &'a dyn Fn(&str) -> Result<i32>,
     /// What the monitor does besides.
@@ -82,7 +87,7 @@ pub struct Born<'a> {
 
 /// Makes the sandbox. On an error everything that was started is ended before it is returned.
 pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
-    let Request { spec, directory, runtime, stdio, owners, init_of, meanwhile } = request;
+    let Request { spec, directory, runtime, stdio, owners, cgroup, init_of, meanwhile } = request;
     let volumes = attach(spec)?;
     let spec = volumes.spec(spec);
     let spec = spec.as_ref();
@@ -103,13 +108,15 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
         emulation,
         secrets: Values::new(),
         makes_network: false,
+        makes_cgroup: false,
     };
 
     let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
-        (directly(inside, ours, meanwhile.mapping)?, None)
+        (directly(inside, ours, cgroup, meanwhile.mapping)?, None)
     } else {
         (meanwhile.mapping)()?;
-        let (sandbox, launcher) = through_launcher(inside, ours, &joins)?;
+        let (mut sandbox, launcher) = through_launcher(inside, ours, &joins)?;
+        sandbox.cgroup = cgroup.filter(|group| adopted(group, sandbox.pid));
         (sandbox, Some(launcher))
     };
     let ready =
@@ -135,6 +142,7 @@ impl Sandbox {
             network: None,
             emulator: None,
             namespaces: None,
+            cgroup: None,
             notices: Vec::new(),
             channel,
         }
@@ -228,16 +236,44 @@ impl Sandbox {
     }
 }
 
+fn adopted(group: &ControlGroup, pid: i32) -> bool {
+    let moved = group.adopt(pid);
+    if let Err(error) = &moved {
+        ::log::debug!("cannot move the container's process into its cgroup: {error}");
+    }
+    moved.is_ok()
+}
+
 /// The common case: the canonical maps, nothing joined.
-fn directly(inside: Inside<'_>, channel: Channel, mapping: &dyn Fn() -> Result<()>) -> Result<Sandbox> {
+fn directly(
+    inside: Inside<'_>,
+    channel: Channel,
+    mut cgroup: Option<ControlGroup>,
+    mapping: &dyn Fn() -> Result<()>,
+) -> Result<Sandbox> {
     let identity = &inside.spec.identity;
     let flags = libc::CLONE_NEWUSER | to_make(inside.spec);
     // A network namespace takes the kernel longer than all others: the child makes it beside the ID maps.
     let makes_network = flags & libc::CLONE_NEWNET != 0;
-    match clone3(flags & !libc::CLONE_NEWNET).map_err(|error| clone_failed(&error))? {
+    let flags = flags & !libc::CLONE_NEWNET;
+    let makes_cgroup = flags & libc::CLONE_NEWCGROUP != 0;
+    let cloned = match &cgroup {
+        None => clone3(flags),
+        Some(group) => clone3_into(flags & !libc::CLONE_NEWCGROUP, Some(group.descriptor())),
+    };
+    let cloned = match cloned {
+        // The group is a convenience; why nothing can be cloned shows without it, too.
+        Err(error) if cgroup.is_some() => {
+            ::log::debug!("cannot start the container in its cgroup: {error}");
+            cgroup = None;
+            clone3(flags)
+        }
+        cloned => cloned,
+    };
+    match cloned.map_err(|error| clone_failed(&error))? {
         Clone::Child => {
             drop(channel);
-            Inside { makes_network, ..inside }.run()
+            Inside { makes_network, makes_cgroup: makes_cgroup && cgroup.is_some(), ..inside }.run()
         }
         Clone::Parent { pid, pidfd } => {
             let prepared = (|| {
@@ -248,7 +284,7 @@ fn directly(inside: Inside<'_>, channel: Channel, mapping: &dyn Fn() -> Result<(
                 Ok(userns)
             })();
             match prepared {
-                Ok(userns) => Ok(Sandbox::new(pid, pidfd, userns, channel)),
+                Ok(userns) => Ok(Sandbox { cgroup, ..Sandbox::new(pid, pidfd, userns, channel) }),
                 Err(error) => {
                     let _ = send_signal(pid, libc::SIGKILL);
                     let _ = wait_for(pid);

@@ -38,15 +38,15 @@ fn on_host<'w>(world: &'w Sbx, script: &str) -> Run<'w> {
 }
 
 /// An unprivileged user with a range, and directories of its own in the world.
-struct User {
-    name: String,
-    uid: u32,
-    gid: u32,
-    home: PathBuf,
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) home: PathBuf,
 }
 
 impl User {
-    fn of(world: &Sbx) -> Self {
+    pub(crate) fn of(world: &Sbx) -> Self {
         let name = std::env::var("SBX_TEST_OTHER_USER")
             .expect("the name of an unprivileged user with subordinate IDs: run `scripts/test` as root");
         let user = nix::unistd::User::from_name(&name).expect("a user database").expect("the user exists");

@@ -70,11 +70,3 @@ fn a_container_that_does_not_run_has_none() {
     world.sbx(["top", "nobody"]).expect_code(125).stderr_has("no container with the name or ID");
     world.sbx(["top"]).expect_code(125).stderr_has("no name or ID");
 }
-
-#[test]
-fn verbs_that_need_a_control_group_say_so() {
-    let world = sbx();
-    for verb in ["pause", "unpause", "stats"] {
-        world.sbx([verb, "web"]).expect_code(125).stderr_has("control group");
-    }
-}

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::Place;
 use crate::cli::Global;
+use crate::container::life;
 use crate::container::list::{self, Status};
 use crate::container::open_root::{self, Kept, OpenRoot};
 use crate::error::{Error, Result, Step};
@@ -78,11 +79,18 @@ pub fn execute(args: CommitArgs, global: &Global) -> Result<u8> {
     };
     // Held until the layer is made.
     let (spec, kept) = open_root::look(&place.store, &place.runtime, &id)?;
-    if matches!(kept, Kept::Running(_)) {
-        settle(&place, &id, args.pause)?;
+    let frozen = match (&kept, args.pause) {
+        (Kept::Running(_), Some(true)) => freeze(&place, &id)?,
+        _ => false,
+    };
+    let settled = if matches!(kept, Kept::Running(_)) { settle(&place, &id) } else { Ok(()) };
+    let image = settled.and_then(|()| commit::commit(&place.store, &id, &options));
+    if frozen && let Err(error) = life::unpause(&place.store, &place.runtime, &id) {
+        // It has ended meanwhile, or somebody else let it go on.
+        log::debug!("{error}");
     }
-    let image = commit::commit(&place.store, &id, &options)?;
     drop(kept);
+    let image = image?;
     let event = Event::container(events::Action::Commit, &spec);
     events::record(place.store.root(), &place.runtime, event);
     if let Some(file) = &args.iidfile {
@@ -93,15 +101,21 @@ pub fn execute(args: CommitArgs, global: &Global) -> Result<u8> {
     Ok(0)
 }
 
-/// Has what the container wrote brought to where it is read from: the kernel keeps writes to a FUSE root back.
-fn settle(place: &Place, id: &str, pause: Option<bool>) -> Result<()> {
-    let paused =
-        list::one(&place.store, id).is_some_and(|found| matches!(found.status, Status::Paused { .. }));
-    if pause == Some(true) && !paused {
-        return Err(Error::new("cannot freeze the container while its image is made")
-            .because("that takes a delegated control group, which sbx does not manage yet")
-            .hint("leave out `--pause`: files that change meanwhile are taken as they are found"));
+/// Freezes the container, unless it is already: false.
+fn freeze(place: &Place, id: &str) -> Result<bool> {
+    if list::one(&place.store, id).is_some_and(|found| matches!(found.status, Status::Paused { .. })) {
+        return Ok(false);
     }
+    life::pause(&place.store, &place.runtime, id).map_err(|error| {
+        error
+            .while_doing("cannot freeze the container while its image is made")
+            .hint("leave out `--pause`: files that change meanwhile are taken as they are found")
+    })?;
+    Ok(true)
+}
+
+/// Has what the container wrote brought to where it is read from: the kernel keeps writes to a FUSE root back.
+fn settle(place: &Place, id: &str) -> Result<()> {
     let opened = OpenRoot::open(&place.store, &place.runtime, id)?;
     let pid = opened.start(&[], |root| {
         let opened = root.map(|root| {

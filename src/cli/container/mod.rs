@@ -9,12 +9,14 @@ pub mod exec;
 pub mod exists;
 pub mod healthcheck;
 pub mod kill;
+pub mod pause;
 pub mod port;
 pub mod prune;
 pub mod rename;
 pub mod restart;
 pub mod selection;
 pub mod start;
+pub mod stats;
 pub mod stop;
 pub mod top;
 pub mod update;
@@ -59,6 +61,7 @@ enum Verb {
     Logs(logs::LogsArgs),
     #[command(visible_aliases = ["list", "ps"])]
     Ls(ps::PsArgs),
+    Pause(pause::PauseArgs),
     Port(port::PortArgs),
     Prune(prune::PruneArgs),
     Rename(rename::RenameArgs),
@@ -67,8 +70,10 @@ enum Verb {
     Rm(rm::RmArgs),
     Run(Box<run::RunArgs>),
     Start(start::StartArgs),
+    Stats(stats::StatsArgs),
     Stop(stop::StopArgs),
     Top(top::TopArgs),
+    Unpause(pause::UnpauseArgs),
     Update(update::UpdateArgs),
     Wait(wait::WaitArgs),
 }
@@ -88,6 +93,7 @@ pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
         Verb::Kill(args) => kill::execute(&args, global),
         Verb::Logs(args) => logs::execute(args, global),
         Verb::Ls(args) => ps::execute(args, global),
+        Verb::Pause(args) => pause::pause(&args, global),
         Verb::Port(args) => port::execute(&args, global),
         Verb::Prune(args) => prune::execute(&args, global),
         Verb::Rename(args) => rename::execute(&args, global),
@@ -95,8 +101,10 @@ pub fn execute(args: ContainerArgs, global: &Global) -> Result<u8> {
         Verb::Rm(args) => rm::execute(args, global),
         Verb::Run(args) => run::execute(*args, global),
         Verb::Start(args) => start::execute(&args, global),
+        Verb::Stats(args) => stats::execute(&args, global),
         Verb::Stop(args) => stop::execute(&args, global),
         Verb::Top(args) => top::execute(args, global),
+        Verb::Unpause(args) => pause::unpause(&args, global),
         Verb::Update(args) => update::execute(&args, global),
         Verb::Wait(args) => wait::execute(&args, global),
     }

@@ -6,8 +6,9 @@ use crate::cli::container::selection::{Named, all, each};
 use crate::client;
 use crate::client::keys::DetachKeys;
 use crate::container::life::{self, Started};
-use crate::container::list::Listed;
+use crate::container::list::{self, Listed, Status};
 use crate::container::restart::Restart;
+use crate::container::store::short;
 use crate::container::{requires, sweep};
 use crate::error::{Error, Result};
 use crate::monitor::Caller;
@@ -78,9 +79,18 @@ fn start(place: &Place, id: &str) -> Result<()> {
         .and_then(|()| life::start(&place.store, &place.runtime, id, Caller::Starter, client::caller_size()))
         .and_then(|started| match started {
             Started::Now(connection) => client::until_started(&connection.control),
-            Started::Before => Ok(()),
+            Started::Before => not_paused(place, id),
         });
     started.map_err(|error| explain(place, id, error))
+}
+
+/// Of one that runs already nothing more is wanted, unless it is frozen.
+fn not_paused(place: &Place, id: &str) -> Result<()> {
+    let found = list::one(&place.store, id);
+    if !found.is_some_and(|found| matches!(found.status, Status::Paused { .. })) {
+        return Ok(());
+    }
+    Err(Error::new("it is paused").hint(format!("let it go on: `sbx unpause {}`", short(id))))
 }
 
 fn explain(place: &Place, id: &str, error: Error) -> Error {

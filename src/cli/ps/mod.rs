@@ -27,7 +27,7 @@ use sort::Sort;
 
 const TITLES: Titles<'_> = &[("ID", "CONTAINER ID"), ("Id", "CONTAINER ID"), ("RunningFor", "CREATED")];
 /// Clears the screen and goes to its upper left corner (ECMA-48, CUP and ED).
-const CLEAR: &str = "\x1b[H\x1b[2J";
+pub(super) const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// List containers
 ///
