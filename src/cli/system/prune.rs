@@ -95,7 +95,7 @@ fn warning(args: &PruneArgs) -> String {
 fn prune_networks(place: &Place, filters: &Filters) -> Result<Vec<String>> {
     let fits = |network: &NamedNetwork| {
         let made = network.created.seconds().cast_signed();
-        !filters.until().is_some_and(|until| made >= until.as_second())
+        filters.until().is_none_or(|until| made < until.as_second())
             && filters.labels_fit(|key| network.labels.get(key).map(String::as_str))
     };
     let mut removed = Vec::new();
