@@ -135,6 +135,10 @@ fn container(stores: &Stores, id: &str, size: bool) -> Result<Value> {
     if dialect::current() == Dialect::Docker {
         // From the time when containers were linked to one another.
         document["Name"] = format!("/{}", document["Name"].as_str().unwrap_or_default()).into();
+        for mount in document["Mounts"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut)
+        {
+            mount.remove("Options");
+        }
     }
     Ok(document)
 }

@@ -56,6 +56,15 @@ pub struct Running {
     pub runtime: Option<PathBuf>,
 }
 
+impl Running {
+    /// Its first process has ended, and its monitor sees to what follows.
+    pub fn is_ending(&self) -> bool {
+        let monitored = self.monitor.is_some_and(ProcessRef::is_alive);
+        let ended = self.started_at.is_some() && self.init.is_some_and(|init| !init.is_alive());
+        monitored && ended && self.restarting.is_none()
+    }
+}
+
 /// Between two lives of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restarting {

@@ -219,7 +219,7 @@ fn host_config(spec: &Spec) -> Value {
         MountKind::Volume(volume) => Some(format!("{}:{}", volume.name, mount.target.display())),
         _ => None,
     });
-    json!({
+    let mut document = json!({
         "Binds": binds.collect::<Vec<_>>(),
         "NetworkMode": spec.network.shown(),
         "PortBindings": network::ports(spec),
@@ -253,7 +253,11 @@ fn host_config(spec: &Spec) -> Value {
         "CapEff": spec.security.capabilities.names(),
         "MaskedPaths": spec.security.masked_paths,
         "ReadonlyPaths": spec.security.read_only_paths,
-    })
+    });
+    for field in host::LIMITS {
+        document[*field] = json!(0);
+    }
+    document
 }
 
 fn namespace(namespace: &Namespace) -> String {

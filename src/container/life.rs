@@ -63,8 +63,9 @@ fn claim_down(store: &Store, runtime: &Path, id: &str) -> Result<Option<Claim>> 
         }
         let record = store.record_of(id).unwrap_or_default();
         // Its lock is held without a monitor for moments only: by a command that makes or removes it, or works in its
-        // files.
-        if record.monitor.is_some() && !record.visit || Instant::now() > until {
+        // files. One whose first process has ended is down in a moment, or starts again.
+        let looked_after = record.monitor.is_some() && !record.visit;
+        if looked_after && !record.is_ending() || Instant::now() > until {
             return Ok(None);
         }
         std::thread::sleep(STEP);
@@ -174,20 +175,47 @@ pub fn stop(
     signal: Option<i32>,
 ) -> Result<bool> {
     let request = Request::Stop { timeout, signal };
-    match ask(store, runtime, id, &request) {
-        Ok(None) => return Ok(false),
-        Ok(Some(channel)) => {
-            // Nothing more is said where the monitor is killed meanwhile.
-            while let Ok(Some((message, _))) = channel.receive::<ToClient>() {
-                if let ToClient::Failed(error) = message {
-                    return Err(error);
+    let mut was_up = false;
+    loop {
+        match ask(store, runtime, id, &request) {
+            Ok(None) => break,
+            Ok(Some(channel)) => {
+                was_up = true;
+                if let Answer::Down(_) = answer(&channel)? {
+                    break;
                 }
             }
+            Err(error) => {
+                stop_by_signal(store, id, timeout, error)?;
+                was_up = true;
+                break;
+            }
         }
-        Err(error) => stop_by_signal(store, id, timeout, error)?,
     }
     sweep::put_in_order_if_abandoned(store, id, runtime);
-    Ok(true)
+    Ok(was_up)
+}
+
+/// The last word of a monitor.
+enum Answer {
+    Started,
+    /// The exit code.
+    Down(i32),
+    /// It was killed, or it was about to go when it was asked, and did not hear.
+    Nothing,
+}
+
+fn answer(channel: &Channel) -> Result<Answer> {
+    while let Ok(Some((message, _))) = channel.receive() {
+        match message {
+            ToClient::Started { .. } => return Ok(Answer::Started),
+            ToClient::Exited { code, .. } => return Ok(Answer::Down(code)),
+            ToClient::Failed(error) => return Err(error),
+            ToClient::Notice(notice) => log::warn!("{notice}"),
+            _ => {}
+        }
+    }
+    Ok(Answer::Nothing)
 }
 
 /// Without the socket: SIGINT asks the monitor for the same.
@@ -279,10 +307,12 @@ pub fn restart(
     timeout: Option<u64>,
     size: Option<(u16, u16)>,
 ) -> Result<()> {
-    if let Some(channel) = ask(store, runtime, id, &Request::Restart { timeout })? {
-        match crate::client::until_started(&channel) {
-            Err(_) if served(store, id).is_none() => {}
-            outcome => return outcome,
+    while let Some(channel) = ask(store, runtime, id, &Request::Restart { timeout })? {
+        match answer(&channel)? {
+            Answer::Started => return Ok(()),
+            // It went down by itself before it was asked.
+            Answer::Down(_) => break,
+            Answer::Nothing => {}
         }
     }
     match start(store, runtime, id, Caller::Starter, size)? {
@@ -296,9 +326,8 @@ pub fn restart(
 /// # Errors
 /// Its monitor cannot be reached.
 pub fn wait(store: &Store, runtime: &Path, id: &str) -> Result<Option<i32>> {
-    let Some(channel) = ask(store, runtime, id, &Request::Wait)? else { return Ok(None) };
-    while let Ok(Some((message, _))) = channel.receive::<ToClient>() {
-        if let ToClient::Exited { code, .. } = message {
+    while let Some(channel) = ask(store, runtime, id, &Request::Wait)? {
+        if let Answer::Down(code) = answer(&channel)? {
             return Ok(Some(code));
         }
     }

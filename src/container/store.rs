@@ -340,7 +340,12 @@ impl Store {
                     make_directory(&self.names()).map_err(|error| no_room(error, failed()))?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    if let Some(owner) = self.owner_of(name)
+                    let owner = self.owner_of(name);
+                    if owner.as_deref() == Some(id) {
+                        // By a `rename` that was killed.
+                        return Ok(());
+                    }
+                    if let Some(owner) = owner
                         && self.directory(&owner).path().exists()
                     {
                         return Err(Error::new(failed())
@@ -411,12 +416,22 @@ impl Store {
     /// # Errors
     /// There is no room, or the store cannot be written.
     pub fn change_settings(&self, id: &str, change: impl FnOnce(Settings) -> Settings) -> Result<()> {
+        let _lock = self.lock_settings(id)?;
+        self.write_settings(id, &change(self.settings(id)))
+    }
+
+    fn lock_settings(&self, id: &str) -> Result<File> {
         let directory = self.directory(id);
-        let path = directory.settings();
-        let failed = || format!("cannot write `{}`", path.display());
+        let failed = || format!("cannot lock `{}`", directory.path().display());
         let lock = File::open(directory.path()).step(failed)?;
         lock.lock().step(failed)?;
-        write_json(&path, &change(self.settings(id))).map_err(|error| no_room(error, failed()))
+        Ok(lock)
+    }
+
+    fn write_settings(&self, id: &str, settings: &Settings) -> Result<()> {
+        let path = self.directory(id).settings();
+        let failed = || format!("cannot write `{}`", path.display());
+        write_json(&path, settings).map_err(|error| no_room(error, failed()))
     }
 
     /// Gives a container another name.
@@ -424,14 +439,17 @@ impl Store {
     /// # Errors
     /// It is taken, or there is no room.
     pub fn rename(&self, id: &str, name: &str) -> Result<()> {
+        let _lock = self.lock_settings(id)?;
         let old = self.read_spec(id)?.name;
         if old == name {
             return Err(Error::new(format!("cannot give the container the name `{name}`"))
                 .because("it has that name already"));
         }
+        let settings = self.settings(id);
+        // Whoever removes the container looks for further names where there are settings.
+        self.write_settings(id, &settings)?;
         self.take_name(name, id)?;
-        let renamed =
-            self.change_settings(id, |settings| Settings { name: Some(name.to_owned()), ..settings });
+        let renamed = self.write_settings(id, &Settings { name: Some(name.to_owned()), ..settings });
         // Killed before this the container has both names; both go with it.
         self.release_name(if renamed.is_ok() { &old } else { name }, id);
         renamed

@@ -118,11 +118,17 @@ impl Execs {
     /// A child was reaped. Whether it is known here.
     pub fn reaped(&mut self, pid: i32, code: i32, sessions: &mut Sessions) -> bool {
         let mut awaited = false;
-        let mut found = None;
+        let (mut found, mut lost) = (None, None);
         for exec in &mut self.all {
             match &mut exec.stage {
                 Stage::SetUp(entering) => {
                     if entering.reaped(pid) {
+                        // Killed before it could tell whom it had made: that one waits, and ends with the channel.
+                        let silent = entering.pid().is_none() && !can_be_read(entering.descriptor());
+                        if silent {
+                            lost = Some(exec.number);
+                            break;
+                        }
                         return true;
                     }
                     awaited |= entering.pid().is_none();
@@ -138,6 +144,12 @@ impl Execs {
                 }
                 Stage::Runs { .. } => {}
             }
+        }
+        if let Some(number) = lost {
+            let error = Error::new("cannot start a process in the container")
+                .because("what should start it was killed");
+            self.fail(number, error, sessions);
+            return true;
         }
         if let Some(number) = found {
             self.settle(number, sessions);

@@ -612,6 +612,7 @@ impl Monitor<'_> {
             life.end_guard();
         }
         let trouble = self.life.as_mut().and_then(|life| life.trouble.take());
+        let removed = self.named(Event::container(Action::Remove, spec));
         let recorded = if spec.remove_on_exit {
             sweep::erase(self.store, spec, self.life.as_ref().map(|life| &life.sandbox.userns))
         } else {
@@ -629,14 +630,22 @@ impl Monitor<'_> {
             self.claim.release();
         }
         if spec.remove_on_exit {
-            self.tell(Event::container(Action::Remove, spec));
+            self.tell(removed);
         }
         let trouble = trouble.or_else(|| recorded.err().map(|error| error.to_string()));
         self.sessions.ended(code, trouble.as_deref(), true);
     }
 
     pub(super) fn tell(&self, event: Event) {
-        events::record(self.store.root(), self.runtime, event);
+        events::record(self.store.root(), self.runtime, self.named(event));
+    }
+
+    /// With the name that the container has now: `sbx rename` may have changed it since the monitor read the spec.
+    fn named(&self, mut event: Event) -> Event {
+        if let Some(name) = self.store.settings(&self.spec.id).name {
+            event.name = name;
+        }
+        event
     }
 
     fn close_socket(&mut self) {

@@ -2,6 +2,7 @@
 
 mod functions;
 mod pieces;
+mod shown;
 
 use gotmpl::{MissingKey, TemplateError, Value as GoValue};
 use serde_json::Value;
@@ -12,6 +13,9 @@ use pieces::Piece;
 
 /// Longer templates are no one-liners any more.
 const MAX_LENGTH: usize = 64 << 10;
+
+/// Maps whose keys are the user's.
+const OPEN_MAPS: &[&str] = &[".Labels", ".Annotations", ".Networks", ".Sysctls"];
 
 /// A column's title where it is not the field's name in capitals: (`ID`, `CONTAINER ID`).
 pub type Titles<'a> = &'a [(&'a str, &'a str)];
@@ -117,19 +121,46 @@ impl Format {
     }
 
     fn execute(&self, template: &gotmpl::Template, row: &Value) -> Result<String> {
-        template.execute_to_string(&functions::from_json(row)).map_err(|error| match error {
-            TemplateError::MissingKey { key } => {
-                let error = wrong(&self.text).because(format!("there is no field `{key}`"));
-                match row.as_object() {
-                    Some(fields) => {
-                        let names: Vec<&str> = fields.keys().map(String::as_str).collect();
-                        error.hint(format!("the fields are {}", names.join(", ")))
+        let data = functions::from_json(row);
+        template.execute_to_string(&data).or_else(|error| self.execute_again(error, row)).map_err(|error| {
+            match error {
+                TemplateError::MissingKey { key } => {
+                    let error = wrong(&self.text).because(format!("there is no field `{key}`"));
+                    match row.as_object() {
+                        Some(fields) => {
+                            let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+                            error.hint(format!("the fields are {}", names.join(", ")))
+                        }
+                        None => error,
                     }
-                    None => error,
                 }
+                error => wrong(&self.text).because(error),
             }
-            error => wrong(&self.text).because(error),
         })
+    }
+
+    /// What Go knows by types. The field of an ID is `ID` for templates and `Id` in JSON; and a label that is not there
+    /// is no unknown field.
+    fn execute_again(&self, error: TemplateError, row: &Value) -> Result<String, TemplateError> {
+        let TemplateError::MissingKey { key } = &error else { return Err(error) };
+        let pieces = || match &self.kind {
+            Kind::Table(_, pieces) => pieces::split(&pieces.iter().map(Piece::text).collect::<String>()),
+            _ => pieces::split(&self.text),
+        };
+        if key == "ID"
+            && let (Some(id), None) = (row.get("Id"), row.get("ID"))
+        {
+            let mut row = row.clone();
+            row["ID"] = id.clone();
+            let data = functions::from_json(&row);
+            return read(&pieces(), MissingKey::Error)?
+                .execute_to_string(&data)
+                .or_else(|error| self.execute_again(error, &row));
+        }
+        if OPEN_MAPS.iter().any(|map| self.text.contains(&format!("{map}.{key}"))) {
+            return read(&pieces(), MissingKey::Invalid)?.execute_to_string(&functions::from_json(row));
+        }
+        Err(error)
     }
 }
 
@@ -145,17 +176,20 @@ fn compile(text: &str, pieces: &[Piece]) -> Result<gotmpl::Template> {
     }
     pieces::check_depth(text).map_err(|cause| wrong(text).because(cause))?;
     pieces::check_ends(pieces).map_err(|cause| wrong(text).because(cause))?;
-    let source: String = pieces.iter().map(Piece::text).collect();
+    read(pieces, MissingKey::Error).map_err(|error| {
+        wrong(text)
+            .because(error.to_string().trim_start_matches("template: "))
+            .hint("write a Go template such as `{{.ID}}` or `{{json .}}`, or `json`")
+    })
+}
+
+fn read(pieces: &[Piece], missing: MissingKey) -> Result<gotmpl::Template, TemplateError> {
+    let source: String = pieces.iter().map(|piece| piece.printing(shown::FUNCTION)).collect();
     gotmpl::Template::new("")
-        .missing_key(MissingKey::Error)
+        .missing_key(missing)
         .max_range_iters(1_000_000)
         .funcs(functions::all())
         .parse(&source)
-        .map_err(|error| {
-            wrong(text)
-                .because(error.to_string().trim_start_matches("template: "))
-                .hint("write a Go template such as `{{.ID}}` or `{{json .}}`, or `json`")
-        })
 }
 
 /// A gotmpl value as JSON: what `{{json .X}}` prints.

@@ -364,3 +364,35 @@ fn a_hundred_start_at_once() {
     world.sbx(["rm", "--force", "--all"]).succeed();
     world.assert_clean();
 }
+
+#[test]
+fn a_container_that_ends_by_itself_is_down_when_stop_says_so() {
+    let world = sbx();
+    for round in 0..40_u32 {
+        let ends = format!("sleep 0.0{}; exit 7", 1 + round % 8);
+        make(&world, &["run", "-d"], &["--name", "short"], &["sh", "-c", &ends]);
+        let waiting = world.sbx(["wait", "short"]).spawn();
+        std::thread::sleep(Duration::from_millis(u64::from(round % 10) * 10));
+        world.sbx(["stop", "short"]).succeed();
+        let shown = state(&world, "short");
+        assert!(["exited 7", "exited 137"].contains(&shown.as_str()), "{shown}");
+        world.sbx(["rm", "short"]).succeed();
+        let code = waiting.finish().code_is(0).stdout();
+        assert_eq!(format!("exited {}", code.trim()), shown);
+    }
+    world.assert_clean();
+}
+
+#[test]
+fn a_rename_that_was_killed_can_be_made_again() {
+    let world = sbx();
+    let id = make(&world, &["create"], &["--name", "old"], &["true"]);
+    let names = world.store().join("names");
+    std::os::unix::fs::symlink(&id, names.join("new")).expect("a name");
+    world.sbx(["rename", "old", "new"]).succeed();
+    assert_eq!(world.sbx(["ps", "-a", "--format", "{{.Names}}"]).succeed(), "new");
+    std::os::unix::fs::symlink(&id, names.join("third")).expect("a name");
+    world.sbx(["rm", "new"]).succeed();
+    assert_eq!(fs::read_dir(&names).expect("names").count(), 0);
+    world.assert_clean();
+}

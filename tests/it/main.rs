@@ -16,6 +16,7 @@ mod devices;
 mod emulated_root;
 mod environment;
 mod events;
+mod everyday;
 mod exec;
 mod exit_codes;
 mod health;

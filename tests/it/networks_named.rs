@@ -214,7 +214,16 @@ fn networks_that_nobody_is_in_are_pruned_by_label() {
     world.sbx(["network", "prune"]).stdin("n\n").expect_code(0).stdout_is("").stderr_has("WARNING!");
     world.sbx(["network", "prune", "-f", "--filter", "name=one"]).expect_code(125);
     assert_eq!(world.sbx(["network", "prune", "-f", "--filter", "label=app=shop"]).succeed(), "one");
-    assert_eq!(world.sbx(["network", "prune"]).stdin("y\n").succeed(), "two");
+    world.sbx(["network", "prune"]).stdin("y\n").expect_code(0).stdout_is("two\n");
+
+    make(&world, &["--label=app=shop", "three"]);
+    make(&world, &["four"]);
+    sleeper(&world, &["create"], &["--network=four", "--label=app=shop"]).expect_code(0);
+    let pruned = world.sbx(["system", "prune", "-f", "--filter", "label=app=shop"]).succeed();
+    assert!(pruned.contains("Deleted Networks:\nthree\n"), "{pruned}");
+    // The container went first.
+    let pruned = world.sbx(["system", "prune", "-f"]).succeed();
+    assert!(pruned.contains("Deleted Networks:\nfour\n"), "{pruned}");
 }
 
 #[test]

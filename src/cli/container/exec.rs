@@ -70,7 +70,7 @@ pub struct ExecArgs {
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
     /// The container, its command and the arguments of that
-    #[arg(trailing_var_arg = true, value_name = "WORD", required = true)]
+    #[arg(trailing_var_arg = true, value_name = "WORD")]
     words: Vec<String>,
 }
 
@@ -152,7 +152,7 @@ fn target(place: &Place, args: &mut ExecArgs) -> Result<String> {
         cidfile: args.cidfile.take().into_iter().collect(),
         containers: Vec::new(),
     };
-    if !named.latest && named.cidfile.is_empty() {
+    if !named.latest && named.cidfile.is_empty() && !args.words.is_empty() {
         named.containers.push(args.words.remove(0));
     }
     if args.words.is_empty() {

@@ -11,6 +11,9 @@ use crate::output::print;
 
 /// Make health checks
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  sbx healthcheck run web
+  sbx ps --filter health=unhealthy")]
 pub struct HealthcheckArgs {
     #[command(subcommand)]
     verb: Verb,
@@ -28,7 +31,7 @@ enum Verb {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   sbx healthcheck run web
-  sbx run -d --name web --health-cmd 'wget -q -O /dev/null localhost' --health-interval 10s web
+  sbx run -d --name web --health-cmd 'wget -q -O /dev/null localhost' --health-interval 10s nginx
   sbx inspect -f '{{.State.Health.Status}}' web")]
 pub struct RunArgs {
     /// Name or ID

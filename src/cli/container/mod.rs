@@ -33,7 +33,12 @@ use crate::host::paths;
 
 /// Manage containers
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Each is also a command of its own: `sbx container stop web` is `sbx stop web`.")]
+#[command(after_help = "Examples:
+  sbx container ls -a
+  sbx container exists web && sbx container stop web
+  sbx container prune --filter until=24h
+
+Each is also a command of its own: `sbx container stop web` is `sbx stop web`.")]
 pub struct ContainerArgs {
     #[command(subcommand)]
     verb: Verb,

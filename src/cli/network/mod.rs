@@ -46,7 +46,7 @@ pub struct NetworkArgs {
 enum Verb {
     #[command(hide = true)]
     Connect(RefusedArgs),
-    Create(create::CreateArgs),
+    Create(Box<create::CreateArgs>),
     #[command(hide = true)]
     Disconnect(RefusedArgs),
     Exists(exists::ExistsArgs),

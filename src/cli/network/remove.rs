@@ -105,17 +105,24 @@ pub fn prune(args: &PruneArgs, global: &Global) -> Result<u8> {
     }
     let place = Place::of(global)?;
     sweep::sweep(&place.store, &place.runtime);
+    let fits = |network: &NamedNetwork| filters.fit(&Shown::from(network));
+    remove_unused(&place, fits, |name| drop(print::line(name)))?.finish()
+}
+
+/// Removes the networks that fit and that no container is in, and names each to `gone`.
+pub(crate) fn remove_unused(
+    place: &Place,
+    fits: impl Fn(&NamedNetwork) -> bool,
+    mut gone: impl FnMut(&str),
+) -> Result<Failures> {
     let mut failures = Failures::default();
-    for network in networks(&place).list()? {
-        if !filters.fit(&Shown::from(&network)) {
-            continue;
-        }
-        match go(&place, &network) {
-            Ok(true) => drop(print::line(&network.name)?),
+    for network in networks(place).list()?.iter().filter(|network| fits(network)) {
+        match go(place, network) {
+            Ok(true) => gone(&network.name),
             Ok(false) => {}
             Err(error) if error.code() == IN_USE => {}
             Err(error) => failures.add(error),
         }
     }
-    failures.finish()
+    Ok(failures)
 }

@@ -1,5 +1,6 @@
 //! `sbx ps`
 
+mod namespaces;
 mod ports;
 mod row;
 mod sort;
@@ -63,12 +64,18 @@ pub struct PsArgs {
     /// List the container that was made last, running or not
     #[arg(short, long, conflicts_with = "last")]
     latest: bool,
+    /// Show the namespaces of each instead
+    #[arg(long, visible_alias = "namespace", conflicts_with_all = ["size", "pod", "quiet"])]
+    ns: bool,
     /// Leave out the heading
     #[arg(long, visible_alias = "no-heading")]
     noheading: bool,
     /// Print whole IDs and commands
     #[arg(long)]
     no_trunc: bool,
+    /// Show the pod of each, too
+    #[arg(short, long)]
+    pod: bool,
     /// Print IDs alone
     #[arg(short, long, conflicts_with = "format")]
     quiet: bool,
@@ -137,7 +144,7 @@ impl Listing {
             return Ok(rows.iter().map(|row| format!("{}\n", row.shown_id())).collect());
         }
         let Some(format) = &self.format else { return Ok(self.table(&rows)) };
-        let json = || rows.iter().map(row::Row::json).collect::<Vec<Value>>();
+        let json = || rows.iter().map(|row| row.json(args.ns)).collect::<Vec<Value>>();
         if dialect::current() == Dialect::Docker && (format.is_json() || format.is_whole_json()) {
             return Ok(json().iter().map(|row| format!("{row}\n")).collect());
         }
@@ -149,13 +156,23 @@ impl Listing {
     }
 
     fn table(&self, rows: &[row::Row<'_>]) -> String {
+        if self.args.ns {
+            let rows = rows.iter().map(|row| (row.shown_id(), row.name(), row.pid()));
+            return namespaces::table(rows, !self.args.noheading);
+        }
         let mut header = vec!["container id", "image", "command", "created", "status", "ports", "names"];
+        if self.args.pod {
+            header.extend(["pod id", "podname"]);
+        }
         if self.args.size {
             header.push("size");
         }
         let mut table = if self.args.noheading { Table::without_header() } else { Table::new(header) };
         for row in rows {
             let mut cells = row.cells();
+            if self.args.pod {
+                cells.extend(row.pod_cells());
+            }
             if self.args.size {
                 cells.push(row.size());
             }

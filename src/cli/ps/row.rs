@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::ports;
+use super::{namespaces, ports};
 use crate::cli::dialect::Dialect;
 use crate::container::disk;
 use crate::container::duration::{ago, human};
@@ -149,7 +149,7 @@ impl Row<'_> {
         }
     }
 
-    fn pid(&self) -> i32 {
+    pub(super) fn pid(&self) -> i32 {
         match self.container.status {
             Status::Running { pid, .. } | Status::Paused { pid, .. } => pid,
             _ => 0,
@@ -208,6 +208,12 @@ impl Row<'_> {
         vec![id, image, self.command(), self.running_for(), self.status(), self.ports(), name]
     }
 
+    /// The ID and name of its pod.
+    pub(super) fn pod_cells(&self) -> [String; 2] {
+        let Some(pod) = self.pod() else { return [String::new(), String::new()] };
+        [if self.whole { pod.id.clone() } else { short(&pod.id).to_owned() }, pod.name.clone()]
+    }
+
     /// What templates see.
     pub(super) fn view(&self) -> Value {
         let image_id = self.spec().and_then(usage::image_of);
@@ -256,8 +262,8 @@ impl Row<'_> {
         self.container.state.as_ref().map_or(0, |state| state.restarts)
     }
 
-    pub(super) fn json(&self) -> Value {
-        if self.dialect == Dialect::Docker { self.docker_json() } else { self.podman_json() }
+    pub(super) fn json(&self, with_namespaces: bool) -> Value {
+        if self.dialect == Dialect::Docker { self.docker_json() } else { self.podman_json(with_namespaces) }
     }
 
     /// docker's fields, all of them texts.
@@ -284,7 +290,7 @@ impl Row<'_> {
     }
 
     /// podman's fields (podman-ps(1), --format).
-    fn podman_json(&self) -> Value {
+    fn podman_json(&self, with_namespaces: bool) -> Value {
         let spec = self.spec();
         let image_id = spec.and_then(usage::image_of);
         let mut row = json!({
@@ -303,7 +309,7 @@ impl Row<'_> {
             "Labels": self.labels(),
             "Mounts": self.mounts().map(|mount| mount.target.display().to_string()).collect::<Vec<_>>(),
             "Names": [self.name()],
-            "Namespaces": {},
+            "Namespaces": if with_namespaces { namespaces::json(self.pid()) } else { json!({}) },
             "Networks": self.networks(),
             "Pid": self.pid(),
             "Pod": self.pod().map(|pod| pod.id.as_str()).unwrap_or_default(),

@@ -1,7 +1,9 @@
 //! `sbx system prune`
 
+use crate::cli::container::Place;
 use crate::cli::image::Stores;
 use crate::cli::image::prune::deleted;
+use crate::cli::network::remove::remove_unused as remove_unused_networks;
 use crate::cli::volume::prune::{deleted as deleted_volumes, remove_unused};
 use crate::cli::{Global, confirm};
 use crate::container::disk;
@@ -13,12 +15,13 @@ use crate::error::Result;
 use crate::host::paths;
 use crate::image::filter::Filters;
 use crate::image::removal;
+use crate::network::named::NamedNetwork;
 use crate::output::print;
 use crate::volume::Record;
 
 /// Remove all that nobody uses
 ///
-/// Containers that ended, images without a name (with `--all` every image that no container is left of), and what
+/// Containers that ended, networks that no container is in, images without a name (with `--all` every image that no container is left of), and what
 /// no image, container or pull under way needs: blobs, layers, broken downloads.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Filters: label=KEY[=VALUE], label!=KEY[=VALUE], until=TIME (`24h`, `2024-05-06`).
@@ -49,6 +52,7 @@ pub fn execute(args: &PruneArgs, global: &Global) -> Result<u8> {
     }
     let stores = Stores::of(global)?;
     let (containers, freed) = prune_containers(&stores.containers, &filters)?;
+    let networks = prune_networks(&Place::of(global)?, &filters)?;
     let (images, collected) = removal::prune(&stores.images, &stores.containers, &filters, args.all)?;
     // After the containers, whose volumes nobody has now.
     let (volumes, given_up) = if args.volumes {
@@ -65,6 +69,9 @@ pub fn execute(args: &PruneArgs, global: &Global) -> Result<u8> {
     if !containers.is_empty() {
         text = format!("Deleted Containers:\n{}\n\n", containers.join("\n"));
     }
+    if !networks.is_empty() {
+        text.push_str(&format!("Deleted Networks:\n{}\n\n", networks.join("\n")));
+    }
     let volumes = deleted_volumes(&volumes);
     let total = size::decimal(freed.saturating_add(collected.reclaimed).saturating_add(given_up));
     print::text(&format!("{text}{volumes}{}Total reclaimed space: {total}\n", deleted(&images)))?;
@@ -72,7 +79,7 @@ pub fn execute(args: &PruneArgs, global: &Global) -> Result<u8> {
 }
 
 fn warning(args: &PruneArgs) -> String {
-    let mut text = "WARNING! This will remove:\n  - all stopped containers\n".to_owned();
+    let mut text = "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n".to_owned();
     if args.volumes {
         text.push_str("  - all anonymous volumes not used by at least one container\n");
     }
@@ -82,6 +89,18 @@ fn warning(args: &PruneArgs) -> String {
         "  - all dangling images\n"
     });
     text + "  - all blobs, layers and downloads that nothing needs\n"
+}
+
+/// The names of the networks that are gone.
+fn prune_networks(place: &Place, filters: &Filters) -> Result<Vec<String>> {
+    let fits = |network: &NamedNetwork| {
+        let made = network.created.seconds().cast_signed();
+        !filters.until().is_some_and(|until| made >= until.as_second())
+            && filters.labels_fit(|key| network.labels.get(key).map(String::as_str))
+    };
+    let mut removed = Vec::new();
+    remove_unused_networks(place, fits, |name| removed.push(name.to_owned()))?.finish()?;
+    Ok(removed)
 }
 
 /// The IDs of the containers that are gone, and the bytes that they had written.

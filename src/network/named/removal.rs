@@ -18,7 +18,7 @@ pub fn members(store: &Store, network: &NamedNetwork) -> Result<Vec<Spec>> {
     for id in store.all_ids()? {
         match store.read_spec(&id) {
             Ok(spec) if spec.network.named.as_ref().is_some_and(|of| of.id == network.id) => {
-                members.push(spec)
+                members.push(spec);
             }
             Ok(_) => {}
             // It is being removed: who makes one holds its network until the spec is there.

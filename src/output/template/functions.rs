@@ -56,6 +56,7 @@ pub(super) fn all() -> FuncMap {
         all.insert((*name).to_owned(), Arc::new(checked));
     }
     all.insert("index".to_owned(), Arc::new(index));
+    all.insert(super::shown::FUNCTION.to_owned(), Arc::new(super::shown::function));
     all
 }
 

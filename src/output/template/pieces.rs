@@ -19,6 +19,17 @@ impl Piece {
             Piece::Text(text) | Piece::Action(text) => text,
         }
     }
+
+    /// The same, where an action that prints passes what it prints through the function.
+    pub(super) fn printing(&self, function: &str) -> String {
+        let Piece::Action(action) = self else { return self.text().to_owned() };
+        let Some(end) = action.strip_suffix("}}").filter(|_| prints(action)) else { return action.clone() };
+        let (inner, trim) = match end.strip_suffix('-').filter(|inner| inner.ends_with(char::is_whitespace)) {
+            Some(inner) => (inner, "-"),
+            None => (end, ""),
+        };
+        format!("{} | {function} {trim}}}}}", inner.trim_end())
+    }
 }
 
 /// Takes a template apart. An action that never ends is kept for the parser to complain about.
@@ -37,8 +48,7 @@ pub(super) fn split(template: &str) -> Vec<Piece> {
 
 /// Bytes up to the `}}` that is not within a string.
 fn action_length(action: &str) -> usize {
-    let inner = action.trim_start_matches("{{").trim_start_matches('-').trim_start();
-    if inner.starts_with("/*") {
+    if inner(action).starts_with("/*") {
         let comment = action.find("*/").unwrap_or(action.len());
         return action[comment..].find("}}").map_or(action.len(), |end| comment + end + 2);
     }
@@ -144,9 +154,25 @@ pub(super) fn check_ends(pieces: &[Piece]) -> Result<(), String> {
     if open > 0 { Err("an `{{end}}` is missing".to_owned()) } else { Ok(()) }
 }
 
+/// Whether it is neither a keyword nor a comment nor an assignment.
+fn prints(action: &str) -> bool {
+    const KEYWORDS: &[&str] =
+        &["if", "range", "with", "else", "end", "define", "template", "block", "break", "continue"];
+    let inner = inner(action).trim_end_matches("}}").trim_end_matches('-').trim();
+    let assigns = inner.starts_with('$') && outside_of_strings(inner, "=").is_some();
+    // Words that gotmpl refuses keep their message.
+    let is_whole = !inner.is_empty() && !inner.ends_with('|');
+    is_whole && !inner.starts_with("/*") && !assigns && !KEYWORDS.contains(&word(action))
+}
+
+/// What follows the opening of an action.
+fn inner(action: &str) -> &str {
+    action.trim_start_matches("{{").trim_start_matches('-').trim_start()
+}
+
 /// The first word of an action.
 fn word(action: &str) -> &str {
-    let inner = action.trim_start_matches("{{").trim_start_matches('-').trim_start();
+    let inner = inner(action);
     &inner[..inner.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(inner.len())]
 }
 

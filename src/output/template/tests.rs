@@ -103,6 +103,42 @@ fn tables_have_titles() {
     );
 }
 
+/// What gotmpl prints of an action went through a function: nothing else may have changed by that.
+#[test]
+fn what_prints_is_told_from_what_does_not() {
+    for (template, text) in [
+        ("{{$x := .Pid}}{{$x}} {{$x = 1}}{{ $x }}", "42 1\n"),
+        ("{{range $i, $p := .Ports}}{{$i}}={{$p}};{{end}}", "0=80/tcp;1=443/tcp;\n"),
+        ("a  {{- .Pid -}}  b {{- /* c */ -}} d", "a42bd\n"),
+        (
+            "{{range .Ports}}{{if eq . \"80/tcp\"}}{{continue}}{{else}}{{.}}{{break}}{{end}}{{end}}",
+            "443/tcp\n",
+        ),
+        ("{{define \"t\"}}<{{.}}>{{end}}{{template \"t\" .Pid}}", "<42>\n"),
+        (
+            "{{with .State}}{{.}}{{end}} {{.None}} {{\"a=b}}\"}} {{.Pid | printf \"%03d\"}}",
+            "map[Status:up] <no value> a=b}} 042\n",
+        ),
+        ("{{-1}}{{- 1 -}}", "-11\n"),
+    ] {
+        assert_eq!(one(template), text, "{template}");
+    }
+}
+
+#[test]
+fn labels_that_are_not_there_are_no_value() {
+    assert_eq!(one("{{.Labels.none}}{{.Labels.x}}"), "<no value><y>\n");
+    assert!(refused("{{.Labels.x}}{{.none}}").causes()[0].contains("`none`"));
+}
+
+#[test]
+fn ids_have_both_of_their_names() {
+    let id = |template: &str| Format::parse(template).unwrap().list(&[json!({"Id": "0123"})], &[]).unwrap();
+    assert_eq!(id("{{.ID}}{{.Id}}"), "01230123\n");
+    assert_eq!(id("table {{.ID}}\\t{{.Id}}"), "ID     ID\n0123   0123\n");
+    assert_eq!(id("{{json .}}"), "{\"Id\":\"0123\"}\n");
+}
+
 #[test]
 fn unknown_fields_are_named() {
     let error = refused("{{.Foo}}");
