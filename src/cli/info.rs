@@ -190,7 +190,8 @@ fn store(situation: &Situation) -> Result<Value> {
             0
         }
     };
-    let running = ids.iter().filter(|id| containers.running_record(id).is_ok()).count();
+    let records: Vec<_> = ids.iter().filter_map(|id| containers.running_record(id).ok()).collect();
+    let paused = records.iter().filter(|record| record.paused).count();
     let runtime = paths::runtime(&situation.surroundings).map(|runtime| runtime.path);
     let lies_on = filesystem::of(paths::nearest_existing(&store)).ok();
     let backing = lies_on.as_ref().map(|found| found.name.as_str());
@@ -209,9 +210,9 @@ fn store(situation: &Situation) -> Result<Value> {
         "runRoot": runtime.as_deref().map_or(Value::Null, display),
         "containerStore": {
             "number": ids.len(),
-            "paused": 0,
-            "running": running,
-            "stopped": ids.len() - running,
+            "paused": paused,
+            "running": records.len() - paused,
+            "stopped": ids.len() - records.len(),
         },
         "imageStore": { "number": images },
         "imagePath": display(&image_store.layout()),

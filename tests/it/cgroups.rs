@@ -116,6 +116,7 @@ mod as_root {
             "$sbx" pause web
             before=$(count); sleep 0.3; echo "still $(($(count) - before))"
             "$sbx" ps --format '{{.State}} {{.Status}}' | grep -o 'paused.*(Paused)' | cut -d' ' -f1
+            "$sbx" info --format '{{.store.containerStore.paused}} {{.store.containerStore.running}}'
             "$sbx" inspect -f '{{.State.Status}} {{.State.Paused}} {{.State.Running}}' web
             "$sbx" exec web true 2>&1 || echo "exec $?"
             "$sbx" attach web 2>&1 || echo "attach $?"
@@ -129,7 +130,11 @@ mod as_root {
         )
         .stdout();
         let lines: Vec<&str> = said.lines().collect();
-        assert_eq!(&lines[..5], ["groups 1", "web", "still 0", "paused", "paused true true"], "{said}");
+        assert_eq!(
+            &lines[..6],
+            ["groups 1", "web", "still 0", "paused", "1 0", "paused true true"],
+            "{said}"
+        );
         for expected in
             ["container web is paused", "exec 255", "attach 125", "start 125", "paused already", "again 125"]
         {
