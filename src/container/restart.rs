@@ -116,7 +116,7 @@ mod tests {
         }
         assert_eq!("on-failure:0".parse::<Restart>().unwrap(), Restart::OnFailure(None));
         for text in ["on-failure:", "on-failure:x", "always:3", "sometimes", "on-failure:-1"] {
-            assert!(text.parse::<Restart>().unwrap_err().to_string().contains("unless-stopped"), "{text}");
+            assert!(text.parse::<Restart>().unwrap_err().report().contains("unless-stopped"), "{text}");
         }
     }
 
