@@ -184,9 +184,13 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "NAME", help_heading = "Namespaces")]
     pub domainname: Option<String>,
 
-    /// Network: none, host, `slirp4netns[:OPTIONS]`, `pasta[:OPTIONS]`, private, container:ID, ns:PATH.
+    /// Network: none, host, `slirp4netns[:OPTIONS]`, `pasta[:OPTIONS]`, private, container:ID, ns:PATH, or the name of
+    /// one that `sbx network create` made, with `:alias=NAME` and `:mac=MAC`.
     #[arg(long, visible_alias = "net", value_name = "MODE", help_heading = "Network")]
     pub network: Vec<String>,
+    /// Another name of the container in its network: recorded, but nobody answers to it yet.
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME", help_heading = "Network")]
+    pub network_alias: Vec<String>,
     /// Publish a port: `[IP:][HOST:]CONTAINER[/tcp|/udp]`, ranges too; without HOST a random one.
     #[arg(short, long, value_name = "PORT", help_heading = "Network")]
     pub publish: Vec<String>,

@@ -8,6 +8,7 @@ use crate::cli::container_options::ContainerOptions;
 use crate::cli::rm;
 use crate::cli::transfer::options::registry_name;
 use crate::container::directory::ContainerDirectory;
+use crate::container::name;
 use crate::container::plan::{self, Place};
 use crate::container::spec::Spec;
 use crate::container::store::{Claim, Store};
@@ -16,6 +17,10 @@ use crate::error::{Error, Result, Step};
 use crate::host::paths;
 use crate::identity::Userns;
 use crate::image;
+
+/// Names that are tried without a number, and at all.
+const FEW_NAMES: u32 = 4;
+const MOST_NAMES: u32 = 20;
 
 /// A container that has been made and whose lock is held.
 pub struct Created {
@@ -69,7 +74,7 @@ pub fn create(
     let choice =
         matches!(options.userns, Some(Userns::Auto(_))).then(|| store.lock_choice_of_ids()).transpose()?;
     let decide = || plan::container(options, image.source.clone(), &image.config, command.clone(), &place);
-    let spec = decide().or_else(|error| match sweep::sweep(&store, &runtime.path) {
+    let mut spec = decide().or_else(|error| match sweep::sweep(&store, &runtime.path) {
         0 => Err(error),
         // A helper whose monitor was killed may have held the port.
         _ => decide(),
@@ -78,15 +83,35 @@ pub fn create(
         log::warn!("{notice}");
     }
     let cidfile = options.cidfile.as_ref().map(|path| write_cidfile(path, &spec.id)).transpose()?;
-    let made = store.create(&spec).or_else(|error| {
-        // The name may be that of a container whose monitor was killed.
-        sweep::sweep(&store, &runtime.path);
-        store.create(&spec).map_err(|_| error)
-    });
+    let made = make(&store, &mut spec, options.name.is_none(), &runtime.path);
     drop((choice, image.lock));
     let (claim, directory) = made.inspect_err(|_| remove_cidfile(cidfile))?;
     let cidfile = cidfile.map(Path::to_owned);
     Ok(Created { store, runtime: runtime.path, spec, directory, claim, cidfile })
+}
+
+/// Makes the container's directory; one whose name nobody chose gets another where it is taken.
+fn make(
+    store: &Store,
+    spec: &mut Spec,
+    any_name: bool,
+    runtime: &Path,
+) -> Result<(Claim, ContainerDirectory)> {
+    let mut attempts = 0;
+    loop {
+        let error = match store.create(spec) {
+            Ok(made) => return Ok(made),
+            Err(error) => error,
+        };
+        if any_name && attempts < MOST_NAMES && store.is_taken(&spec.name) {
+            attempts += 1;
+            spec.name = if attempts < FEW_NAMES { name::random()? } else { name::random_with_number()? };
+            continue;
+        }
+        // The name may be that of a container whose monitor was killed.
+        sweep::sweep(store, runtime);
+        return store.create(spec).map_err(|_| error);
+    }
 }
 
 fn write_cidfile<'a>(path: &'a Path, id: &str) -> Result<&'a Path> {

@@ -217,7 +217,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Search(args) => registry::search::execute(&args, &cli.global),
         Verb::Events(args) => events::execute(&args, &cli.global),
         Verb::Generate(args) => generate::execute(args, &cli.global),
-        Verb::Network(args) => network::execute(&args),
+        Verb::Network(args) => network::execute(&args, &cli.global),
         Verb::Pod(args) => pod::execute(args, &cli.global),
         Verb::Port(args) => container::port::execute(&args, &cli.global),
         Verb::Secret(args) => secret::execute(args, &cli.global),

@@ -3,12 +3,12 @@
 use clap::error::{ContextKind, ContextValue};
 
 use crate::error::Error;
+use crate::network::BRIDGES;
 
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
 const FREEZER: &str = "it takes a control group of the container's own (cgroups(7), cgroup.freeze), which sbx does not \
                        manage yet: `sbx kill -s STOP` stops the first process, `sbx top` shows what all of them take";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
-pub(super) const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
 const HEALTH: &str = "a container has one health check: `--health-start-period` and `--health-start-interval` are for \
                       its start";
@@ -72,7 +72,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
     ("there is no daemon, and so no socket of one", &["--use-api-socket"]),
     ("the root of a container takes what room there is where the store is", &["--storage-opt"]),
-    (BRIDGES, &["--ip", "--ip6", "--network-alias", "--net-alias", "--link", "--link-local-ip"]),
+    (BRIDGES, &["--ip", "--ip6", "--link", "--link-local-ip"]),
     ("a container is made the same way whatever it is in: there are no init containers", &["--init-ctr"]),
     (STREAMS, &["--preserve-fds", "--preserve-fd"]),
     ("streams are attached when the container starts: `start -a`", &["--attach", "-a"]),

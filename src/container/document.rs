@@ -221,7 +221,7 @@ fn host_config(spec: &Spec) -> Value {
     });
     json!({
         "Binds": binds.collect::<Vec<_>>(),
-        "NetworkMode": spec.network.mode.to_string(),
+        "NetworkMode": spec.network.shown(),
         "PortBindings": network::ports(spec),
         "RestartPolicy": host::restart_policy(spec),
         "AutoRemove": spec.remove_on_exit,

@@ -158,9 +158,15 @@ impl Filters {
             && any(&self.volumes, |volume| has_mount(spec, volume))
             && any(&self.pods, |word| is_in_pod(spec, word))
             && any(&self.restart_policies, |policy| *policy == spec.restart.name())
-            && any(networks, |network| network == &spec.network.mode.to_string())
+            && any(networks, |network| is_in_network(spec, network))
             && self.until.is_none_or(|until| spec.created < until)
     }
+}
+
+/// A network with a name is meant by that, or by the beginning of its ID.
+fn is_in_network(spec: &Spec, word: &str) -> bool {
+    let by_id = spec.network.named.as_ref().is_some_and(|of| !word.is_empty() && of.id.starts_with(word));
+    by_id || spec.network.shown() == word
 }
 
 fn is_in_pod(spec: &Spec, word: &str) -> bool {

@@ -106,15 +106,22 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
     };
     let record = record.unwrap_or_default();
     let state = store.read_state(&id);
+    let pid = record.init.map_or(0, |init| init.pid);
+    // Its monitor has not yet written how it ended, or is about to let it go.
+    let unfinished =
+        state.as_ref().and_then(|state| state.started_at.filter(|_| state.finished_at.is_none()));
     let status = match (record.started_at, record.init, record.restarting) {
         _ if removing => Status::Removing,
         (_, _, Some(down)) if served => Status::Restarting { code: down.code, at: down.since },
         (Some(since), Some(init), _) if served && init.is_alive() => match record.paused {
-            true => Status::Paused { since, pid: init.pid },
-            false => Status::Running { since, pid: init.pid },
+            true => Status::Paused { since, pid },
+            false => Status::Running { since, pid },
         },
         // Its first process has ended, and its monitor has not decided yet what follows.
         (Some(since), Some(init), _) if record.is_ending() => Status::Running { since, pid: init.pid },
+        (started, ..) if served && (unfinished.is_some() || started.is_some() && state.is_none()) => {
+            started.or(unfinished).map_or(Status::Created, |since| Status::Running { since, pid })
+        }
         _ => match (elsewhere, &state) {
             (Some(since), _) => Status::Running { since, pid: 0 },
             (None, Some(State { started_at: Some(_), exit_code, finished_at, .. })) => {

@@ -71,6 +71,17 @@ pub fn random() -> Result<String> {
     Ok(of_number(u64::from_ne_bytes(random)))
 }
 
+/// The same with a number behind it, where most of the others are taken.
+///
+/// # Errors
+/// As [`random`].
+pub fn random_with_number() -> Result<String> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).step(|| "cannot make a random name")?;
+    let number = u64::from_ne_bytes(random);
+    Ok(format!("{}{}", of_number(number), number >> 40))
+}
+
 fn of_number(number: u64) -> String {
     let adjective = ADJECTIVES[(number % ADJECTIVES.len() as u64) as usize];
     let surname = SURNAMES[(number / ADJECTIVES.len() as u64 % SURNAMES.len() as u64) as usize];

@@ -289,6 +289,7 @@ fn network(
     }
     let request = network::Request {
         networks: options.network.clone(),
+        aliases: options.network_alias.clone(),
         publish,
         dns: options.dns.clone(),
         dns_search: options.dns_search.clone(),
@@ -298,7 +299,10 @@ fn network(
         no_hosts: options.no_hosts,
         hostname: options.hostname.is_some(),
     };
-    let plan = network::plan(&request, &network::cache(&place.runtime.path))?;
+    let plan = {
+        let networks = network::named::NamedNetworks::new(place.store.root());
+        network::plan(&request, &network::cache(&place.runtime.path), &networks)?
+    };
     for warning in &plan.warnings {
         log::warn!("{warning}");
     }

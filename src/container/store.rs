@@ -23,6 +23,7 @@ use crate::container::settings::Settings;
 use crate::container::spec::{Root, Spec};
 use crate::container::state::State;
 use crate::error::{Error, Result, Step};
+use crate::network::named;
 use crate::secret;
 use crate::volume::hold::hold;
 
@@ -133,6 +134,7 @@ impl Store {
         }
         secret::copies::keep(&self.root, spec, directory)?;
         self.take_name(&spec.name, &spec.id)?;
+        let _network = named::hold(self, &spec.network)?;
         let volumes = hold(self, spec)?;
         write_json(&directory.spec(), spec).map_err(|error| {
             volumes.undo(self, spec);
@@ -359,6 +361,11 @@ impl Store {
                 Err(error) => return Err(no_room(error, failed())),
             }
         }
+    }
+
+    /// Whether a container that exists has the name.
+    pub fn is_taken(&self, name: &str) -> bool {
+        self.owner_of(name).is_some_and(|owner| self.directory(&owner).path().exists())
     }
 
     /// The container that a name is tied to, which may be gone.

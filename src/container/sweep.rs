@@ -97,7 +97,7 @@ fn put_in_order(store: &Store, id: &str, claim: &Claim, runtime: &Path) -> Resul
         Ok(_) => {
             let finished = store.directory(id).log().metadata().and_then(|log| log.modified()).ok();
             let state = State {
-                finished_at: finished.map(Utc::from),
+                finished_at: Some(finished.map_or_else(Utc::now, Utc::from)),
                 ..State::lost(record.started_at, record.restarts)
             };
             if let Err(error) = store.write_state(id, &state) {
@@ -309,6 +309,7 @@ pub fn remove_stopped_and(store: &Store, id: &str, runtime: &Path, volumes: Volu
             log::debug!("{error}");
         }
     }
+    control::remove(runtime, id);
     remove_runtime(&runtime.join(id));
     match store.read_spec(id) {
         Ok(spec) => {

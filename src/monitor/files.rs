@@ -29,6 +29,7 @@ pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime
         }
         return Ok(());
     }
+    network::named::still_there(store, &spec.network)?;
     if matches!(spec.network.mode, network::Mode::Slirp4netns(_) | network::Mode::Pasta(_)) {
         crate::host::paths::create_runtime(runtime, rustix::process::getuid().as_raw())?;
         let own = runtime.join(&spec.id);

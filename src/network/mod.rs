@@ -10,6 +10,7 @@ mod helper;
 pub mod hosts;
 pub mod inside;
 pub mod mode;
+pub mod named;
 pub mod pasta;
 mod plan;
 pub mod ports;
@@ -41,6 +42,19 @@ pub struct Network {
     pub hosts: Vec<(String, IpAddr)>,
     pub mac_address: Option<String>,
     pub no_hosts: bool,
+    /// The network with a name that the container is in; `mode` is then that of the helper which connects it.
+    #[serde(default)]
+    pub named: Option<named::Membership>,
+}
+
+/// Why something is refused.
+pub const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
+
+impl Network {
+    /// The name under which it is shown.
+    pub fn shown(&self) -> String {
+        self.named.as_ref().map_or_else(|| self.mode.to_string(), |named| named.name.clone())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,6 +129,7 @@ impl Network {
             hosts: Vec::new(),
             mac_address: None,
             no_hosts: false,
+            named: None,
         }
     }
 }

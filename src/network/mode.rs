@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::named::{self, Asked};
 use super::{Mode, pasta, programs, slirp4netns};
 use crate::error::{Error, Result};
 
@@ -12,6 +13,8 @@ use crate::error::{Error, Result};
 pub enum Requested {
     /// A network of its own through the helper that this host has.
     Private,
+    /// The same, as a member of a network with a name.
+    Named(Asked),
     Decided(Mode),
 }
 
@@ -25,8 +28,8 @@ pub fn parse(values: &[String]) -> Result<Requested> {
             values.len(),
             values.join(", ")
         ))
-        .because("several networks at once need bridge networks, which this version does not have")
-        .hint("give `--network` once, with `slirp4netns` or `pasta`")),
+        .because(format!("several networks at once need bridges: {}", super::BRIDGES))
+        .hint("give `--network` once")),
     }
 }
 
@@ -73,9 +76,8 @@ fn parse_one(value: &str) -> Result<Requested> {
         }
         ("", _) => return Err(Error::new("the value of `--network` is empty")),
         _ => {
-            return Err(Error::new(format!("no network `{name}`"))
-                .because("this version does not have named networks")
-                .hint("use none, host, slirp4netns, pasta, ns:PATH or container:NAME"));
+            named::check_name(name)?;
+            return Ok(Requested::Named(Asked::parse(name, rest.unwrap_or_default())?));
         }
     };
     Ok(Requested::Decided(mode))
@@ -87,9 +89,9 @@ impl Requested {
     pub fn decide(self) -> Result<Mode> {
         let mode = match self {
             Self::Decided(mode) => mode,
-            Self::Private if programs::find("slirp4netns").is_some() => Mode::Slirp4netns(Vec::new()),
-            Self::Private if programs::find("pasta").is_some() => Mode::Pasta(Vec::new()),
-            Self::Private => {
+            _ if programs::find("slirp4netns").is_some() => Mode::Slirp4netns(Vec::new()),
+            _ if programs::find("pasta").is_some() => Mode::Pasta(Vec::new()),
+            Self::Private | Self::Named(_) => {
                 return Err(without_network("cannot give the container a network of its own")
                     .because("neither slirp4netns nor pasta is installed")
                     .hint("an administrator can run `apt install slirp4netns` (or `passt`)"));
@@ -163,7 +165,7 @@ mod tests {
     fn every_mode_is_read() {
         let decided = |text| match parse_text(text).expect(text) {
             Requested::Decided(mode) => mode,
-            Requested::Private => panic!("{text} is private"),
+            other => panic!("{text} is {other:?}"),
         };
         assert_eq!(parse(&[]).expect("default"), Requested::Private);
         assert_eq!(parse_text("private").expect("private"), Requested::Private);
@@ -183,8 +185,8 @@ mod tests {
     fn what_cannot_be_had_says_why() {
         for (text, word) in [
             ("bridge", "bridge networks"),
-            ("mynet", "named networks"),
-            ("mynet:ip=10.0.0.1", "named networks"),
+            ("my/net", "name of a network"),
+            ("mynet:ip=10.0.0.1", "bridge networks"),
             ("ns:relative", "absolute"),
             ("ns", "absolute"),
             ("container:", "name or ID"),

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 
+use super::named::{self, NamedNetworks};
 use super::programs::{self, Program};
 use super::{Mode, Network, mode, pasta, ports, slirp4netns};
 use crate::error::{Error, Result};
@@ -12,6 +13,8 @@ use crate::error::{Error, Result};
 pub struct Request {
     /// `--network`, `--net`
     pub networks: Vec<String>,
+    /// `--network-alias`
+    pub aliases: Vec<String>,
     /// `-p`, `--publish`
     pub publish: Vec<String>,
     pub dns: Vec<String>,
@@ -34,7 +37,7 @@ pub struct Plan {
 
 /// Checks a request and decides it on this host: helper, host ports, addresses. `cache` keeps the options of
 /// pasta, which is asked for them when an address depends on it.
-pub fn plan(request: &Request, cache: &Path) -> Result<Plan> {
+pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result<Plan> {
     let mut published = Vec::new();
     for text in &request.publish {
         published.extend(ports::parse(text)?);
@@ -47,8 +50,35 @@ pub fn plan(request: &Request, cache: &Path) -> Result<Plan> {
     if let Some(mac) = &request.mac_address {
         mode::check_mac_address(mac)?;
     }
-    let requested = mode::parse(&request.networks)?;
+    let mut requested = mode::parse(&request.networks)?;
     let mut warnings = Vec::new();
+    let mut mac_address = request.mac_address.clone();
+    let named = match &mut requested {
+        mode::Requested::Named(asked) => {
+            for alias in &request.aliases {
+                asked.add_alias(alias)?;
+            }
+            if let Some(mac) = &asked.mac_address {
+                mode::check_mac_address(mac)?;
+                if mac_address.replace(mac.clone()).is_some() {
+                    return Err(Error::new(format!(
+                        "cannot use `--mac-address` with `--network {}:mac={mac}`",
+                        asked.name
+                    ))
+                    .because("the interface has one MAC address"));
+                }
+            }
+            let membership = networks.join(asked)?;
+            warnings.push(named::limits(&membership.name));
+            Some(membership)
+        }
+        _ if !request.aliases.is_empty() => {
+            return Err(Error::new("cannot use `--network-alias`")
+                .because("the container is in no network that others can be in")
+                .hint("`sbx network create NAME` makes one, and `--network NAME` is to be in it"));
+        }
+        _ => None,
+    };
     if let mode::Requested::Decided(mode) = &requested {
         check_together(request, mode)?;
         if *mode == Mode::Host && !published.is_empty() {
@@ -85,8 +115,9 @@ pub fn plan(request: &Request, cache: &Path) -> Result<Plan> {
         dns_search: request.dns_search.clone(),
         dns_options: request.dns_options.clone(),
         hosts,
-        mac_address: request.mac_address.clone(),
+        mac_address,
         no_hosts: request.no_hosts,
+        named,
     };
     Ok(Plan { network, warnings })
 }
@@ -234,7 +265,7 @@ mod tests {
 
     fn plan_of(request: &Request) -> Result<Plan> {
         let folder = tempfile::tempdir().expect("a folder");
-        plan(request, &folder.path().join("helpers.json"))
+        plan(request, &folder.path().join("helpers.json"), &NamedNetworks::new(folder.path()))
     }
 
     fn strings(words: &[&str]) -> Vec<String> {

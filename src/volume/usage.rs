@@ -65,7 +65,8 @@ impl Usage {
     }
 }
 
-fn has_no_spec(containers: &Store, id: &str) -> bool {
+/// Whether the container is being made or removed.
+pub(crate) fn has_no_spec(containers: &Store, id: &str) -> bool {
     let spec = containers.directory(id).spec();
     spec.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }

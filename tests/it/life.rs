@@ -368,3 +368,31 @@ fn a_rename_that_was_killed_can_be_made_again() {
     assert_eq!(fs::read_dir(&names).expect("names").count(), 0);
     world.assert_clean();
 }
+
+#[test]
+fn hundreds_of_containers_get_names_of_their_own() {
+    let world = sbx();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..75).for_each(|_| drop(make(&world, &["create"], &[], &["true"]))));
+        }
+    });
+    let names = world.sbx(["ps", "-a", "--format", "{{.Names}}"]).succeed();
+    let distinct: std::collections::BTreeSet<&str> = names.lines().collect();
+    assert_eq!((names.lines().count(), distinct.len()), (300, 300));
+    world.sbx(["rm", "--all"]).succeed();
+    world.assert_clean();
+}
+
+#[test]
+fn a_hundred_start_at_once() {
+    let world = sbx();
+    let words = ["run", "-d", "--net", "none", "--rootfs", rootfs().to_str().expect("text"), "sleep", "1000"];
+    let all: Vec<_> = (0..100).map(|_| world.sbx(words).spawn()).collect();
+    for one in all {
+        one.finish().code_is(0);
+    }
+    assert_eq!(world.sbx(["ps", "-q"]).succeed().lines().count(), 100);
+    world.sbx(["rm", "--force", "--all"]).succeed();
+    world.assert_clean();
+}

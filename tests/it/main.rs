@@ -32,6 +32,7 @@ mod login;
 mod logs;
 mod mounts;
 mod network;
+mod networks_named;
 mod newuidmap_shim;
 mod pods;
 mod ports;

@@ -97,13 +97,19 @@ fn interval(text: &str) -> Result<Duration> {
 
 /// The exit code of the life that goes on now, or of the last.
 fn down(place: &Place, id: &str) -> Result<i32> {
-    if let Some(code) = life::wait(&place.store, &place.runtime, id)? {
-        return Ok(code);
-    }
-    match list::one(&place.store, id).map(|found| found.status) {
-        Some(Status::Exited { code, .. } | Status::Restarting { code, .. }) => Ok(code),
-        Some(Status::Created) => reach(place, id, &["exited"], Duration::from_millis(250)),
-        _ => Ok(NO_CODE),
+    loop {
+        if let Some(code) = life::wait(&place.store, &place.runtime, id)? {
+            return Ok(code);
+        }
+        match list::one(&place.store, id).map(|found| found.status) {
+            Some(Status::Exited { code, .. } | Status::Restarting { code, .. }) => return Ok(code),
+            Some(Status::Created) => return reach(place, id, &["exited"], Duration::from_millis(250)),
+            // Its monitor takes no requests any more, and has not yet written how it ended.
+            Some(Status::Running { .. } | Status::Paused { .. }) => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Some(Status::Removing | Status::Dead) | None => return Ok(NO_CODE),
+        }
     }
 }
 

@@ -1,25 +1,27 @@
 //! `sbx network ls`
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
-use super::{NETWORKS, Network};
-use crate::container::label::{self, LabelFilter};
+use super::Shown;
+use super::filter::Filters;
+use crate::cli::Global;
+use crate::cli::container::Place;
 use crate::error::Result;
-use crate::image::filter::wrong;
 use crate::output::print;
 use crate::output::table::Table;
 use crate::output::template::{Format, Titles};
 
 const TITLES: Titles<'_> = &[("ID", "NETWORK ID"), ("Id", "NETWORK ID")];
-const KEYS: &str = "driver, id, label, name";
 
 /// List networks
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Filters (`--filter KEY=VALUE`, again for more): driver, id, label, name.
+#[command(
+    after_help = "Filters (`--filter KEY=VALUE`, again for more): driver, id, label, label!, name, until.
 
 Examples:
   sbx network ls
-  sbx network ls --format '{{.Name}}'")]
+  sbx network ls --noheading --filter label=app=shop --format '{{.Name}}'"
+)]
 pub struct ListArgs {
     /// List only networks that fit
     #[arg(short, long, value_name = "KEY=VALUE")]
@@ -30,60 +32,53 @@ pub struct ListArgs {
     /// Leave out the heading
     #[arg(short, long, visible_alias = "no-heading")]
     noheading: bool,
+    /// Print whole IDs
+    #[arg(long)]
+    no_trunc: bool,
     /// Print names alone
     #[arg(short, long, conflicts_with = "format")]
     quiet: bool,
 }
 
-pub fn execute(args: &ListArgs) -> Result<u8> {
-    let mut networks: Vec<&Network> = NETWORKS.iter().collect();
-    for (key, values) in keyed(&args.filter)? {
-        networks.retain(|network| match key {
-            "driver" => values.contains(&network.driver),
-            "label" => {
-                let filters: Vec<LabelFilter> =
-                    values.iter().map(|text| LabelFilter::new(text, true)).collect();
-                label::all_fit(&filters, |_| None)
-            }
-            _ => values.iter().any(|part| network.name.contains(part)),
-        });
-    }
-    let rows: Vec<Value> = networks.iter().map(|network| network.document()).collect();
+pub fn execute(args: &ListArgs, global: &Global) -> Result<u8> {
+    let filters = Filters::parse(&args.filter)?;
     let format = args.format.as_deref().filter(|text| !text.is_empty()).map(Format::parse).transpose()?;
+    let mut networks = Shown::all(&Place::of(global)?)?;
+    networks.retain(|network| filters.fit(network));
     print::text(&match format {
-        Some(format) if args.noheading => format.list_without_heading(&rows)?,
-        Some(format) => format.list(&rows, TITLES)?,
+        Some(format) => {
+            let short = !args.no_trunc && !format.is_whole_json();
+            let rows: Vec<Value> = networks.iter().map(|network| row(network, short)).collect();
+            match args.noheading {
+                true => format.list_without_heading(&rows)?,
+                false => format.list(&rows, TITLES)?,
+            }
+        }
         None if args.quiet => networks.iter().map(|network| format!("{}\n", network.name)).collect(),
-        None => table(&networks, args.noheading),
+        None => table(&networks, args),
     })?;
     Ok(0)
 }
 
-/// The values of each key.
-fn keyed(filters: &[String]) -> Result<Vec<(&str, Vec<&str>)>> {
-    let mut keyed: Vec<(&str, Vec<&str>)> = Vec::new();
-    for text in filters {
-        let Some((key, value)) =
-            text.split_once('=').filter(|(key, _)| KEYS.split(", ").any(|known| known == *key))
-        else {
-            return Err(wrong(text).hint(format!("write KEY=VALUE; there are: {KEYS}")));
-        };
-        match keyed.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, values)) => values.push(value),
-            None => keyed.push((key, vec![value])),
+fn row(network: &Shown, short: bool) -> Value {
+    let mut row = network.document(&Map::new());
+    if short {
+        for key in ["ID", "Id"] {
+            row[key] = json!(network.short_id());
         }
     }
-    Ok(keyed)
+    row
 }
 
-fn table(networks: &[&Network], noheading: bool) -> String {
-    let mut table = if noheading {
+fn table(networks: &[Shown], args: &ListArgs) -> String {
+    let mut table = if args.noheading {
         Table::without_header()
     } else {
         Table::new(["network id", "name", "driver", "scope"])
     };
     for network in networks {
-        table.push([network.name, network.name, network.driver, "local"]);
+        let id = if args.no_trunc { &network.id } else { network.short_id() };
+        table.push([id, &network.name, &network.driver, "local"]);
     }
     table.render()
 }

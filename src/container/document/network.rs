@@ -7,8 +7,10 @@ use crate::network::PortMapping;
 
 /// Addresses stay empty: those inside the network namespaces of slirp4netns and pasta lead nowhere from outside.
 pub(super) fn settings(spec: &Spec) -> Value {
+    let named = spec.network.named.as_ref();
+    let aliases = named.map(|named| named.aliases.as_slice()).filter(|aliases| !aliases.is_empty());
     let endpoint = json!({
-        "Aliases": null,
+        "Aliases": aliases,
         "DriverOpts": null,
         "EndpointID": "",
         "Gateway": "",
@@ -20,9 +22,9 @@ pub(super) fn settings(spec: &Spec) -> Value {
         "IPv6Gateway": "",
         "Links": null,
         "MacAddress": spec.network.mac_address.as_deref().unwrap_or_default(),
-        "NetworkID": spec.network.mode.to_string(),
+        "NetworkID": named.map_or_else(|| spec.network.shown(), |named| named.id.clone()),
     });
-    let networks: Map<String, Value> = [(spec.network.mode.to_string(), endpoint)].into_iter().collect();
+    let networks: Map<String, Value> = [(spec.network.shown(), endpoint)].into_iter().collect();
     json!({
         "Bridge": "",
         "EndpointID": "",

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::harness::{Run, Sbx, images, sbx_by_all_names};
 
-/// `network_mode: private` is the usual network of a container that is in no network with others.
+/// Without any network: compose makes one for the project.
 fn project(world: &Sbx, port: u16) {
     world.put_image(&images().busybox(), "docker.io/library/busybox:latest");
     world.file(
@@ -18,13 +18,11 @@ fn project(world: &Sbx, port: u16) {
 services:
   fill:
     image: busybox
-    network_mode: private
     command: ["sh", "-c", "echo from the volume >/data/index.html; trap 'exit 0' TERM; while :; do sleep 0.1; done"]
     volumes: ["shared:/data"]
     labels: {{tier: back}}
   web:
     image: busybox
-    network_mode: private
     command: ["httpd", "-f", "-p", "80", "-h", "/srv"]
     environment: {{PURPOSE: test}}
     ports: ["127.0.0.1:{port}:80"]
@@ -76,6 +74,10 @@ fn a_project_comes_up_and_goes() {
     assert!(page(port).ends_with("from the volume\n"));
     let running = world.sbx(["ps", "--sort=names", "--format", "{{.Names}} {{.State}}"]).succeed();
     assert_eq!(running, "shop_fill_1 running\nshop_web_1 running");
+    let members = ["ps", "--sort=names", "--format", "{{.Names}}", "--filter", "network=shop_default"];
+    assert_eq!(world.sbx(members).succeed(), "shop_fill_1\nshop_web_1");
+    let label = "label=io.podman.compose.project=shop";
+    assert_eq!(world.sbx(["network", "ls", "-q", "--filter", label]).succeed(), "shop_default");
 
     let listed = compose(&world, &["ps", "--format", "json"]).expect_code(0).stdout();
     let listed: Value = serde_json::from_str(&listed).expect("JSON");
@@ -101,6 +103,7 @@ fn a_project_comes_up_and_goes() {
     assert_eq!(world.sbx(["ps", "-aq"]).succeed(), "");
     assert_eq!(world.sbx(["volume", "ls", "-q"]).succeed(), "");
     assert_eq!(world.sbx(["pod", "ls", "-q"]).succeed(), "");
+    assert_eq!(world.sbx(["network", "ls", "-q", "--filter", "driver=bridge"]).succeed(), "");
     assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err(), "the port is still taken");
     world.assert_clean();
 }
@@ -122,32 +125,19 @@ fn logs_of_all_services_are_shown() {
     world.assert_clean();
 }
 
-/// Names between services wait for bridge networks, so that a project without `network_mode` is refused: what cannot be
-/// reached by its name must not seem to be there.
+/// What a container could not have must not seem to be there: an internal network, addresses of one's own.
 #[test]
-fn a_network_of_the_project_is_refused_with_the_reason() {
+fn a_network_that_takes_a_bridge_is_refused_with_the_reason() {
     let world = sbx_by_all_names();
     world.put_image(&images().busybox(), "docker.io/library/busybox:latest");
-    world.file("shop/compose.yaml", "services:\n  one:\n    image: busybox\n    command: [\"true\"]\n");
-    let refused = compose(&world, &["up", "-d"]).finish();
-    assert_ne!(refused.code(), 0);
-    assert_eq!(world.sbx(["ps", "-aq"]).succeed(), "");
-    compose(&world, &["down"]).expect_code(0);
-
-    world.sbx(["network", "exists", "shop_default"]).expect_code(1);
-    world
-        .sbx(["network", "create", "--label=x=y", "shop_default"])
-        .expect_code(125)
-        .stderr_has("bridge networks");
-    for name in ["private", "host", "none"] {
-        world.sbx(["network", "exists", name]).expect_code(0);
-        assert_eq!(world.sbx(["network", "inspect", "-f", "{{.Name}}", name]).succeed(), name);
-        world.sbx(["network", "rm", name]).expect_code(125).stderr_has("always there");
+    let service = "services:\n  one:\n    image: busybox\n    command: [\"true\"]\n    networks: [inner]\n";
+    for network in ["internal: true", "ipam: {config: [{subnet: 10.9.0.0/24}]}", "driver: macvlan"] {
+        world.file("shop/compose.yaml", format!("{service}networks:\n  inner: {{{network}}}\n"));
+        let refused = compose(&world, &["up", "-d"]).finish();
+        assert_ne!(refused.code(), 0, "{network}");
+        assert!(refused.stderr().contains("bridge networks"), "{network}: {}", refused.stderr());
+        assert_eq!(world.sbx(["ps", "-aq"]).succeed(), "");
+        compose(&world, &["down"]).expect_code(0);
     }
-    let listed = ["network", "ls", "--noheading", "--format", "{{.Name}}"];
-    assert_eq!(world.sbx(listed).succeed(), "host\nnone\nprivate");
-    assert_eq!(world.sbx(listed).args(["--filter", "label=x=y"]).succeed(), "");
-    assert_eq!(world.sbx(listed).args(["--filter", "name=o"]).succeed(), "host\nnone");
-    world.sbx(["network", "rm", "shop_default"]).expect_code(1);
-    world.sbx(["network", "rm", "-f", "shop_default"]).expect_code(0);
+    world.assert_clean();
 }

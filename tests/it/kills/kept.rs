@@ -136,12 +136,11 @@ fn shown(world: &Sbx, what: &str) -> Option<(String, String, i32)> {
 }
 
 fn the_truth_is_told(world: &Sbx, what: &str) {
-    // It may end between the two looks, but not twice.
-    for _ in 0..20 {
+    // It may end between the two looks, and its monitor needs a moment to say so.
+    for _ in 0..1000 {
         let Some((_, state, pid)) = shown(world, what) else { return };
         let running = ["running", "paused"].contains(&state.as_str());
-        assert!(!running || pid > 0, "{what}: {state} without a process");
-        if !running || alive(Pid::from_raw(pid)) {
+        if !running || pid > 0 && alive(Pid::from_raw(pid)) {
             return;
         }
         std::thread::sleep(Duration::from_millis(5));
