@@ -59,7 +59,13 @@ fn claim_down(store: &Store, runtime: &Path, id: &str) -> Result<Option<Claim>> 
         // One whose monitor was killed is put in order first.
         sweep::put_in_order_if_abandoned(store, id, runtime);
         if let Some(claim) = store.claim_stopped(id)? {
-            return Ok(Some(claim));
+            // Else its monitor was killed between the two.
+            if claim.recorded().monitor.is_none() || Instant::now() > until {
+                return Ok(Some(claim));
+            }
+            drop(claim);
+            std::thread::sleep(STEP);
+            continue;
         }
         let record = store.record_of(id).unwrap_or_default();
         // Its lock is held without a monitor for moments only: by a command that makes or removes it, or works in its

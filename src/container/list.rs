@@ -117,6 +117,8 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
             true => Status::Paused { since, pid },
             false => Status::Running { since, pid },
         },
+        // Its first process has ended, and its monitor has not decided yet what follows.
+        (Some(since), Some(init), _) if record.is_ending() => Status::Running { since, pid: init.pid },
         (started, ..) if served && (unfinished.is_some() || started.is_some() && state.is_none()) => {
             started.or(unfinished).map_or(Status::Created, |since| Status::Running { since, pid })
         }

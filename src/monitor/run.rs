@@ -176,6 +176,8 @@ impl Monitor<'_> {
             monitor: self.record.monitor,
             runtime: self.record.runtime.clone(),
             restarts: self.record.restarts,
+            // Until its command runs again.
+            restarting: self.record.restarting,
             ..Running::default()
         };
         let place = control_group::place(&spec.id);
@@ -294,7 +296,7 @@ impl Monitor<'_> {
     /// Records and releases the prepared container: from here on it runs.
     fn release(&mut self, life: &mut Life) -> Result<()> {
         self.record.servers = life.servers();
-        self.record.started_at = Some(Utc::now());
+        (self.record.started_at, self.record.restarting) = (Some(Utc::now()), None);
         if !self.spec.remove_on_exit {
             if self.record.restarts == 0 {
                 self.before = self.store.read_state(&self.spec.id).unwrap_or_default();
