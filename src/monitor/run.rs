@@ -175,6 +175,8 @@ impl Monitor<'_> {
             monitor: self.record.monitor,
             runtime: self.record.runtime.clone(),
             restarts: self.record.restarts,
+            // Until the next life begins.
+            restarting: self.record.restarting,
             ..Running::default()
         };
         claim.record(&record)?;
@@ -282,6 +284,7 @@ impl Monitor<'_> {
     fn release(&mut self, life: &mut Life) -> Result<()> {
         self.record.servers = life.servers();
         self.record.started_at = Some(Utc::now());
+        self.record.restarting = None;
         if !self.spec.remove_on_exit {
             if self.record.restarts == 0 {
                 self.before = self.store.read_state(&self.spec.id).unwrap_or_default();
