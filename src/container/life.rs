@@ -97,7 +97,7 @@ pub fn explain_start(error: Error, spec: &Spec) -> Error {
         "container {} was made with subordinate IDs ({}) that are not the ones you have now: its files belong to \
          those; have them given back in /etc/subuid and /etc/subgid, or make the container anew",
         short(&spec.id),
-        spec.identity.uid_map
+        spec.identity.uid_map.to_string().replace('\n', ", ")
     ))
 }
 

@@ -76,7 +76,7 @@ pub(super) struct Monitor<'a> {
     listener: Option<OwnedFd>,
     log: Option<Log>,
     /// What became of the container before this monitor started it.
-    before: State,
+    before: Option<State>,
     pub(super) asked: Asked,
     back_off: BackOff,
     pub(super) life: Option<Life>,
@@ -115,7 +115,7 @@ pub(super) fn run(job: Job<'_>) {
         caller,
         listener: None,
         log: None,
-        before: State::default(),
+        before: None,
         asked: Asked::Nothing,
         back_off: BackOff::default(),
         life: None,
@@ -299,7 +299,7 @@ impl Monitor<'_> {
         (self.record.started_at, self.record.restarting) = (Some(Utc::now()), None);
         if !self.spec.remove_on_exit {
             if self.record.restarts == 0 {
-                self.before = self.store.read_state(&self.spec.id).unwrap_or_default();
+                self.before = Some(self.store.read_state(&self.spec.id).unwrap_or_default());
             }
             let state = State::lost(self.record.started_at, self.record.restarts);
             self.store.write_state(&self.spec.id, &state)?;
@@ -549,7 +549,10 @@ impl Monitor<'_> {
         let put_away = if self.spec.remove_on_exit {
             sweep::erase(self.store, self.spec, None)
         } else {
-            let (exit_code, before) = (error.code().into(), self.before.clone());
+            let recorded = || self.store.read_state(&self.spec.id).unwrap_or_default();
+            let before = self.before.take().unwrap_or_else(recorded);
+            // How an earlier life ended stays known.
+            let exit_code = before.started_at.map_or(error.code().into(), |_| before.exit_code);
             let never = State { exit_code, error: Some(error.to_string()), ..before };
             self.store.write_state(&self.spec.id, &never)
         };

@@ -90,6 +90,15 @@ fn a_start_that_fails_says_why_and_leaves_it_as_it_was() {
     world.sbx(["start", "bad"]).expect_code(127).stderr_has("no such file in the container");
     assert_eq!(state(&world, "bad"), "created 127");
     remove(&world, "bad");
+    // One that ran before keeps the code that it ended with.
+    let source = world.work().join("source");
+    fs::create_dir(&source).expect("a directory");
+    let bind = format!("{}:/mnt", source.display());
+    make(&world, &["run"], &["--name", "ran", "-v", &bind], &["true"]);
+    fs::remove_dir(&source).expect("an empty directory");
+    world.sbx(["start", "ran"]).expect_code(125).stderr_has("No such file or directory");
+    assert_eq!(state(&world, "ran"), "exited 0");
+    remove(&world, "ran");
     let words =
         ["run", "-d", "--rm", "--net", "none", "--rootfs", rootfs().to_str().expect("text"), "/no/such"];
     world.sbx(words).expect_code(127).stdout_is("");
