@@ -248,6 +248,36 @@ fn the_callers_own_id_is_taken_out_of_its_range() {
 }
 
 #[test]
+fn a_container_of_an_old_range_says_so_and_nothing_else_is_touched() {
+    let world = world();
+    let user = User::of(&world);
+    let script = format!(
+        r#"as() {{ setpriv --reuid {uid} --regid {gid} --init-groups --inh-caps=-all env HOME={home} USER={name} \
+                XDG_DATA_HOME={home} XDG_RUNTIME_DIR={home}/run {sbx} "$@"; }}
+        as create --name old --net none --rootfs {root} sh -c 'exit 4' >/dev/null
+        as start -a old || echo "before $?"
+        {ranges}
+        as start old 2>&1 || echo "after $?"
+        as ps -a --format '{{{{.Names}}}} {{{{.State}}}} {{{{.ExitCode}}}}'
+        as run --rm --net none --rootfs {root} echo new
+        as rm old"#,
+        uid = user.uid,
+        gid = user.gid,
+        name = user.name,
+        home = user.home.display(),
+        sbx = sbx_binary().display(),
+        root = public_rootfs().display(),
+        ranges = ranges(&world, &format!("{}:3000000:65536\n", user.name)),
+    );
+    let said = world.program("unshare").args(["--mount", "sh", "-c", &script]).succeed();
+    for expected in
+        ["before 4", "that are not the ones you have now", "after 125", "old exited 4", "new\nold"]
+    {
+        assert!(said.contains(expected), "no `{expected}` in\n{said}");
+    }
+}
+
+#[test]
 fn a_range_of_the_name_service_is_found_through_getsubids() {
     let world = world();
     let user = User::of(&world);
