@@ -7,6 +7,7 @@
 //! exchange besides are the [`message`]s.
 
 pub mod control;
+mod end;
 pub mod exec;
 pub(crate) mod files;
 mod freezer;

@@ -13,7 +13,6 @@ use crate::container::restart::BackOff;
 use crate::container::spec::Spec;
 use crate::container::state::State;
 use crate::container::store::{Claim, Restarting, Running, Store};
-use crate::container::sweep;
 use crate::emulation::Places;
 use crate::error::{Error, Result, Step};
 use crate::events::{self, Action, Event};
@@ -54,7 +53,7 @@ impl Asked {
     }
 
     /// A command wants it to stay down, after a boot, too.
-    fn by_user(self) -> bool {
+    pub(super) fn by_user(self) -> bool {
         matches!(self, Self::Stop | Self::Kill)
     }
 }
@@ -64,19 +63,19 @@ pub(super) struct Monitor<'a> {
     pub(super) runtime: &'a Path,
     pub(super) spec: &'a Spec,
     owners: Places,
-    directory: &'a ContainerDirectory,
+    pub(super) directory: &'a ContainerDirectory,
     pub(super) claim: Claim,
-    own_runtime: PathBuf,
+    pub(super) own_runtime: PathBuf,
     /// As it stands in the lock file.
     pub(super) record: Running,
     pub(super) sessions: Sessions,
     /// The session of the one who started the monitor.
     caller: u64,
     /// The control socket.
-    listener: Option<OwnedFd>,
-    log: Option<Log>,
+    pub(super) listener: Option<OwnedFd>,
+    pub(super) log: Option<Log>,
     /// What became of the container before this monitor started it.
-    before: Option<State>,
+    pub(super) before: Option<State>,
     pub(super) asked: Asked,
     back_off: BackOff,
     pub(super) life: Option<Life>,
@@ -517,147 +516,16 @@ impl Monitor<'_> {
         !self.asked.for_good()
     }
 
-    /// Ends what is left of a life; what happened to it that its command did not do.
-    fn let_life_go(&mut self) -> Option<String> {
-        let mut life = self.life.take()?;
-        life.end_guard();
-        sweep::remove_runtime(&self.own_runtime);
-        life.trouble.take()
-    }
-
-    fn write_state(&self, code: i32, error: Option<String>, now: Utc) {
-        if self.spec.remove_on_exit {
-            return;
-        }
-        let state = State {
-            started_at: self.record.started_at,
-            finished_at: Some(now),
-            exit_code: code,
-            error,
-            restarts: self.record.restarts,
-            stopped_by_user: self.asked.by_user(),
-        };
-        if let Err(error) = self.store.write_state(&self.spec.id, &state) {
-            ::log::debug!("{error}");
-        }
-    }
-
-    /// The first life never began: the container stays as it was, or goes with `--rm`.
-    fn never_started(&mut self, error: &Error) {
-        sweep::remove_runtime(&self.own_runtime);
-        self.close_socket();
-        let put_away = if self.spec.remove_on_exit {
-            sweep::erase(self.store, self.spec, None)
-        } else {
-            let recorded = || self.store.read_state(&self.spec.id).unwrap_or_default();
-            let before = self.before.take().unwrap_or_else(recorded);
-            // How an earlier life ended stays known.
-            let exit_code = before.started_at.map_or(error.code().into(), |_| before.exit_code);
-            let never = State { exit_code, error: Some(error.to_string()), ..before };
-            self.store.write_state(&self.spec.id, &never)
-        };
-        match put_away {
-            Ok(()) => self.claim.release(),
-            // The next command tries again: the lock is free when this process ends.
-            Err(left) => ::log::debug!("{left}"),
-        }
-        self.sessions.failed(error);
-    }
-
-    /// A later life did not begin; the exit code that stands for it.
-    fn failed_again(&mut self, error: &Error) -> i32 {
-        self.sessions.not_started(error);
-        self.write_state(error.code().into(), Some(error.to_string()), Utc::now());
-        error.code().into()
-    }
-
-    fn down_after_rest(&mut self, code: i32) {
-        self.write_state(code, None, self.record.restarting.map_or_else(Utc::now, |down| down.since));
-        self.close_socket();
-        if self.spec.remove_on_exit {
-            match sweep::erase(self.store, self.spec, None) {
-                Ok(()) => self.claim.release(),
-                Err(left) => ::log::debug!("{left}"),
-            }
-            self.tell(Event::container(Action::Remove, self.spec));
-        } else {
-            self.claim.release();
-        }
-        self.sessions.ended(code, None, true);
-    }
-
-    /// The last life has ended.
-    fn down(&mut self, code: i32) {
-        let spec = self.spec;
-        // Network file systems keep a removed file for as long as it is open, and its directory with it.
-        self.log = None;
-        // Its name is forgotten with it.
-        let removed = self.named(Event::container(Action::Remove, spec));
-        if spec.remove_on_exit && sweep::is_husk(spec, self.directory) && self.store.retire(&spec.id).is_ok()
-        {
-            // Nobody finds the container any more: what is left of it is nothing to wait for. The caller may unmount
-            // the file system that it was called in.
-            let _ = rustix::process::chdir("/");
-            let trouble = self.life.as_mut().and_then(|life| life.trouble.take());
-            self.sessions.ended(code, trouble.as_deref(), true);
-            self.close_socket();
-            sweep::remove_runtime(&self.own_runtime);
-            if let Some(life) = &mut self.life {
-                life.end_guard();
-            }
-            let userns = self.life.as_ref().map(|life| &life.sandbox.userns);
-            match sweep::erase_retired(self.store, spec, userns) {
-                Ok(()) => self.claim.release(),
-                Err(left) => ::log::debug!("{left}"),
-            }
-            self.tell(removed);
-            return;
-        }
-        self.close_socket();
-        sweep::remove_runtime(&self.own_runtime);
-        if let Some(life) = &mut self.life {
-            life.end_guard();
-        }
-        let trouble = self.life.as_mut().and_then(|life| life.trouble.take());
-        let recorded = if spec.remove_on_exit {
-            sweep::erase(self.store, spec, self.life.as_ref().map(|life| &life.sandbox.userns))
-        } else {
-            let state = State {
-                started_at: self.record.started_at,
-                finished_at: Some(Utc::now()),
-                exit_code: code,
-                error: trouble.clone(),
-                restarts: self.record.restarts,
-                stopped_by_user: self.asked.by_user(),
-            };
-            self.store.write_state(&spec.id, &state)
-        };
-        if recorded.is_ok() || !spec.remove_on_exit {
-            self.claim.release();
-        }
-        if spec.remove_on_exit {
-            self.tell(removed);
-        }
-        let trouble = trouble.or_else(|| recorded.err().map(|error| error.to_string()));
-        self.sessions.ended(code, trouble.as_deref(), true);
-    }
-
     pub(super) fn tell(&self, event: Event) {
         events::record(self.store.root(), self.runtime, self.named(event));
     }
 
     /// With the name that the container has now: `sbx rename` may have changed it since the monitor read the spec.
-    fn named(&self, mut event: Event) -> Event {
+    pub(super) fn named(&self, mut event: Event) -> Event {
         if let Some(name) = self.store.settings(&self.spec.id).name {
             event.name = name;
         }
         event
-    }
-
-    fn close_socket(&mut self) {
-        if self.listener.take().is_some() {
-            control::remove(self.runtime, &self.spec.id);
-        }
     }
 }
 
