@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::host::read_proc;
 use crate::sys::process::{has_ended, send_signal, send_signal_to};
 
+/// What a monitor calls itself (proc_pid_comm(5)).
+pub const MONITOR: &str = "sbx-monitor";
+
 /// A PID and the time of its start, which together are unique within one boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessRef {
@@ -98,6 +101,10 @@ fn group_of(pid: i32) -> Option<i32> {
 /// Kills every process in the user namespace with this inode number, or in one below it: what is left of a
 /// container that shared the PID namespace of the host. Those of `spared` go on.
 pub fn kill_user_namespace(inode: u64, spared: &[ProcessRef]) {
+    kill_in_user_namespace(inode, &|pid| spared.iter().any(|server| server.pid == pid));
+}
+
+fn kill_in_user_namespace(inode: u64, spared: &dyn Fn(i32) -> bool) {
     // Those killed may have forked meanwhile; the rounds end when one finds nobody.
     for _ in 0..50 {
         let mut found = false;
@@ -109,8 +116,7 @@ pub fn kill_user_namespace(inode: u64, spared: &[ProcessRef]) {
             else {
                 continue;
             };
-            let spared = spared.iter().any(|server| server.pid == pid);
-            if !spared && lives_in(pid, inode) && !has_ended(&pidfd) {
+            if lives_in(pid, inode) && !spared(pid) && !has_ended(&pidfd) {
                 found = true;
                 let _ = send_signal_to(pidfd.as_fd(), libc::SIGKILL);
             }
@@ -120,6 +126,28 @@ pub fn kill_user_namespace(inode: u64, spared: &[ProcessRef]) {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// The same where nobody holds the namespace any more, and the kernel may have given its number to another: what has a
+/// living monitor above it is another container's.
+pub fn kill_orphans_of_user_namespace(inode: u64) {
+    kill_in_user_namespace(inode, &|pid| is_monitored(pid));
+}
+
+/// Whether a monitor of a container is among the ancestors of a process.
+fn is_monitored(pid: i32) -> bool {
+    let mut ancestor = pid;
+    // Deeper trees than that have no container in them.
+    for _ in 0..4096 {
+        match stat_field(ancestor, 4).and_then(|parent| i32::try_from(parent).ok()) {
+            Some(parent) if parent > 1 => ancestor = parent,
+            _ => return false,
+        }
+        if read_proc(format!("/proc/{ancestor}/comm")).is_ok_and(|name| name.trim_end() == MONITOR) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether a process is in the user namespace or in one that was made in it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::container::control_group;
 use crate::container::directory::ContainerDirectory;
-use crate::container::process::{ProcessRef, boot_id, kill_user_namespace};
+use crate::container::process::{ProcessRef, boot_id, kill_orphans_of_user_namespace};
 use crate::container::scratch;
 use crate::container::spec::{Namespace, Spec};
 use crate::container::state::State;
@@ -132,7 +132,7 @@ fn end_processes(store: &Store, id: &str, record: &Running, spec: Option<&Spec>)
     }
     let shared_pids = spec.is_none_or(|spec| spec.namespaces.pid != Namespace::Private);
     if shared_pids && record.userns != 0 && !is_anothers(store, id, record.userns) {
-        kill_user_namespace(record.userns, &[]);
+        kill_orphans_of_user_namespace(record.userns);
     }
 }
 
