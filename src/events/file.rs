@@ -53,9 +53,13 @@ fn retire(file: &File, path: &Path) -> io::Result<()> {
     if file.try_lock().is_err() {
         return Ok(());
     }
-    let (own, named) = (file.metadata()?, fs::symlink_metadata(path)?);
-    if (own.dev(), own.ino()) == (named.dev(), named.ino()) {
-        fs::rename(path, old(path))?;
+    let own = file.metadata()?;
+    match fs::symlink_metadata(path) {
+        Ok(named) if (own.dev(), own.ino()) == (named.dev(), named.ino()) => fs::rename(path, old(path))?,
+        Ok(_) => {}
+        // Somebody has just renamed it, and nobody has written since.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     file.unlock()
 }
