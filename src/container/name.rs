@@ -16,8 +16,16 @@ const MAX_HOST_NAME: usize = 64;
 /// # Errors
 /// Names the character that is wrong.
 pub fn check(name: &str) -> Result<()> {
+    check_word("container", name, MAX_NAME)
+}
+
+/// Checks the name of a `kind` of things that have names by that rule, at most so many characters long.
+///
+/// # Errors
+/// Names the character that is wrong.
+pub fn check_word(kind: &str, name: &str, longest: usize) -> Result<()> {
     let wrong = |cause: String| {
-        Error::new(format!("cannot use `{name}` as the name of a container"))
+        Error::new(format!("cannot use `{}` as the name of a {kind}", name.escape_debug()))
             .because(cause)
             .hint("write a letter or digit, then letters, digits, `_`, `.` or `-`")
     };
@@ -28,7 +36,7 @@ pub fn check(name: &str) -> Result<()> {
     }
     match name.len() {
         0 => Err(wrong("it is empty".to_owned())),
-        length if length > MAX_NAME => Err(wrong(format!("it is longer than {MAX_NAME} characters"))),
+        length if length > longest => Err(wrong(format!("it is longer than {longest} characters"))),
         _ => Ok(()),
     }
 }

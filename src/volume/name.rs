@@ -1,6 +1,7 @@
 //! Names of volumes.
 
-use crate::error::{Error, Result};
+use crate::container::name;
+use crate::error::Result;
 
 /// NAME_MAX (limits.h): a volume is a directory.
 const MAX_NAME: usize = 255;
@@ -10,21 +11,7 @@ const MAX_NAME: usize = 255;
 /// # Errors
 /// Names the character that is wrong.
 pub fn check(name: &str) -> Result<()> {
-    let wrong = |cause: String| {
-        Error::new(format!("cannot use `{}` as the name of a volume", name.escape_debug()))
-            .because(cause)
-            .hint("write a letter or digit, then letters, digits, `_`, `.` or `-`")
-    };
-    let allowed = |(at, c): (usize, char)| c.is_ascii_alphanumeric() || (at > 0 && "_.-".contains(c));
-    if let Some((at, c)) = name.char_indices().find(|found| !allowed(*found)) {
-        let place = if at == 0 { "the first character" } else { "a character" };
-        return Err(wrong(format!("{place} is `{}`", c.escape_debug())));
-    }
-    match name.len() {
-        0 => Err(wrong("it is empty".to_owned())),
-        length if length > MAX_NAME => Err(wrong(format!("it is longer than {MAX_NAME} characters"))),
-        _ => Ok(()),
-    }
+    name::check_word("volume", name, MAX_NAME)
 }
 
 #[cfg(test)]
