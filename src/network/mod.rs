@@ -3,12 +3,14 @@
 //! [`plan`] makes a decided [`Network`] of the words of the command line; [`resolv`] and [`hosts`] make its files;
 //! [`start`] starts the helper from outside, beside the rest of the set-up; [`inside`] is the child's own part.
 
+pub mod bridge;
 pub mod exposed;
 mod files;
 mod free_ports;
 mod helper;
 pub mod hosts;
 pub mod inside;
+pub mod mac;
 pub mod mode;
 pub mod named;
 pub mod pasta;

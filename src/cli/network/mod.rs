@@ -116,7 +116,7 @@ struct Shown {
 
 impl From<&NamedNetwork> for Shown {
     fn from(network: &NamedNetwork) -> Self {
-        let NamedNetwork { id, name, created, driver, labels } = network.clone();
+        let NamedNetwork { id, name, created, driver, labels, .. } = network.clone();
         Self { id, name, driver, created: Some(created), labels }
     }
 }

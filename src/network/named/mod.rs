@@ -11,9 +11,11 @@ mod removal;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::container::name::random_id;
@@ -22,6 +24,7 @@ use crate::error::{Error, Result, Step};
 use crate::records::Records;
 use crate::sys::time::Utc;
 
+pub use super::bridge::Membership;
 pub use name::check as check_name;
 pub use option::Asked;
 pub use removal::{IN_USE, members, remove};
@@ -39,16 +42,35 @@ pub struct NamedNetwork {
     pub driver: String,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// At most one of each family.
+    #[serde(default)]
+    pub subnets: Vec<Subnet>,
+    /// Nothing outside is reached.
+    #[serde(default)]
+    pub internal: bool,
+    /// Containers have names in it.
+    #[serde(default)]
+    pub dns: bool,
+    /// Who is asked for names that the network does not know; empty: the host's servers.
+    #[serde(default)]
+    pub dns_servers: Vec<IpAddr>,
+    /// `--opt`, checked.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// The name of its bridge.
+    #[serde(default)]
+    pub interface: String,
 }
 
-/// A container's network, as its spec has it.
+/// A range of addresses of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Membership {
-    pub id: String,
-    pub name: String,
-    /// Further names of the container in this network; nobody answers to them yet.
+pub struct Subnet {
+    pub subnet: IpNet,
+    /// The bridge's address.
+    pub gateway: IpAddr,
+    /// Containers that ask for no address get one of these, both ends included; none: of the whole subnet.
     #[serde(default)]
-    pub aliases: Vec<String>,
+    pub range: Option<(IpAddr, IpAddr)>,
 }
 
 /// The networks of a store.
@@ -78,8 +100,19 @@ impl NamedNetworks {
         let failed = || format!("cannot make the network `{}`", name.escape_debug());
         check_name(name).map_err(|error| error.while_doing(failed()))?;
         let driver = DRIVER.to_owned();
-        let network =
-            NamedNetwork { id: random_id()?, name: name.to_owned(), created: Utc::now(), driver, labels };
+        let network = NamedNetwork {
+            id: random_id()?,
+            name: name.to_owned(),
+            created: Utc::now(),
+            driver,
+            labels,
+            subnets: Vec::new(),
+            internal: false,
+            dns: true,
+            dns_servers: Vec::new(),
+            options: BTreeMap::new(),
+            interface: String::new(),
+        };
         let text = serde_json::to_vec(&network).step(failed)?;
         match self.records.write(name, &text, false) {
             Ok(()) => Ok(Some(network)),
@@ -141,7 +174,15 @@ impl NamedNetworks {
     /// There is no such network.
     pub fn join(&self, asked: &Asked) -> Result<Membership> {
         match self.find(&asked.name)? {
-            Some(NamedNetwork { id, name, .. }) => Ok(Membership { id, name, aliases: asked.aliases.clone() }),
+            Some(NamedNetwork { id, name, .. }) => Ok(Membership {
+                id,
+                name,
+                aliases: asked.aliases.clone(),
+                ip: None,
+                ip6: None,
+                mac_address: None,
+                interface: None,
+            }),
             None => Err(missing(&asked.name).hint(format!(
                 "`sbx network create {}` makes it; or use none, host, private, slirp4netns, pasta, ns:PATH or \
                  container:NAME",
