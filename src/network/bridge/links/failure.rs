@@ -11,9 +11,7 @@ pub fn meaning(what: String, refusal: &Refusal) -> Error {
             .because(format!("the kernel lacks what bridge networks are made of: {refusal}"))
             .hint("an administrator can `modprobe -a bridge veth`"),
         libc::EAFNOSUPPORT => error.because(format!("the kernel has no IPv6: {refusal}")),
-        libc::EPERM | libc::EACCES => {
-            error.because(format!("no right over the network namespace: {refusal}"))
-        }
+        libc::EPERM => error.because(format!("no right over the network namespace: {refusal}")),
         libc::ENOBUFS | libc::ENOMEM => error.because(format!("the kernel is out of memory: {refusal}")),
         _ => error.because(refusal),
     }
