@@ -5,6 +5,7 @@
 //! each other.
 
 pub mod protocol;
+pub mod rules;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
