@@ -6,6 +6,7 @@
 
 pub mod links;
 pub mod protocol;
+pub mod rules;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
