@@ -6,6 +6,10 @@
 
 pub mod links;
 pub mod protocol;
+pub mod rules;
+pub mod forward;
+pub mod protocol;
+pub mod publish;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
