@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::monitor::exec;
+use crate::network::bridge::protocol::Wanted;
 
 /// What a connection to the control socket is for: its first message.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +30,14 @@ pub enum Request {
     /// Start a process in the container. Answered by [`ToClient::Stream`]s, [`ToClient::Terminal`],
     /// [`ToClient::Started`] and, when the process has ended, [`ToClient::Exited`]; or by [`ToClient::Failed`].
     Exec(Box<exec::Request>),
+    /// Be in this network, too. Answered by [`ToClient::Done`] when the interface is there, or by
+    /// [`ToClient::Failed`].
+    NetworkConnect(Box<Wanted>),
+    /// Leave the network with this ID. Answered by [`ToClient::Done`] or [`ToClient::Failed`].
+    NetworkDisconnect { network: String },
+    /// Set up interfaces, names and ports of all networks again. Answered by [`ToClient::Done`] or
+    /// [`ToClient::Failed`].
+    NetworkReload,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

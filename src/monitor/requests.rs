@@ -79,6 +79,11 @@ impl Monitor<'_> {
             Request::Unpause => self.unpause(id),
             Request::Wait => self.sessions.set_role(id, Role::Waiter),
             Request::Health => self.check_health(id),
+            Request::NetworkConnect(_) | Request::NetworkDisconnect { .. } | Request::NetworkReload => {
+                let error = Error::new(format!("cannot change the networks of container {}", self.spec.name))
+                    .because("it was started without a bridge");
+                self.sessions.dismiss(id, &ToClient::Failed(error));
+            }
             Request::Exec(ref request) => self.exec(id, request, descriptor),
             Request::Attach { stdin, stdout, stderr } => {
                 if let Err(error) = self.attach(id, stdin, stdout, stderr) {
