@@ -297,7 +297,7 @@ fn for_files(spec: &Spec) -> Result<Spec> {
     (namespaces.net, namespaces.cgroup) = (Namespace::Private, Namespace::Host);
     namespaces.time = Namespace::Host;
     spec.network.mode = NetworkMode::None;
-    spec.network.named = None;
+    spec.network.memberships.clear();
     spec.network.ports.clear();
     spec.mounts.retain(|mount| keeps_files(&mount.kind));
     spec.devices.clear();

@@ -8,11 +8,20 @@ use crate::container::spec::{MountKind, Namespace, Spec};
 use crate::container::store::{Store, no_room};
 use crate::error::{Result, Step};
 use crate::network;
+use crate::network::bridge::Endpoint;
+use crate::network::named::NamedNetwork;
 use crate::volume::VolumeDirectory;
 
 /// Writes resolv.conf, hosts and hostname, or takes those of the container whose network is shared. The
-/// container's part of the runtime directory is made where a network helper needs it.
-pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime: &Path) -> Result<()> {
+/// container's part of the runtime directory is made where a network helper needs it. `endpoints`: where it is in its
+/// bridge networks.
+pub fn write(
+    store: &Store,
+    spec: &Spec,
+    directory: &ContainerDirectory,
+    runtime: &Path,
+    endpoints: &[Endpoint],
+) -> Result<()> {
     overlay_volumes(spec, directory)?;
     if let Some(timezone) = &spec.timezone {
         let path = directory.localtime();
@@ -29,7 +38,8 @@ pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime
         }
         return Ok(());
     }
-    network::named::still_there(store, &spec.network)?;
+    let records = network::named::still_there(store, &spec.network)?;
+    let host_loopback = records.iter().any(NamedNetwork::allows_host_loopback);
     if matches!(spec.network.mode, network::Mode::Slirp4netns(_) | network::Mode::Pasta(_)) {
         crate::host::paths::create_runtime(runtime, rustix::process::getuid().as_raw())?;
         let own = runtime.join(&spec.id);
@@ -37,7 +47,9 @@ pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime
     }
     let hostname = spec.hostname.as_deref().unwrap_or_default();
     let cache = network::cache(runtime);
-    let Some(files) = network::files(&spec.network, hostname, &spec.name, &cache)? else { return Ok(()) };
+    let bridges = network::Bridges { endpoints, host_loopback, links: &[] };
+    let files = network::files(&spec.network, hostname, &spec.name, &cache, &bridges)?;
+    let Some(files) = files else { return Ok(()) };
     let texts = [Some(files.resolv_conf), files.hosts, Some(files.hostname)];
     for ((path, _), text) in directory.generated_files().iter().zip(texts) {
         if let Some(text) = text {

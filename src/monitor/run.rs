@@ -200,7 +200,7 @@ impl Monitor<'_> {
             if listener.is_none() {
                 *listener = Some(control::listen(runtime, &spec.id)?);
             }
-            files::write(store, spec, directory, runtime)
+            files::write(store, spec, directory, runtime, &[])
         };
         let mut mounting = |born: &Born<'_>| {
             record.init = ProcessRef::of(born.pid);

@@ -66,7 +66,8 @@ pub fn start(network: &Network, target: &Target<'_>) -> Result<Option<Helper>> {
     match &network.mode {
         Mode::Slirp4netns(options) => start_slirp4netns(network, options, target).map(Some),
         Mode::Pasta(options) => start_pasta(network, options, target).map(Some),
-        Mode::None | Mode::Host | Mode::Path(_) | Mode::Container(_) => Ok(None),
+        // Bridges have an uplink of their own.
+        Mode::None | Mode::Host | Mode::Path(_) | Mode::Container(_) | Mode::Bridge => Ok(None),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::container::name;
 use crate::error::{Error, Result};
 use crate::events::Action;
 use crate::network::BRIDGES;
-use crate::network::named::{self, DRIVER};
+use crate::network::named::DRIVER;
 use crate::output::print;
 
 /// Make a network
@@ -125,7 +125,6 @@ pub fn execute(args: &CreateArgs, global: &Global) -> Result<u8> {
     match networks(&place).create(&name, labels)? {
         Some(network) => {
             record(&place, Action::Create, &network);
-            log::warn!("{}", named::limits(&name));
         }
         None if *ignore => {}
         None => {

@@ -160,7 +160,7 @@ impl Shown {
         let each = containers::all(&place.store).into_iter().filter(|found| found.status.is_up());
         each.filter_map(|found| {
             let spec = found.spec?;
-            let of = spec.network.named.as_ref().filter(|of| of.id == self.id)?;
+            let of = spec.network.memberships.iter().find(|of| of.id == self.id)?;
             let endpoint = json!({
                 "Name": spec.name,
                 "name": spec.name,

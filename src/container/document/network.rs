@@ -7,7 +7,7 @@ use crate::network::PortMapping;
 
 /// Addresses stay empty: those inside the network namespaces of slirp4netns and pasta lead nowhere from outside.
 pub(super) fn settings(spec: &Spec) -> Value {
-    let named = spec.network.named.as_ref();
+    let named = spec.network.memberships.first();
     let aliases = named.map(|named| named.aliases.as_slice()).filter(|aliases| !aliases.is_empty());
     let endpoint = json!({
         "Aliases": aliases,

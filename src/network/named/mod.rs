@@ -26,9 +26,11 @@ use crate::sys::time::Utc;
 
 pub use super::bridge::Membership;
 pub use name::check as check_name;
-pub use option::Asked;
+pub use option::{Asked, check_interface, put};
 pub use removal::{IN_USE, members, remove};
 
+/// The one that is always there, made at its first use.
+pub const BUILT_IN: &str = "bridge";
 /// The driver that all of them have.
 pub const DRIVER: &str = "bridge";
 
@@ -174,15 +176,7 @@ impl NamedNetworks {
     /// There is no such network.
     pub fn join(&self, asked: &Asked) -> Result<Membership> {
         match self.find(&asked.name)? {
-            Some(NamedNetwork { id, name, .. }) => Ok(Membership {
-                id,
-                name,
-                aliases: asked.aliases.clone(),
-                ip: None,
-                ip6: None,
-                mac_address: None,
-                interface: None,
-            }),
+            Some(network) => network.membership(asked),
             None => Err(missing(&asked.name).hint(format!(
                 "`sbx network create {}` makes it; or use none, host, private, slirp4netns, pasta, ns:PATH or \
                  container:NAME",
@@ -208,26 +202,29 @@ impl NamedNetworks {
 /// # Errors
 /// It was removed meanwhile.
 pub fn hold(store: &Store, network: &super::Network) -> Result<Hold> {
-    let Some(membership) = &network.named else { return Ok(Hold { _lock: None }) };
+    if network.memberships.is_empty() {
+        return Ok(Hold { _lock: None });
+    }
     let networks = NamedNetworks::new(store.root());
-    let failed = || format!("cannot connect the container to the network `{}`", membership.name);
+    let failed = || format!("cannot connect the container to `{}`", network.names().join("`, `"));
     let lock = networks.lock(false).step(failed)?;
     still_there(store, network).map_err(|error| error.while_doing(failed()))?;
     Ok(Hold { _lock: Some(lock) })
 }
 
-/// For a container that starts.
+/// The records of a container's networks, in the order of its memberships.
 ///
 /// # Errors
-/// Its network is gone. No command of sbx removes one that a container is in.
-pub fn still_there(store: &Store, network: &super::Network) -> Result<()> {
-    let Some(membership) = &network.named else { return Ok(()) };
-    match NamedNetworks::new(store.root()).named(&membership.name)? {
-        Some(found) if found.id == membership.id => Ok(()),
+/// One is gone. No command of sbx removes one that a container is in.
+pub fn still_there(store: &Store, network: &super::Network) -> Result<Vec<NamedNetwork>> {
+    let networks = NamedNetworks::new(store.root());
+    let record = |membership: &Membership| match networks.named(&membership.name)? {
+        Some(found) if found.id == membership.id => Ok(found),
         _ => Err(Error::new(format!("the network `{}` is gone", membership.name))
             .because(format!("there is no network with the ID {}", short(&membership.id)))
             .hint("make the network and the container anew")),
-    }
+    };
+    network.memberships.iter().map(record).collect()
 }
 
 /// There is none of that name.
@@ -235,12 +232,52 @@ pub fn missing(word: &str) -> Error {
     Error::new(format!("no such network: \"{}\"", word.escape_debug()))
 }
 
-/// What members of the network cannot do yet.
-pub fn limits(name: &str) -> String {
-    format!(
-        "containers of the network `{name}` do not reach each other by name or address yet, only by published ports of \
-         the host"
-    )
+impl NamedNetwork {
+    /// Its containers reach the host's own loopback interface.
+    pub fn allows_host_loopback(&self) -> bool {
+        self.options.get("allow_host_loopback").is_some_and(|value| value == "true")
+    }
+
+    /// What a container becomes that is to be in this network.
+    ///
+    /// # Errors
+    /// An address is asked for that the network does not have.
+    fn membership(&self, asked: &Asked) -> Result<Membership> {
+        let addresses = asked.ip.map(IpAddr::from).into_iter().chain(asked.ip6.map(IpAddr::from));
+        for address in addresses {
+            self.check_address(address)?;
+        }
+        Ok(Membership {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            aliases: asked.aliases.clone(),
+            ip: asked.ip,
+            ip6: asked.ip6,
+            mac_address: asked.mac_address,
+            interface: asked.interface.clone(),
+        })
+    }
+
+    fn check_address(&self, address: IpAddr) -> Result<()> {
+        let failed = |cause: String| {
+            Err(Error::new(format!("cannot use the address {address} in the network `{}`", self.name))
+                .because(cause))
+        };
+        let Some(of) = self.subnets.iter().find(|of| of.subnet.contains(&address)) else {
+            let subnets: Vec<String> = self.subnets.iter().map(|of| of.subnet.to_string()).collect();
+            return failed(format!("it is not in its subnet: {}", subnets.join(", ")));
+        };
+        match address {
+            _ if address == of.gateway => failed("it is the gateway's".to_owned()),
+            _ if address == of.subnet.network() => {
+                failed("it is the address of the network itself".to_owned())
+            }
+            IpAddr::V4(_) if address == of.subnet.broadcast() => {
+                failed("it is the broadcast address".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -277,7 +314,7 @@ mod tests {
     fn a_container_joins_what_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let networks = NamedNetworks::new(folder.path());
-        let asked = Asked { name: "shop".to_owned(), aliases: vec!["web".to_owned()], mac_address: None };
+        let asked = Asked { aliases: vec!["web".to_owned()], ..Asked::named("shop") };
         assert!(networks.join(&asked).unwrap_err().report().contains("sbx network create shop"));
         let made = networks.create("shop", BTreeMap::new()).unwrap().unwrap();
         let membership = networks.join(&asked).unwrap();
