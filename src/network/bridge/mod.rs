@@ -4,7 +4,12 @@
 //! only so may an interface be moved into theirs. [`protocol`] is what a monitor and the namespace's holder say to
 //! each other.
 
+pub mod links;
 pub mod protocol;
+pub mod rules;
+pub mod forward;
+pub mod protocol;
+pub mod publish;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
