@@ -196,6 +196,15 @@ pub fn routes(ipv6: bool) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetRoute(message)
 }
 
+/// Which way a packet to `address` would go.
+pub fn route_to(address: IpAddr) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(address);
+    message.header.destination_prefix_length = if address.is_ipv6() { 128 } else { 32 };
+    message.attributes = vec![RouteAttribute::Destination(RouteAddress::from(address))];
+    RouteNetlinkMessage::GetRoute(message)
+}
+
 /// To everywhere.
 fn route(ipv6: bool) -> RouteMessage {
     let mut message = RouteMessage::default();

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::RouteNetlinkMessage;
 
 pub use self::routes::routes;
 use crate::error::{Result, Step};
@@ -24,8 +25,8 @@ use crate::network::mac::MacAddress;
 use crate::sys;
 use crate::sys::netlink::{Refusal, Socket};
 
-/// How long a new interface may take until frames go through it, before it is believed to be so.
-const CARRIER: Duration = Duration::from_millis(200);
+/// How long workers of the kernel may take to make something ready, before it is believed to be so.
+const PATIENCE: Duration = Duration::from_millis(200);
 const MOMENT: Duration = Duration::from_micros(50);
 
 /// The network configuration of the namespace in which it was opened.
@@ -138,6 +139,7 @@ impl Links {
                 return Err(failure::meaning(step, &refusal));
             }
         }
+        wait_for_addresses(&mut self.socket, bridge.addresses);
         Ok(())
     }
 
@@ -168,9 +170,15 @@ impl Links {
             sysctl::switch_ipv6_off(plug.host_interface)?;
             let host = self.index(plug.host_interface).map_err(failed)?;
             self.all(&[(message::into_bridge(host, bridge), 0)]).map_err(failed)?;
-            let (mut inside, index) =
+            let (mut inside, index, ipv6) =
                 configure(namespace, plug).map_err(|error| error.while_doing(what()))?;
-            self.wait_for_carrier(host).map_err(failed)?;
+            for index in [host, bridge] {
+                wait_for_carrier(&mut self.socket, index);
+            }
+            wait_for_carrier(&mut inside, index);
+            if ipv6 {
+                wait_for_addresses(&mut inside, plug.addresses);
+            }
             // The kernel announced the addresses when it brought the interface up, to nobody yet.
             inside.ask(message::announce(index, plug.mac), 0).map(drop).map_err(failed)
         })();
@@ -217,18 +225,6 @@ impl Links {
             _ => Ok(()),
         }
     }
-
-    /// A pair's first end learns from a worker of the kernel that the second one is up, and drops frames until then.
-    fn wait_for_carrier(&mut self, index: u32) -> Result<(), Refusal> {
-        let start = Instant::now();
-        loop {
-            let answer = self.socket.ask(message::get_index(index), 0)?;
-            if answer.first().is_some_and(|body| read::has_carrier(body)) || start.elapsed() > CARRIER {
-                return Ok(());
-            }
-            sleep(MOMENT);
-        }
-    }
 }
 
 /// The names of the interfaces in a network namespace.
@@ -243,8 +239,9 @@ pub fn interfaces(namespace: BorrowedFd<'_>) -> Result<Vec<String>> {
     Ok(answer.iter().filter_map(|body| read::name(body)).collect())
 }
 
-/// Sets up the container's end: a socket in its namespace, and the interface's index there.
-fn configure(namespace: BorrowedFd<'_>, plug: &Plug<'_>) -> Result<(Socket, u32)> {
+/// Sets up the container's end: a socket in its namespace, the interface's index there, and whether
+/// it has IPv6.
+fn configure(namespace: BorrowedFd<'_>, plug: &Plug<'_>) -> Result<(Socket, u32, bool)> {
     let (socket, ipv6) =
         sys::net::within(namespace, || (Socket::open(), sysctl::tune_container(plug.interface)))
             .step(|| "cannot enter the container's network namespace")?;
@@ -272,10 +269,35 @@ fn configure(namespace: BorrowedFd<'_>, plug: &Plug<'_>) -> Result<(Socket, u32)
         };
         return Err(failure::meaning(step, &refusal));
     }
-    Ok((socket, index))
+    Ok((socket, index, ipv6))
 }
 
 fn index(socket: &mut Socket, name: &str) -> Result<u32, Refusal> {
     let answer = socket.ask(message::get(name), 0)?;
     answer.first().and_then(|body| read::index(body)).ok_or_else(|| Refusal::from_errno(libc::ENODEV))
+}
+
+/// An interface learns from a worker of the kernel that there is somebody at its other end, a bridge that it has a
+/// port; it drops frames until then.
+fn wait_for_carrier(socket: &mut Socket, index: u32) {
+    wait(socket, &message::get_index(index), read::has_carrier);
+}
+
+/// A worker of the kernel makes addresses of IPv6 ones at which packets are taken, also such as are not to be checked.
+fn wait_for_addresses<'a>(socket: &mut Socket, addresses: impl IntoIterator<Item = &'a IpNet>) {
+    addresses
+        .into_iter()
+        .filter(|net| net.addr().is_ipv6())
+        .for_each(|net| wait(socket, &message::route_to(net.addr()), read::is_local));
+}
+
+fn wait(socket: &mut Socket, request: &RouteNetlinkMessage, ready: fn(&[u8]) -> bool) {
+    let start = Instant::now();
+    loop {
+        let answer = socket.ask(request.clone(), 0).unwrap_or_default();
+        if answer.first().is_some_and(|body| ready(body)) || start.elapsed() > PATIENCE {
+            return;
+        }
+        sleep(MOMENT);
+    }
 }

@@ -16,6 +16,7 @@ const IF_OPER_UP: u8 = 6;
 
 const RTA_DST: u16 = 1;
 const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
 /// RTM_F_CLONED: what the kernel has noted for itself.
 const CLONED: u32 = 0x200;
 
@@ -36,6 +37,11 @@ pub fn name(link: &[u8]) -> Option<String> {
 pub fn has_carrier(link: &[u8]) -> bool {
     let attributes = link.get(LINK..).unwrap_or_default();
     attribute(attributes, IFLA_OPERSTATE).is_some_and(|state| state == [IF_OPER_UP])
+}
+
+/// Whether a route leads to this machine.
+pub fn is_local(route: &[u8]) -> bool {
+    route.get(7) == Some(&RTN_LOCAL)
 }
 
 /// Where a route of `rtmsg` leads, unless it is to this machine, to a group, or the kernel's own note.

@@ -427,8 +427,8 @@ fn routes_are_those_of_other_networks() {
 }
 
 #[test]
-fn plugging_in_takes_a_few_milliseconds_at_most() {
-    in_namespace("plugging_in_takes_a_few_milliseconds_at_most", || {
+fn plugging_in_takes_a_few_milliseconds_and_frames_go_through_at_once() {
+    in_namespace("plugging_in_takes_a_few_milliseconds_and_frames_go_through_at_once", || {
         let mut links = bridged();
         let container = Container::set_up();
         let station = Station::new(2);
@@ -437,6 +437,8 @@ fn plugging_in_takes_a_few_milliseconds_at_most() {
             let start = Instant::now();
             links.plug(container.network.as_fd(), &station.plug()).expect("plugged in");
             in_times.push(start.elapsed());
+            let port = links.socket.ask(message::get(&station.host_interface), 0).expect("an answer");
+            assert!(read::has_carrier(&port[0]));
             let start = Instant::now();
             links.unplug(&station.host_interface).expect("unplugged");
             out_times.push(start.elapsed());
