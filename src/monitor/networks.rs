@@ -11,11 +11,11 @@ use crate::monitor::files;
 use crate::monitor::life::Life;
 use crate::monitor::message::ToClient;
 use crate::monitor::run::Monitor;
-use crate::network::named::{self, NamedNetwork};
-use crate::network::{Mode, Network};
 use crate::network::bridge::protocol::{Joiner, Wanted};
 use crate::network::bridge::publish::Published;
 use crate::network::bridge::{Endpoint, Membership, Place, Said, Session};
+use crate::network::named::{self, NamedNetwork};
+use crate::network::{Mode, Network};
 use crate::sandbox::namespaces;
 use crate::sys::process::parent_namespace;
 
@@ -115,10 +115,9 @@ impl Monitor<'_> {
 
     /// Where commands and the container itself look.
     fn show_endpoints(&self) {
-        let shown = self
-            .claim
-            .record(&self.record)
-            .and_then(|()| files::generate(self.store, self.spec, self.directory, self.runtime, &self.record.endpoints));
+        let shown = self.claim.record(&self.record).and_then(|()| {
+            files::generate(self.store, self.spec, self.directory, self.runtime, &self.record.endpoints)
+        });
         if let Err(error) = shown {
             ::log::debug!("{error}");
         }

@@ -23,8 +23,8 @@ use crate::monitor::life::{self, Life};
 use crate::monitor::message::ToClient;
 use crate::monitor::sessions::{Role, Sessions};
 use crate::monitor::wires::Wires;
-use crate::network::bridge::publish::Published;
 use crate::monitor::{Caller, Job, control, files, guard, output};
+use crate::network::bridge::publish::Published;
 use crate::sandbox::launch::{self, Born, Meanwhile};
 use crate::sys::channel::Channel;
 use crate::sys::process::{close_all_but, reap_any};
@@ -402,7 +402,10 @@ impl Monitor<'_> {
             .collect();
         let first_bridge = polled.len();
         polled.extend(
-            self.life.iter().filter_map(|life| life.bridges.as_ref()).map(|session| PollFd::new(session, PollFlags::IN)),
+            self.life
+                .iter()
+                .filter_map(|life| life.bridges.as_ref())
+                .map(|session| PollFd::new(session, PollFlags::IN)),
         );
         let first_stream = polled.len();
         for stream in self.life.iter().flat_map(|life| &life.streams) {
@@ -429,7 +432,9 @@ impl Monitor<'_> {
             }
         }
         // Before the clients: one that was killed when its command ran already leaves it.
-        for (wake, _) in wakes.into_iter().zip(&happened[first_wake..first_bridge]).filter(|(_, happened)| **happened) {
+        for (wake, _) in
+            wakes.into_iter().zip(&happened[first_wake..first_bridge]).filter(|(_, happened)| **happened)
+        {
             self.wake(wake);
         }
         for (id, _) in ids.into_iter().zip(&happened[first_session..]).filter(|(_, happened)| **happened) {

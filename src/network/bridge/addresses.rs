@@ -74,10 +74,8 @@ impl Choice<'_> {
     }
 
     fn range(&self) -> (u128, u128) {
-        let (first, last) = self
-            .subnet
-            .range
-            .unwrap_or((self.subnet.subnet.network(), self.subnet.subnet.broadcast()));
+        let (first, last) =
+            self.subnet.range.unwrap_or((self.subnet.subnet.network(), self.subnet.subnet.broadcast()));
         (number(first), number(last))
     }
 
@@ -158,8 +156,7 @@ mod tests {
             ("10.89.0.255", "last"),
             ("10.89.0.0", "first"),
         ] {
-            let error =
-                Choice { asked: Some(ip(asked)), ..choice(&subnet, &taken) }.make().unwrap_err();
+            let error = Choice { asked: Some(ip(asked)), ..choice(&subnet, &taken) }.make().unwrap_err();
             assert!(error.report().contains(cause), "{asked}: {}", error.report());
         }
     }

@@ -177,11 +177,7 @@ impl AsFd for Session {
     }
 }
 
-fn connect(
-    place: &Place,
-    identity: &Identity,
-    former: &dyn Fn() -> Option<OwnedFd>,
-) -> Result<Channel> {
+fn connect(place: &Place, identity: &Identity, former: &dyn Fn() -> Option<OwnedFd>) -> Result<Channel> {
     if let Some(channel) = place.connect() {
         return Ok(channel);
     }

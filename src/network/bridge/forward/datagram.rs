@@ -13,12 +13,16 @@ use super::conversations::Local;
 
 /// The longest datagram and one more.
 pub(super) const LONGEST: usize = 1 << 16;
+/// Bytes of datagrams that may wait in one socket; the kernel takes less where that is its limit, and never fails.
+pub(super) const WAITING: usize = 4 << 20;
 
-/// Lets [`receive`] tell the address.
+/// Prepares a socket of the host: [`receive`] is to tell the address, and as many datagrams may wait as the host lets
+/// us have (`net.core.rmem_max`).
 ///
 /// # Errors
 /// Those of setsockopt(2).
-pub(super) fn tell_addresses(socket: &OwnedFd) -> nix::Result<()> {
+pub(super) fn prepare(socket: &OwnedFd) -> nix::Result<()> {
+    setsockopt(socket, sockopt::RcvBuf, &WAITING)?;
     setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
     match setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true) {
         // An IPv4 socket.

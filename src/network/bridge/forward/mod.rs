@@ -108,7 +108,7 @@ impl Forwarder {
                 }
                 source::tune(&socket).step(step)?;
             }
-            Protocol::Udp => datagram::tell_addresses(&socket).step(step)?,
+            Protocol::Udp => datagram::prepare(&socket).step(step)?,
         }
         self.command(Command::Publish { owner: owner.to_owned(), socket, protocol, port, target })
     }

@@ -7,7 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt as nix_sockopt};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
-use super::Target;
+use super::{Target, datagram};
 use crate::network::Protocol;
 
 /// Between which addresses a client's traffic goes on.
@@ -85,8 +85,9 @@ fn open_from(protocol: Protocol, way: &Way, from: Option<SocketAddr>) -> Result<
         }
         rustix::net::bind(&socket, &from)?;
     }
-    if protocol == Protocol::Tcp {
-        tune(&socket)?;
+    match protocol {
+        Protocol::Tcp => tune(&socket)?,
+        Protocol::Udp => sockopt::set_socket_recv_buffer_size(&socket, datagram::WAITING)?,
     }
     match rustix::net::connect(&socket, &way.to) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),

@@ -13,9 +13,9 @@ use super::uplink::{Connected, Uplink};
 use super::{ToInside, ToOutside};
 use crate::error::{Error, Result, Step};
 use crate::network::PortMapping;
-use crate::network::bridge::Endpoint;
 use crate::network::bridge::place::Place;
 use crate::network::bridge::protocol::{FromHolder, Joiner, ToHolder, Wanted};
+use crate::network::bridge::{Endpoint, links};
 use crate::network::named::NamedNetwork;
 use crate::sandbox::userns::become_root;
 use crate::sys::channel::Channel;
@@ -26,17 +26,10 @@ use crate::sys::process::{die_with_parent, exit_now};
 const SHORTLY: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// The process's life.
-pub fn run(
-    place: &Place,
-    listener: OwnedFd,
-    outside: Channel,
-    former: Option<OwnedFd>,
-    parent: u32,
-) -> ! {
+pub fn run(place: &Place, listener: OwnedFd, outside: Channel, former: Option<OwnedFd>, parent: u32) -> ! {
     let _ = rustix::thread::set_name(c"sbx-bridge");
-    let began = begin(&outside, former.as_ref(), parent).and_then(|namespace| {
-        Ok((namespace, Services::start()?, place.lock_file()?))
-    });
+    let began = begin(&outside, former.as_ref(), parent)
+        .and_then(|namespace| Ok((namespace, Services::start()?, place.lock_file()?)));
     drop(former);
     match began {
         Ok((namespace, services, lock)) => {
@@ -234,8 +227,7 @@ impl Inside<'_> {
     }
 
     fn join(&mut self, id: SessionId, joiner: Joiner) {
-        let networks: Vec<NamedNetwork> =
-            joiner.wanted.iter().map(|wanted| wanted.network.clone()).collect();
+        let networks: Vec<NamedNetwork> = joiner.wanted.iter().map(|wanted| wanted.network.clone()).collect();
         let joined = self
             .registry
             .join(id, joiner)
@@ -268,7 +260,9 @@ impl Inside<'_> {
                     continue;
                 }
                 self.uplinks.insert(uplink, Connection::Pending);
-                self.outside.send(&ToOutside::Start(uplink)).step(|| "cannot start the uplink of the networks")?;
+                self.outside
+                    .send(&ToOutside::Start(uplink))
+                    .step(|| "cannot start the uplink of the networks")?;
             }
         }
         Ok(())
@@ -281,6 +275,12 @@ impl Inside<'_> {
         };
         let Some(network) = &session.network else { return Ok(()) };
         session.plugging = true;
+        // Those of a killed holder go with its namespace, in the kernel's own time.
+        if member.joiner.wanted.iter().any(|wanted| !wanted.before.is_empty()) {
+            for endpoint in &member.endpoints {
+                links::take_away(network.as_fd(), &endpoint.interface)?;
+            }
+        }
         for (number, endpoint) in member.endpoints.iter().enumerate() {
             let Some(active) = self.registry.networks.get(&endpoint.network) else { continue };
             self.services.plug(network.as_fd(), endpoint, &active.network, number)?;
@@ -290,10 +290,11 @@ impl Inside<'_> {
     }
 
     fn connect(&mut self, id: SessionId, wanted: &Wanted) -> Result<Endpoint> {
-        let endpoint = self.registry.connect(id, wanted)?;
+        let network = self.sessions.get(&id).and_then(|session| session.network.as_ref());
+        let there = network.map_or_else(|| Ok(Vec::new()), |network| links::interfaces(network.as_fd()))?;
+        let endpoint = self.registry.connect(id, wanted, &there)?;
         let made = self.open(std::slice::from_ref(&wanted.network)).and_then(|()| {
-            let (Some(session), Some(member)) =
-                (self.sessions.get_mut(&id), self.registry.members.get(&id))
+            let (Some(session), Some(member)) = (self.sessions.get_mut(&id), self.registry.members.get(&id))
             else {
                 return Ok(());
             };
@@ -315,9 +316,7 @@ impl Inside<'_> {
     fn disconnect(&mut self, id: SessionId, network: &str) {
         let Some(endpoint) = self.registry.disconnect(id, network) else { return };
         self.services.unplug(&endpoint);
-        if let (Some(session), Some(member)) =
-            (self.sessions.get_mut(&id), self.registry.members.get(&id))
-        {
+        if let (Some(session), Some(member)) = (self.sessions.get_mut(&id), self.registry.members.get(&id)) {
             self.services.know(member);
             if let Err(error) = self.services.publish(member, &mut session.ports) {
                 log::debug!("{error}");
@@ -327,8 +326,7 @@ impl Inside<'_> {
     }
 
     fn reload(&mut self, id: SessionId) -> Result<()> {
-        let (Some(session), Some(member)) =
-            (self.sessions.get_mut(&id), self.registry.members.get(&id))
+        let (Some(session), Some(member)) = (self.sessions.get_mut(&id), self.registry.members.get(&id))
         else {
             return Ok(());
         };
@@ -375,8 +373,7 @@ impl Inside<'_> {
     }
 
     fn open_ports(&mut self, id: SessionId) -> Result<()> {
-        let (Some(session), Some(member)) =
-            (self.sessions.get_mut(&id), self.registry.members.get(&id))
+        let (Some(session), Some(member)) = (self.sessions.get_mut(&id), self.registry.members.get(&id))
         else {
             return Ok(());
         };

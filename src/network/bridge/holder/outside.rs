@@ -70,8 +70,8 @@ fn make(
             Fork::Parent(pid) => Ok((pid, ours)),
         };
     }
-    let cloned = clone3(libc::CLONE_NEWUSER)
-        .map_err(|error| crate::host::userns::explain_clone_failure(&error))?;
+    let cloned =
+        clone3(libc::CLONE_NEWUSER).map_err(|error| crate::host::userns::explain_clone_failure(&error))?;
     match cloned {
         Clone::Child => {
             drop(ours);
@@ -105,11 +105,8 @@ impl Outside<'_> {
     /// Until the process inside ends.
     fn serve(&mut self) {
         loop {
-            let ends: Vec<OwnedFd> = self
-                .uplinks
-                .iter()
-                .filter_map(|running| pidfd(running.helper.as_ref()?.pid()))
-                .collect();
+            let ends: Vec<OwnedFd> =
+                self.uplinks.iter().filter_map(|running| pidfd(running.helper.as_ref()?.pid())).collect();
             let mut polled = vec![PollFd::new(&self.channel, PollFlags::IN)];
             polled.extend(ends.iter().map(|end| PollFd::new(end, PollFlags::IN)));
             let wait = self.uplinks.iter().filter_map(|running| running.again).min().map(until);
@@ -160,12 +157,11 @@ impl Outside<'_> {
             }
             running.again = None;
             let uplink = running.uplink;
-            let started = uplink::start(uplink, self.pid, self.place.runtime()).and_then(
-                |(mut helper, connected)| {
+            let started =
+                uplink::start(uplink, self.pid, self.place.runtime()).and_then(|(mut helper, connected)| {
                     helper.wait_ready(HELPER_TIMEOUT)?;
                     Ok((helper, connected))
-                },
-            );
+                });
             let message = match started {
                 Ok((helper, connected)) => {
                     running.helper = Some(helper);

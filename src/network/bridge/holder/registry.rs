@@ -46,7 +46,7 @@ impl Registry {
     pub fn join(&mut self, session: SessionId, joiner: Joiner) -> Result<&Member> {
         self.members.insert(session, Member { joiner: joiner.clone(), endpoints: Vec::new() });
         for wanted in &joiner.wanted {
-            if let Err(error) = self.connect(session, wanted) {
+            if let Err(error) = self.connect(session, wanted, &[]) {
                 self.members.remove(&session);
                 return Err(error);
             }
@@ -54,18 +54,19 @@ impl Registry {
         self.members.get(&session).ok_or_else(gone)
     }
 
-    /// Puts a member into another network.
+    /// Puts a member into another network; `there` are the interfaces that the container has made itself, too.
     ///
     /// # Errors
     /// It is there already; an address is not to be had.
-    pub fn connect(&mut self, session: SessionId, wanted: &Wanted) -> Result<Endpoint> {
+    pub fn connect(&mut self, session: SessionId, wanted: &Wanted, there: &[String]) -> Result<Endpoint> {
         let Wanted { membership, network, before } = wanted;
         let failed = || format!("cannot connect the container to the network `{}`", network.name);
         let member = self.members.get(&session).ok_or_else(gone)?;
         if member.endpoints.iter().any(|endpoint| endpoint.network == network.id) {
             return Err(Error::new(failed()).because("it is in that network already"));
         }
-        let interface = interface(&member.endpoints, membership).map_err(|error| error.while_doing(failed()))?;
+        let interface =
+            interface(&member.endpoints, there, membership).map_err(|error| error.while_doing(failed()))?;
         let taken = self.taken(&network.id);
         let active = self
             .networks
@@ -162,14 +163,16 @@ fn choose(
 }
 
 /// The name that was asked for, or the first free `ethN`.
-fn interface(endpoints: &[Endpoint], membership: &Membership) -> Result<String> {
-    let taken = |name: &str| endpoints.iter().any(|endpoint| endpoint.interface == name);
+fn interface(endpoints: &[Endpoint], there: &[String], membership: &Membership) -> Result<String> {
+    let taken = |name: &str| {
+        endpoints.iter().any(|endpoint| endpoint.interface == name) || there.iter().any(|one| one == name)
+    };
     match &membership.interface {
         Some(name) if taken(name) => {
             Err(Error::new(format!("cannot name the interface `{name}`")).because("another one has the name"))
         }
         Some(name) => Ok(name.clone()),
-        None => (0..=endpoints.len())
+        None => (0..=endpoints.len() + there.len())
             .map(|number| format!("eth{number}"))
             .find(|name| !taken(name))
             .ok_or_else(|| Error::new("no name is left for the interface")),
@@ -188,11 +191,8 @@ mod tests {
     use crate::sys::time::Utc;
 
     fn network(name: &str, subnet: &str, gateway: &str) -> NamedNetwork {
-        let subnets = vec![Subnet {
-            subnet: subnet.parse().unwrap(),
-            gateway: gateway.parse().unwrap(),
-            range: None,
-        }];
+        let subnets =
+            vec![Subnet { subnet: subnet.parse().unwrap(), gateway: gateway.parse().unwrap(), range: None }];
         NamedNetwork {
             id: name.repeat(64)[..64].to_owned(),
             name: name.to_owned(),
@@ -234,7 +234,8 @@ mod tests {
 
     #[test]
     fn each_container_has_an_address_and_an_interface_in_each_network() {
-        let (shop, back) = (network("a", "10.89.0.0/24", "10.89.0.1"), network("b", "10.90.0.0/24", "10.90.0.1"));
+        let (shop, back) =
+            (network("a", "10.89.0.0/24", "10.89.0.1"), network("b", "10.90.0.0/24", "10.90.0.1"));
         let mut registry = Registry::default();
         let first = registry.join(1, joiner("c", vec![wanted(&shop), wanted(&back)])).unwrap();
         let shown: Vec<String> = first
@@ -264,16 +265,20 @@ mod tests {
         same.membership.mac_address = Some("02:42:0a:59:00:02".parse().unwrap());
         let error = registry.join(3, joiner("e", vec![same])).unwrap_err();
         assert!(error.report().contains("MAC"), "{}", error.report());
-        let again = registry.connect(1, &wanted(&shop)).unwrap_err();
+        let again = registry.connect(1, &wanted(&shop), &[]).unwrap_err();
         assert!(again.report().contains("already"), "{}", again.report());
     }
 
     #[test]
     fn a_free_interface_name_is_used_again() {
-        let (shop, back) = (network("a", "10.89.0.0/24", "10.89.0.1"), network("b", "10.90.0.0/24", "10.90.0.1"));
+        let (shop, back) =
+            (network("a", "10.89.0.0/24", "10.89.0.1"), network("b", "10.90.0.0/24", "10.90.0.1"));
         let mut registry = Registry::default();
         registry.join(1, joiner("c", vec![wanted(&shop), wanted(&back)])).unwrap();
         assert!(registry.disconnect(1, &shop.id).is_some());
-        assert_eq!(registry.connect(1, &wanted(&shop)).unwrap().interface, "eth0");
+        let there = ["lo".to_owned(), "eth0".to_owned()];
+        assert_eq!(registry.connect(1, &wanted(&shop), &there).unwrap().interface, "eth2");
+        assert!(registry.disconnect(1, &shop.id).is_some());
+        assert_eq!(registry.connect(1, &wanted(&shop), &[]).unwrap().interface, "eth0");
     }
 }

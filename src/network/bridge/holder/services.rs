@@ -6,14 +6,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use super::registry::Member;
 use super::uplink::Uplink;
 use crate::error::Result;
+use crate::network::HOST_LOOPBACK;
 use crate::network::PortMapping;
+use crate::network::bridge::Endpoint;
 use crate::network::bridge::forward::{Forwarder, Target};
 use crate::network::bridge::links::{Bridge, Links, Plug};
 use crate::network::bridge::names::{self, Responder};
 use crate::network::bridge::rules::{self, HostLoopback, Nft, Rules, Uplinks};
-use crate::network::bridge::Endpoint;
 use crate::network::named::NamedNetwork;
-use crate::network::HOST_LOOPBACK;
 
 /// The uplink's, so that nothing has to be cut up on its way out.
 const MTU: u32 = 65520;
@@ -180,4 +180,3 @@ fn uplinks() -> Uplinks {
         host_loopback: Some(HostLoopback { interface: loopback, address: HOST_LOOPBACK }),
     }
 }
-

@@ -239,6 +239,20 @@ pub fn interfaces(namespace: BorrowedFd<'_>) -> Result<Vec<String>> {
     Ok(answer.iter().filter_map(|body| read::name(body)).collect())
 }
 
+/// Removes an interface in a network namespace, such as one that a holder left behind which was killed. One that is not
+/// there is none.
+///
+/// # Errors
+/// The namespace can't be entered, or the kernel does not let the interface go.
+pub fn take_away(namespace: BorrowedFd<'_>, interface: &str) -> Result<()> {
+    let what = || format!("cannot remove the interface `{interface}` of the container");
+    let mut socket = Socket::open_in(namespace).step(what)?;
+    match socket.ask(message::remove(interface), 0) {
+        Err(refusal) if refusal.errno != libc::ENODEV => Err(failure::meaning(what(), &refusal)),
+        _ => Ok(()),
+    }
+}
+
 /// Sets up the container's end: a socket in its namespace, the interface's index there, and whether
 /// it has IPv6.
 fn configure(namespace: BorrowedFd<'_>, plug: &Plug<'_>) -> Result<(Socket, u32, bool)> {
