@@ -215,6 +215,12 @@ pub struct ContainerOptions {
     /// Leave /etc/hosts as the image has it.
     #[arg(long, conflicts_with = "add_host", help_heading = "Network")]
     pub no_hosts: bool,
+    /// IPv4 address of the container in its network.
+    #[arg(long, value_name = "IP", help_heading = "Network")]
+    pub ip: Option<std::net::Ipv4Addr>,
+    /// IPv6 address of the container in its network.
+    #[arg(long, value_name = "IP", help_heading = "Network")]
+    pub ip6: Option<std::net::Ipv6Addr>,
     /// MAC address of the container's interface.
     #[arg(long, value_name = "MAC", help_heading = "Network")]
     pub mac_address: Option<String>,

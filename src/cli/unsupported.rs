@@ -70,7 +70,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
     ("there is no daemon, and so no socket of one", &["--use-api-socket"]),
     ("the root of a container takes what room there is where the store is", &["--storage-opt"]),
-    (BRIDGES, &["--ip", "--ip6", "--link", "--link-local-ip"]),
+    (BRIDGES, &["--link", "--link-local-ip"]),
     ("a container is made the same way whatever it is in: there are no init containers", &["--init-ctr"]),
     (STREAMS, &["--preserve-fds", "--preserve-fd"]),
     ("streams are attached when the container starts: `start -a`", &["--attach", "-a"]),

@@ -295,6 +295,8 @@ fn network(
         dns_search: options.dns_search.clone(),
         dns_options: options.dns_option.clone(),
         add_hosts: options.add_host.clone(),
+        ip: options.ip,
+        ip6: options.ip6,
         mac_address: options.mac_address.clone(),
         no_hosts: options.no_hosts,
         hostname: options.hostname.is_some(),
@@ -313,7 +315,10 @@ fn network(
         network::Mode::Container(word) => Namespace::Container(
             names.running(word).map_err(|e| e.while_doing(format!("cannot use `--net container:{word}`")))?,
         ),
-        network::Mode::None | network::Mode::Slirp4netns(_) | network::Mode::Pasta(_) => Namespace::Private,
+        network::Mode::None
+        | network::Mode::Slirp4netns(_)
+        | network::Mode::Pasta(_)
+        | network::Mode::Bridge => Namespace::Private,
     };
     Ok(plan.network)
 }

@@ -1,9 +1,11 @@
 //! From the words of the command line to a decided network, with what goes together and what does not.
 
+pub(super) mod memberships;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 
-use super::named::{self, NamedNetworks};
+use super::named::NamedNetworks;
 use super::programs::{self, Program};
 use super::{Mode, Network, mode, pasta, ports, slirp4netns};
 use crate::error::{Error, Result};
@@ -22,6 +24,8 @@ pub struct Request {
     pub dns_options: Vec<String>,
     /// `--add-host NAME:IP`
     pub add_hosts: Vec<String>,
+    pub ip: Option<Ipv4Addr>,
+    pub ip6: Option<Ipv6Addr>,
     pub mac_address: Option<String>,
     pub no_hosts: bool,
     /// `--hostname` was given.
@@ -50,34 +54,14 @@ pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result
     if let Some(mac) = &request.mac_address {
         mode::check_mac_address(mac)?;
     }
-    let mut requested = mode::parse(&request.networks)?;
+    let requested = mode::parse(&request.networks)?;
     let mut warnings = Vec::new();
-    let mut mac_address = request.mac_address.clone();
-    let named = match &mut requested {
-        mode::Requested::Named(asked) => {
-            for alias in &request.aliases {
-                asked.add_alias(alias)?;
-            }
-            if let Some(mac) = &asked.mac_address {
-                mode::check_mac_address(mac)?;
-                if mac_address.replace(mac.clone()).is_some() {
-                    return Err(Error::new(format!(
-                        "cannot use `--mac-address` with `--network {}:mac={mac}`",
-                        asked.name
-                    ))
-                    .because("the interface has one MAC address"));
-                }
-            }
-            let membership = networks.join(asked)?;
-            warnings.push(named::limits(&membership.name));
-            Some(membership)
+    let memberships = match &requested {
+        mode::Requested::Named(asked) => memberships::all(asked, request, networks, &mut warnings)?,
+        _ => {
+            memberships::check_none(request)?;
+            Vec::new()
         }
-        _ if !request.aliases.is_empty() => {
-            return Err(Error::new("cannot use `--network-alias`")
-                .because("the container is in no network that others can be in")
-                .hint("`sbx network create NAME` makes one, and `--network NAME` is to be in it"));
-        }
-        _ => None,
     };
     if let mode::Requested::Decided(mode) = &requested {
         check_together(request, mode)?;
@@ -115,9 +99,10 @@ pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result
         dns_search: request.dns_search.clone(),
         dns_options: request.dns_options.clone(),
         hosts,
-        mac_address,
+        // Otherwise it stands in the membership.
+        mac_address: request.mac_address.clone().filter(|_| memberships.is_empty()),
         no_hosts: request.no_hosts,
-        named,
+        memberships,
     };
     Ok(Plan { network, warnings })
 }
@@ -215,8 +200,17 @@ pub fn gateway(mode: &Mode, cache: &Path) -> Result<Option<IpAddr>> {
             Some(path) => pasta::host_address(options, &Program::probe(&path, cache)?),
             None => None,
         },
+        Mode::Bridge => gateway(&uplink(), cache)?,
         Mode::None | Mode::Path(_) | Mode::Container(_) => None,
     })
+}
+
+/// The helper that connects the namespace of the bridges: the one that a private network gets.
+pub fn uplink() -> Mode {
+    match programs::find("slirp4netns") {
+        Some(_) => Mode::Slirp4netns(Vec::new()),
+        None => Mode::Pasta(Vec::new()),
+    }
 }
 
 /// The container's own addresses, as far as they are known before it starts.
@@ -232,7 +226,8 @@ pub fn own_addresses(mode: &Mode) -> Vec<IpAddr> {
                 .filter_map(outgoing)
                 .collect(),
         },
-        Mode::None | Mode::Host | Mode::Path(_) | Mode::Container(_) => Vec::new(),
+        // Those of its endpoints, which are not known before.
+        Mode::None | Mode::Host | Mode::Path(_) | Mode::Container(_) | Mode::Bridge => Vec::new(),
     }
 }
 
