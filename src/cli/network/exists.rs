@@ -20,7 +20,7 @@ pub struct ExistsArgs {
 
 pub fn execute(args: &ExistsArgs, global: &Global) -> Result<u8> {
     // Nothing is made by looking for it.
-    let there = Shown::is_always_there(&args.network)
-        || networks(&Place::of(global)?).find(&args.network)?.is_some();
+    let there =
+        Shown::is_always_there(&args.network) || networks(&Place::of(global)?).find(&args.network)?.is_some();
     Ok(if there { 0 } else { MISSING })
 }
