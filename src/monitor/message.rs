@@ -30,13 +30,12 @@ pub enum Request {
     /// Start a process in the container. Answered by [`ToClient::Stream`]s, [`ToClient::Terminal`],
     /// [`ToClient::Started`] and, when the process has ended, [`ToClient::Exited`]; or by [`ToClient::Failed`].
     Exec(Box<exec::Request>),
-    /// Be in this network, too. Answered by [`ToClient::Done`] when the interface is there, or by
+    /// Put the running container into another bridge network. Answered by [`ToClient::Done`] or
     /// [`ToClient::Failed`].
     NetworkConnect(Box<Wanted>),
-    /// Leave the network with this ID. Answered by [`ToClient::Done`] or [`ToClient::Failed`].
+    /// Take it out of the one with this ID. Answered as [`Self::NetworkConnect`].
     NetworkDisconnect { network: String },
-    /// Set up interfaces, names and ports of all networks again. Answered by [`ToClient::Done`] or
-    /// [`ToClient::Failed`].
+    /// Set up all of its interfaces, names and ports again. Answered as [`Self::NetworkConnect`].
     NetworkReload,
 }
 

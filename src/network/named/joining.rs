@@ -38,6 +38,11 @@ pub fn still_there(store: &Store, network: &Network) -> Result<Vec<NamedNetwork>
 }
 
 impl NamedNetwork {
+    /// Its containers do not reach those of other networks.
+    pub fn is_isolated(&self) -> bool {
+        self.options.get("isolate").is_none_or(|value| value != "false")
+    }
+
     /// Its containers reach the host's own loopback interface.
     pub fn allows_host_loopback(&self) -> bool {
         self.options.get("allow_host_loopback").is_some_and(|value| value == "true")
