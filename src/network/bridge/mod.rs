@@ -4,6 +4,7 @@
 //! only so may an interface be moved into theirs. [`protocol`] is what a monitor and the namespace's holder say to
 //! each other.
 
+pub mod allow;
 pub mod protocol;
 pub mod rules;
 
