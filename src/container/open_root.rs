@@ -263,6 +263,7 @@ fn stopped(store: &Store, runtime: &Path, spec: Spec, visit: Visit) -> Result<Op
             visit.claim.record(&record)
         };
         launch::prepare(launch::Request {
+            bridges: None,
             spec: &located,
             directory: &directory,
             runtime,

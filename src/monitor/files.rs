@@ -9,7 +9,7 @@ use crate::container::store::{Store, no_room};
 use crate::error::{Result, Step};
 use crate::network;
 use crate::network::bridge::Endpoint;
-use crate::network::named::NamedNetwork;
+use crate::network::named::NamedNetworks;
 use crate::volume::VolumeDirectory;
 
 /// Writes resolv.conf, hosts and hostname, or takes those of the container whose network is shared. The
@@ -38,12 +38,31 @@ pub fn write(
         }
         return Ok(());
     }
-    let records = network::named::still_there(store, &spec.network)?;
-    let host_loopback = records.iter().any(NamedNetwork::allows_host_loopback);
+    network::named::still_there(store, &spec.network)?;
     if matches!(spec.network.mode, network::Mode::Slirp4netns(_) | network::Mode::Pasta(_)) {
         crate::host::paths::create_runtime(runtime, rustix::process::getuid().as_raw())?;
         let own = runtime.join(&spec.id);
         fs::create_dir(&own).step(|| format!("cannot make `{}`", own.display()))?;
+    }
+    generate(store, spec, directory, runtime, endpoints)
+}
+
+/// resolv.conf, hosts and hostname, in place: where the container runs, they are mounted.
+///
+/// # Errors
+/// They cannot be written.
+pub fn generate(
+    store: &Store,
+    spec: &Spec,
+    directory: &ContainerDirectory,
+    runtime: &Path,
+    endpoints: &[Endpoint],
+) -> Result<()> {
+    let networks = NamedNetworks::new(store.root());
+    let mut host_loopback = false;
+    for endpoint in endpoints {
+        host_loopback |=
+            networks.named(&endpoint.network_name)?.is_some_and(|network| network.allows_host_loopback());
     }
     let hostname = spec.hostname.as_deref().unwrap_or_default();
     let cache = network::cache(runtime);

@@ -15,6 +15,7 @@ pub mod guard;
 mod health;
 mod life;
 pub mod message;
+mod networks;
 pub mod output;
 mod requests;
 mod run;

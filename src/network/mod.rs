@@ -54,6 +54,21 @@ pub struct Network {
 pub const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
 
 impl Network {
+    /// As it comes, with nothing asked for besides.
+    pub fn of(mode: Mode) -> Self {
+        Self {
+            mode,
+            ports: Vec::new(),
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            hosts: Vec::new(),
+            mac_address: None,
+            no_hosts: false,
+            memberships: Vec::new(),
+        }
+    }
+
     /// The name under which it is shown: that of the first network.
     pub fn shown(&self) -> String {
         self.memberships.first().map_or_else(|| self.mode.to_string(), |first| first.name.clone())
@@ -134,16 +149,6 @@ impl fmt::Display for Protocol {
 impl Network {
     /// A network for tests: slirp4netns as it comes.
     pub fn private_slirp4netns() -> Self {
-        Self {
-            mode: Mode::Slirp4netns(Vec::new()),
-            ports: Vec::new(),
-            dns: Vec::new(),
-            dns_search: Vec::new(),
-            dns_options: Vec::new(),
-            hosts: Vec::new(),
-            mac_address: None,
-            no_hosts: false,
-            memberships: Vec::new(),
-        }
+        Self::of(Mode::Slirp4netns(Vec::new()))
     }
 }

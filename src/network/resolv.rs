@@ -8,7 +8,9 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::programs::{self, Program};
 use super::{Mode, Network, pasta, slirp4netns};
+use crate::error::Result;
 
 /// The host's file may be anything; of what lies behind this many bytes nothing is read.
 const LONGEST_FILE: u64 = 64 * 1024;
@@ -70,28 +72,15 @@ pub fn compose(network: &Network, host: &HostFiles, reach: &Reach<'_>) -> String
         return host.resolv_conf.clone();
     }
     let settings = Settings::read(&host.resolv_conf);
-    let mut servers: Vec<String> = Vec::new();
-    if !reach.responders.is_empty() {
-        servers.extend(reach.responders.iter().take(MOST_SERVERS).map(IpAddr::to_string));
+    let servers = if !reach.responders.is_empty() {
+        reach.responders.iter().take(MOST_SERVERS).map(IpAddr::to_string).collect()
     } else if !network.dns.is_empty() {
-        servers.extend(network.dns.iter().map(IpAddr::to_string));
+        network.dns.iter().map(IpAddr::to_string).collect()
     } else if network.mode == Mode::Host {
-        servers = settings.servers;
+        settings.servers.clone()
     } else {
-        let forwarder = match reach.helper {
-            Mode::Slirp4netns(options) => slirp4netns::Options::parse(options).ok().and_then(|o| o.dns()),
-            Mode::Pasta(options) if reach.pasta_forwards => pasta::dns_forwarder(options),
-            _ => None,
-        };
-        servers.extend(forwarder.map(|ip| ip.to_string()));
-        let outer =
-            host.behind_the_stub.as_deref().map_or(settings.servers.clone(), |t| Settings::read(t).servers);
-        servers.extend(outer.into_iter().filter(|server| !is_local(server)));
-        if servers.is_empty() {
-            // A namespace of the user's own may run its resolver there; nothing else is known.
-            servers = settings.servers;
-        }
-    }
+        behind(reach.helper, host, reach.pasta_forwards)
+    };
     let search = match network.dns_search.as_slice() {
         [] => settings.search,
         [dot] if dot == "." => Vec::new(),
@@ -113,6 +102,38 @@ pub fn compose(network: &Network, host: &HostFiles, reach: &Reach<'_>) -> String
         }
     }
     text
+}
+
+/// Who answers for names behind a helper, best first.
+fn behind(helper: &Mode, host: &HostFiles, pasta_forwards: bool) -> Vec<String> {
+    let settings = Settings::read(&host.resolv_conf);
+    let forwarder = match helper {
+        Mode::Slirp4netns(options) => slirp4netns::Options::parse(options).ok().and_then(|o| o.dns()),
+        Mode::Pasta(options) if pasta_forwards => pasta::dns_forwarder(options),
+        _ => None,
+    };
+    let mut servers: Vec<String> = forwarder.map(|ip| ip.to_string()).into_iter().collect();
+    let outer =
+        host.behind_the_stub.as_deref().map_or(settings.servers.clone(), |t| Settings::read(t).servers);
+    servers.extend(outer.into_iter().filter(|server| !is_local(server)));
+    if servers.is_empty() {
+        // A namespace of the user's own may run its resolver there; nothing else is known.
+        servers = settings.servers;
+    }
+    servers
+}
+
+/// The servers that a namespace behind `helper` can ask. `cache` is the file of [`Program::probe`].
+///
+/// # Errors
+/// The helper cannot be asked what it knows.
+pub fn forwarders(helper: &Mode, cache: &Path) -> Result<Vec<IpAddr>> {
+    let host = HostFiles::read();
+    let forwards = match (helper, programs::find("pasta")) {
+        (Mode::Pasta(_), Some(path)) => pasta::forwards_dns(&Program::probe(&path, cache)?, &host),
+        _ => false,
+    };
+    Ok(behind(helper, &host, forwards).iter().filter_map(|server| server.parse().ok()).collect())
 }
 
 /// What a resolv.conf says; the last of `search` and `domain` wins, as in the C library.

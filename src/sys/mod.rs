@@ -7,6 +7,7 @@ pub mod local_time;
 pub mod memory;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod notify;
 pub mod probe;
 pub mod process;

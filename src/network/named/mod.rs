@@ -1,12 +1,13 @@
 //! Networks with names, as `sbx network create` makes them: `<store>/networks/s.NAME` is one, and who is in it stands in
-//! the specs of the containers.
-//!
-//! There is no bridge below them yet: each member has a private network of its own, so that members reach each other
-//! by published ports of the host alone. Whoever makes or joins one is told.
+//! the specs of the containers. A bridge is there while a container runs that is in one.
 
+mod creation;
+mod driver_option;
 mod name;
 mod option;
 mod removal;
+mod routes;
+mod subnets;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,13 +19,15 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::container::name::random_id;
-use crate::container::store::{Store, no_room, short};
+use crate::cli::dialect::{self, Dialect};
+use crate::container::store::{Store, short};
 use crate::error::{Error, Result, Step};
 use crate::records::Records;
 use crate::sys::time::Utc;
 
 pub use super::bridge::Membership;
+pub use creation::{Made, Request, built_in_id};
+pub use driver_option::DriverOptions;
 pub use name::check as check_name;
 pub use option::{Asked, check_interface, put};
 pub use removal::{IN_USE, members, remove};
@@ -62,6 +65,9 @@ pub struct NamedNetwork {
     /// The name of its bridge.
     #[serde(default)]
     pub interface: String,
+    /// Addresses that no container gets, by the names that they were given.
+    #[serde(default)]
+    pub reserved: BTreeMap<String, IpAddr>,
 }
 
 /// A range of addresses of a network.
@@ -94,41 +100,12 @@ impl NamedNetworks {
         Self { lock: directory.join("lock"), records: Records::in_directory(directory) }
     }
 
-    /// Makes a network. None: there is one of that name.
-    ///
-    /// # Errors
-    /// The name can be no network's, or the store takes no more.
-    pub fn create(&self, name: &str, labels: BTreeMap<String, String>) -> Result<Option<NamedNetwork>> {
-        let failed = || format!("cannot make the network `{}`", name.escape_debug());
-        check_name(name).map_err(|error| error.while_doing(failed()))?;
-        let driver = DRIVER.to_owned();
-        let network = NamedNetwork {
-            id: random_id()?,
-            name: name.to_owned(),
-            created: Utc::now(),
-            driver,
-            labels,
-            subnets: Vec::new(),
-            internal: false,
-            dns: true,
-            dns_servers: Vec::new(),
-            options: BTreeMap::new(),
-            interface: String::new(),
-        };
-        let text = serde_json::to_vec(&network).step(failed)?;
-        match self.records.write(name, &text, false) {
-            Ok(()) => Ok(Some(network)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-            Err(error) => Err(no_room(error, failed())),
-        }
-    }
-
     /// The one of that name.
     ///
     /// # Errors
     /// Its record cannot be read, or is damaged.
     pub fn named(&self, name: &str) -> Result<Option<NamedNetwork>> {
-        if check_name(name).is_err() {
+        if check_name(name).is_err() && name != BUILT_IN {
             return Ok(None);
         }
         let failed = || format!("cannot read the network `{name}`");
@@ -155,11 +132,15 @@ impl NamedNetworks {
         Ok(self.records.names()?.into_iter().filter_map(read).collect())
     }
 
-    /// The one that a name, an ID or the beginning of an ID means.
+    /// The one that a name, an ID or the beginning of an ID means; the built-in one is made where it is not there yet.
     ///
     /// # Errors
     /// Several IDs begin so, or its record is damaged.
     pub fn find(&self, word: &str) -> Result<Option<NamedNetwork>> {
+        let podmans = || word == "podman" && dialect::current() == Dialect::Podman;
+        if word == BUILT_IN || word == built_in_id() || podmans() {
+            return self.built_in().map(Some);
+        }
         if let Some(network) = self.named(word)? {
             return Ok(Some(network));
         }
@@ -233,6 +214,11 @@ pub fn missing(word: &str) -> Error {
 }
 
 impl NamedNetwork {
+    /// Its containers do not reach those of other networks.
+    pub fn is_isolated(&self) -> bool {
+        self.options.get("isolate").is_none_or(|value| value != "false")
+    }
+
     /// Its containers reach the host's own loopback interface.
     pub fn allows_host_loopback(&self) -> bool {
         self.options.get("allow_host_loopback").is_some_and(|value| value == "true")
@@ -259,23 +245,20 @@ impl NamedNetwork {
     }
 
     fn check_address(&self, address: IpAddr) -> Result<()> {
-        let failed = |cause: String| {
-            Err(Error::new(format!("cannot use the address {address} in the network `{}`", self.name))
-                .because(cause))
+        let failed =
+            || Error::new(format!("cannot use the address {address} in the network `{}`", self.name));
+        let of = self.subnets.iter().find(|of| of.subnet.addr().is_ipv4() == address.is_ipv4());
+        let Some(of) = of else {
+            let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+            return Err(failed().because(format!("the network has no {family} addresses")));
         };
-        let Some(of) = self.subnets.iter().find(|of| of.subnet.contains(&address)) else {
-            let subnets: Vec<String> = self.subnets.iter().map(|of| of.subnet.to_string()).collect();
-            return failed(format!("it is not in its subnet: {}", subnets.join(", ")));
-        };
-        match address {
-            _ if address == of.gateway => failed("it is the gateway's".to_owned()),
-            _ if address == of.subnet.network() => {
-                failed("it is the address of the network itself".to_owned())
-            }
-            IpAddr::V4(_) if address == of.subnet.broadcast() => {
-                failed("it is the broadcast address".to_owned())
-            }
-            _ => Ok(()),
+        subnets::check_host(of.subnet, address).map_err(|cause| failed().because(cause))?;
+        if address == of.gateway {
+            return Err(failed().because("it is the gateway's"));
+        }
+        match self.reserved.iter().find(|(_, reserved)| **reserved == address) {
+            Some((name, _)) => Err(failed().because(format!("it is reserved for `{name}`"))),
+            None => Ok(()),
         }
     }
 }
@@ -284,16 +267,20 @@ impl NamedNetwork {
 mod tests {
     use super::*;
 
+    fn make(networks: &NamedNetworks, name: &str) -> NamedNetwork {
+        networks.create(&Request::plain(name)).unwrap().unwrap().network
+    }
+
     #[test]
     fn a_network_is_found_by_its_name_and_the_beginning_of_its_id() {
         let folder = tempfile::tempdir().unwrap();
         let networks = NamedNetworks::new(folder.path());
         assert!(networks.list().unwrap().is_empty() && networks.find("shop").unwrap().is_none());
-        let made = networks.create("shop", BTreeMap::new()).unwrap().unwrap();
+        let made = make(&networks, "shop");
         for word in ["shop", &made.id, &made.id[..6]] {
             assert_eq!(networks.find(word).unwrap().unwrap(), made, "{word}");
         }
-        assert!(networks.create("shop", BTreeMap::new()).unwrap().is_none());
+        assert!(networks.create(&Request::plain("shop")).unwrap().is_none());
         assert!(networks.find("").unwrap().is_none() && networks.find("../x").unwrap().is_none());
         let lock = networks.lock(true).unwrap();
         assert_eq!(networks.list().unwrap(), [made], "the lock is no network");
@@ -304,7 +291,7 @@ mod tests {
     fn a_damaged_record_is_left_out_of_the_list_and_told_of() {
         let folder = tempfile::tempdir().unwrap();
         let networks = NamedNetworks::new(folder.path());
-        networks.create("good", BTreeMap::new()).unwrap().unwrap();
+        make(&networks, "good");
         networks.records.write("bad", b"{", false).unwrap();
         assert_eq!(networks.list().unwrap().len(), 1);
         assert!(networks.find("bad").is_err());
@@ -316,8 +303,35 @@ mod tests {
         let networks = NamedNetworks::new(folder.path());
         let asked = Asked { aliases: vec!["web".to_owned()], ..Asked::named("shop") };
         assert!(networks.join(&asked).unwrap_err().report().contains("sbx network create shop"));
-        let made = networks.create("shop", BTreeMap::new()).unwrap().unwrap();
+        let made = make(&networks, "shop");
         let membership = networks.join(&asked).unwrap();
         assert_eq!((membership.id, membership.aliases), (made.id, asked.aliases));
+        assert_eq!(networks.join(&Asked::named(BUILT_IN)).unwrap().id, built_in_id());
+    }
+
+    #[test]
+    fn an_address_is_one_of_the_network() {
+        let folder = tempfile::tempdir().unwrap();
+        let networks = NamedNetworks::new(folder.path());
+        let request = Request {
+            subnets: vec!["10.210.0.0/24".parse().unwrap()],
+            reserved: [("printer".to_owned(), "10.210.0.9".parse().unwrap())].into(),
+            ..Request::plain("shop")
+        };
+        networks.create(&request).unwrap().unwrap();
+        let asked = |ip: &str| networks.join(&Asked { ip: ip.parse().ok(), ..Asked::named("shop") });
+        assert_eq!(asked("10.210.0.7").unwrap().ip, "10.210.0.7".parse().ok());
+        for (ip, cause) in [
+            ("10.210.1.7", "not in the subnet 10.210.0.0/24"),
+            ("10.210.0.0", "of the network"),
+            ("10.210.0.255", "broadcast"),
+            ("10.210.0.1", "gateway's"),
+            ("10.210.0.9", "`printer`"),
+        ] {
+            let report = asked(ip).expect_err(ip).report();
+            assert!(report.contains(cause), "{ip}: {report}");
+        }
+        let ip6 = networks.join(&Asked { ip6: "fd00::7".parse().ok(), ..Asked::named("shop") });
+        assert!(ip6.unwrap_err().report().contains("no IPv6 addresses"));
     }
 }

@@ -46,6 +46,7 @@ pub fn network(id: &str, occupied: &[IpNet]) -> Result<(NamedNetwork, Membership
         dns_servers: Vec::new(),
         options: BTreeMap::new(),
         interface: bridge(id),
+        reserved: BTreeMap::new(),
     };
     let membership = Membership {
         id: id.to_owned(),
