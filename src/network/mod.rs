@@ -48,6 +48,9 @@ pub struct Network {
     /// With [`Mode::Bridge`]: the networks that the container is in, none of them twice.
     #[serde(default)]
     pub memberships: Vec<Membership>,
+    /// `--net-allow`, checked, with [`Mode::Bridge`]: all that the container may reach, from a network of its own.
+    #[serde(default)]
+    pub allowed: Option<Vec<String>>,
 }
 
 /// Why something is refused.
@@ -66,17 +69,19 @@ impl Network {
             mac_address: None,
             no_hosts: false,
             memberships: Vec::new(),
+            allowed: None,
         }
     }
 
     /// The name under which it is shown: that of the first network.
     pub fn shown(&self) -> String {
-        self.memberships.first().map_or_else(|| self.mode.to_string(), |first| first.name.clone())
+        self.names().swap_remove(0)
     }
 
     /// The names of all networks.
     pub fn names(&self) -> Vec<String> {
         match self.memberships.as_slice() {
+            [] if self.allowed.is_some() => vec![bridge::allow::hidden::NAME.to_owned()],
             [] => vec![self.mode.to_string()],
             memberships => memberships.iter().map(|one| one.name.clone()).collect(),
         }

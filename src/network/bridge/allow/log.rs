@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::record::Record;
+use crate::error::{Error, Step};
 
 /// Bytes of one file; with the one before it, twice as much is kept.
 const LARGEST: u64 = 4 << 20;
@@ -62,14 +63,15 @@ fn older(path: &Path) -> PathBuf {
 ///
 /// # Errors
 /// A file cannot be read, or `body` fails.
-pub fn read(path: &Path, mut body: impl FnMut(Record) -> io::Result<()>) -> io::Result<()> {
+pub fn read<E: From<Error>>(path: &Path, mut body: impl FnMut(Record) -> Result<(), E>) -> Result<(), E> {
     for path in [older(path), path.to_owned()] {
+        let failed = || format!("cannot read `{}`", path.display());
         let file = match File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            opened => opened?,
+            opened => opened.step(failed)?,
         };
         for line in BufReader::new(file).split(b'\n') {
-            let line = line?;
+            let line = line.step(failed)?;
             if line.len() <= LONGEST_LINE
                 && let Ok(record) = serde_json::from_slice(&line)
             {
@@ -99,7 +101,7 @@ mod tests {
         let mut found = Vec::new();
         read(&path, |record| {
             found.push(record.count);
-            Ok(())
+            Ok::<_, Error>(())
         })
         .unwrap();
         let first = found[0];
@@ -112,6 +114,6 @@ mod tests {
     #[test]
     fn a_log_that_was_never_written_is_empty() {
         let folder = tempfile::tempdir().unwrap();
-        read(&folder.path().join("network.log"), |_| panic!("a record")).unwrap();
+        read::<Error>(&folder.path().join("network.log"), |_| panic!("a record")).unwrap();
     }
 }
