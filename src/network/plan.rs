@@ -1,7 +1,7 @@
 //! From the words of the command line to a decided network, with what goes together and what does not.
 
 mod allowed;
-mod memberships;
+pub(super) mod memberships;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
@@ -64,7 +64,7 @@ pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result
     }
     let mut warnings = Vec::new();
     let memberships = match &requested {
-        mode::Requested::Named(asked) => memberships::all(asked, request, networks)?,
+        mode::Requested::Named(asked) => memberships::all(asked, request, networks, &mut warnings)?,
         _ => {
             memberships::check_none(request)?;
             Vec::new()
