@@ -52,10 +52,18 @@ pub struct Network {
     /// `--net-allow`, checked, with [`Mode::Bridge`]: all that the container may reach, from a network of its own.
     #[serde(default)]
     pub allowed: Option<Vec<String>>,
+    /// `--link`
+    #[serde(default)]
+    pub links: Vec<Link>,
 }
 
-/// Why something is refused.
-pub const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
+/// Another container, which has a name for this one alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Its ID.
+    pub container: String,
+    pub alias: String,
+}
 
 impl Network {
     /// As it comes, with nothing asked for besides.
@@ -71,6 +79,7 @@ impl Network {
             no_hosts: false,
             memberships: Vec::new(),
             allowed: None,
+            links: Vec::new(),
         }
     }
 
