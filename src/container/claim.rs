@@ -53,6 +53,9 @@ pub struct Running {
     /// The same for the anonymous volumes that nobody else has.
     #[serde(default)]
     pub removing_volumes: bool,
+    /// Its user namespace is below that of the bridges: networks can be connected and disconnected while it runs.
+    #[serde(default)]
+    pub bridged: bool,
     /// Where the container is in bridge networks, the first one first.
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,

@@ -19,6 +19,8 @@ use crate::volume::record::DRIVER;
 mod host;
 mod network;
 
+pub use network::endpoint_id;
+
 /// docker's way to say never.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -47,7 +49,7 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "Mounts": mounts(store, spec),
         "Config": config(spec),
         "HostConfig": host_config(spec),
-        "NetworkSettings": network::settings(spec),
+        "NetworkSettings": network::settings(&listed, spec),
         "Driver": driver(spec),
         "GraphDriver": host::graph_driver(store, spec),
         "LogPath": log_path(store, spec),

@@ -3,6 +3,7 @@
 
 pub mod capabilities;
 pub mod claim;
+pub mod connection;
 pub mod consumption;
 pub mod control_group;
 pub mod device;

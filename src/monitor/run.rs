@@ -185,6 +185,7 @@ impl Monitor<'_> {
             ..Running::default()
         };
         record.endpoints = bridges.as_ref().map_or_else(Vec::new, |bridges| bridges.endpoints.clone());
+        record.bridged = bridges.is_some();
         let place = control_group::place(&spec.id);
         record.cgroup = place.as_ref().map(|place| place.path.clone());
         claim.record(&record)?;

@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use bridge::Membership;
 pub use files::{Bridges, Files, HOST_LOOPBACK, files};
 pub use helper::{Helper, Target, start};
+pub(crate) use plan::memberships::without_names;
 pub use plan::{Plan, Request, gateway, own_addresses, plan, uplink};
 pub use slirp4netns::API_SOCKET;
 

@@ -1,6 +1,6 @@
 //! From the words of the command line to a decided network, with what goes together and what does not.
 
-mod memberships;
+pub(super) mod memberships;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
@@ -57,7 +57,7 @@ pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result
     let requested = mode::parse(&request.networks)?;
     let mut warnings = Vec::new();
     let memberships = match &requested {
-        mode::Requested::Named(asked) => memberships::all(asked, request, networks)?,
+        mode::Requested::Named(asked) => memberships::all(asked, request, networks, &mut warnings)?,
         _ => {
             memberships::check_none(request)?;
             Vec::new()

@@ -3,11 +3,13 @@
 
 mod creation;
 mod driver_option;
+mod joining;
 mod name;
 mod option;
 mod removal;
 mod routes;
 mod subnets;
+mod update;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +22,6 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::dialect::{self, Dialect};
-use crate::container::store::{Store, short};
 use crate::error::{Error, Result, Step};
 use crate::records::Records;
 use crate::sys::time::Utc;
@@ -28,9 +29,11 @@ use crate::sys::time::Utc;
 pub use super::bridge::Membership;
 pub use creation::{Made, Request, built_in_id};
 pub use driver_option::DriverOptions;
+pub use joining::{hold, still_there, wanted};
 pub use name::check as check_name;
 pub use option::{Asked, check_interface, put};
 pub use removal::{IN_USE, members, remove};
+pub use update::update_servers;
 
 /// The one that is always there, made at its first use.
 pub const BUILT_IN: &str = "bridge";
@@ -151,19 +154,25 @@ impl NamedNetworks {
         }
     }
 
-    /// What a container becomes that is to be in a network.
+    /// The same, which has to be there.
     ///
     /// # Errors
-    /// There is no such network.
-    pub fn join(&self, asked: &Asked) -> Result<Membership> {
-        match self.find(&asked.name)? {
-            Some(network) => network.membership(asked),
-            None => Err(missing(&asked.name).hint(format!(
-                "`sbx network create {}` makes it; or use none, host, private, slirp4netns, pasta, ns:PATH or \
+    /// There is none.
+    pub fn to_join(&self, word: &str) -> Result<NamedNetwork> {
+        self.find(word)?.ok_or_else(|| {
+            missing(word).hint(format!(
+                "`sbx network create {word}` makes it; or use none, host, private, slirp4netns, pasta, ns:PATH or \
                  container:NAME",
-                asked.name
-            ))),
-        }
+            ))
+        })
+    }
+
+    /// Keeps all networks from being removed. The directory has to be there.
+    ///
+    /// # Errors
+    /// Those of open(2) and flock(2).
+    pub fn keep(&self) -> io::Result<Hold> {
+        Ok(Hold { _lock: Some(self.lock(false)?) })
     }
 
     fn lock(&self, exclusive: bool) -> io::Result<File> {
@@ -178,89 +187,9 @@ impl NamedNetworks {
     }
 }
 
-/// Keeps the network of a container that is being made until its spec says that it is in it.
-///
-/// # Errors
-/// It was removed meanwhile.
-pub fn hold(store: &Store, network: &super::Network) -> Result<Hold> {
-    if network.memberships.is_empty() {
-        return Ok(Hold { _lock: None });
-    }
-    let networks = NamedNetworks::new(store.root());
-    let failed = || format!("cannot connect the container to `{}`", network.names().join("`, `"));
-    let lock = networks.lock(false).step(failed)?;
-    still_there(store, network).map_err(|error| error.while_doing(failed()))?;
-    Ok(Hold { _lock: Some(lock) })
-}
-
-/// The records of a container's networks, in the order of its memberships.
-///
-/// # Errors
-/// One is gone. No command of sbx removes one that a container is in.
-pub fn still_there(store: &Store, network: &super::Network) -> Result<Vec<NamedNetwork>> {
-    let networks = NamedNetworks::new(store.root());
-    let record = |membership: &Membership| match networks.named(&membership.name)? {
-        Some(found) if found.id == membership.id => Ok(found),
-        _ => Err(Error::new(format!("the network `{}` is gone", membership.name))
-            .because(format!("there is no network with the ID {}", short(&membership.id)))
-            .hint("make the network and the container anew")),
-    };
-    network.memberships.iter().map(record).collect()
-}
-
 /// There is none of that name.
 pub fn missing(word: &str) -> Error {
     Error::new(format!("no such network: \"{}\"", word.escape_debug()))
-}
-
-impl NamedNetwork {
-    /// Its containers do not reach those of other networks.
-    pub fn is_isolated(&self) -> bool {
-        self.options.get("isolate").is_none_or(|value| value != "false")
-    }
-
-    /// Its containers reach the host's own loopback interface.
-    pub fn allows_host_loopback(&self) -> bool {
-        self.options.get("allow_host_loopback").is_some_and(|value| value == "true")
-    }
-
-    /// What a container becomes that is to be in this network.
-    ///
-    /// # Errors
-    /// An address is asked for that the network does not have.
-    fn membership(&self, asked: &Asked) -> Result<Membership> {
-        let addresses = asked.ip.map(IpAddr::from).into_iter().chain(asked.ip6.map(IpAddr::from));
-        for address in addresses {
-            self.check_address(address)?;
-        }
-        Ok(Membership {
-            id: self.id.clone(),
-            name: self.name.clone(),
-            aliases: asked.aliases.clone(),
-            ip: asked.ip,
-            ip6: asked.ip6,
-            mac_address: asked.mac_address,
-            interface: asked.interface.clone(),
-        })
-    }
-
-    fn check_address(&self, address: IpAddr) -> Result<()> {
-        let failed =
-            || Error::new(format!("cannot use the address {address} in the network `{}`", self.name));
-        let of = self.subnets.iter().find(|of| of.subnet.addr().is_ipv4() == address.is_ipv4());
-        let Some(of) = of else {
-            let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-            return Err(failed().because(format!("the network has no {family} addresses")));
-        };
-        subnets::check_host(of.subnet, address).map_err(|cause| failed().because(cause))?;
-        if address == of.gateway {
-            return Err(failed().because("it is the gateway's"));
-        }
-        match self.reserved.iter().find(|(_, reserved)| **reserved == address) {
-            Some((name, _)) => Err(failed().because(format!("it is reserved for `{name}`"))),
-            None => Ok(()),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -302,11 +231,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let networks = NamedNetworks::new(folder.path());
         let asked = Asked { aliases: vec!["web".to_owned()], ..Asked::named("shop") };
-        assert!(networks.join(&asked).unwrap_err().report().contains("sbx network create shop"));
+        assert!(networks.to_join("shop").unwrap_err().report().contains("sbx network create shop"));
         let made = make(&networks, "shop");
-        let membership = networks.join(&asked).unwrap();
+        let membership = networks.to_join("shop").unwrap().membership(&asked).unwrap();
         assert_eq!((membership.id, membership.aliases), (made.id, asked.aliases));
-        assert_eq!(networks.join(&Asked::named(BUILT_IN)).unwrap().id, built_in_id());
+        assert_eq!(networks.to_join(BUILT_IN).unwrap().id, built_in_id());
     }
 
     #[test]
@@ -319,7 +248,8 @@ mod tests {
             ..Request::plain("shop")
         };
         networks.create(&request).unwrap().unwrap();
-        let asked = |ip: &str| networks.join(&Asked { ip: ip.parse().ok(), ..Asked::named("shop") });
+        let shop = networks.to_join("shop").unwrap();
+        let asked = |ip: &str| shop.membership(&Asked { ip: ip.parse().ok(), ..Asked::named("shop") });
         assert_eq!(asked("10.210.0.7").unwrap().ip, "10.210.0.7".parse().ok());
         for (ip, cause) in [
             ("10.210.1.7", "not in the subnet 10.210.0.0/24"),
@@ -331,7 +261,7 @@ mod tests {
             let report = asked(ip).expect_err(ip).report();
             assert!(report.contains(cause), "{ip}: {report}");
         }
-        let ip6 = networks.join(&Asked { ip6: "fd00::7".parse().ok(), ..Asked::named("shop") });
+        let ip6 = shop.membership(&Asked { ip6: "fd00::7".parse().ok(), ..Asked::named("shop") });
         assert!(ip6.unwrap_err().report().contains("no IPv6 addresses"));
     }
 }

@@ -9,7 +9,12 @@ use crate::network::named::{Asked, NamedNetworks, put};
 ///
 /// # Errors
 /// A network that is not there or cannot give what is asked, and options that one network alone can honour.
-pub(super) fn all(asked: &[Asked], request: &Request, networks: &NamedNetworks) -> Result<Vec<Membership>> {
+pub(super) fn all(
+    asked: &[Asked],
+    request: &Request,
+    networks: &NamedNetworks,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Membership>> {
     let mut asked = asked.to_vec();
     match asked.as_mut_slice() {
         [only] => lay_over(only, request)?,
@@ -23,7 +28,11 @@ pub(super) fn all(asked: &[Asked], request: &Request, networks: &NamedNetworks) 
     }
     let mut memberships: Vec<Membership> = Vec::new();
     for one in &asked {
-        let membership = networks.join(one)?;
+        let network = networks.to_join(&one.name)?;
+        let membership = network.membership(one)?;
+        if !network.dns && !membership.aliases.is_empty() {
+            warnings.push(without_names(&membership));
+        }
         if memberships.iter().any(|other| other.id == membership.id) {
             return Err(Error::new(format!("the network `{}` is there twice", membership.name)));
         }
@@ -37,6 +46,15 @@ pub(super) fn all(asked: &[Asked], request: &Request, networks: &NamedNetworks) 
         memberships.push(membership);
     }
     Ok(memberships)
+}
+
+/// podman-compose gives aliases in every network.
+pub(crate) fn without_names(membership: &Membership) -> String {
+    format!(
+        "containers have no names in the network `{}`: nobody finds this one as `{}`",
+        membership.name,
+        membership.aliases.join("`, `")
+    )
 }
 
 /// Refuses what only a network with a name can honour; `--mac-address` goes to the interface that a helper makes.

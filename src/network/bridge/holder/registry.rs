@@ -67,7 +67,8 @@ impl Registry {
         }
         let interface =
             interface(&member.endpoints, there, membership).map_err(|error| error.while_doing(failed()))?;
-        let taken = self.taken(&network.id);
+        let mut taken = self.taken(&network.id);
+        taken.extend(network.reserved.values());
         let active = self
             .networks
             .entry(network.id.clone())
@@ -204,6 +205,7 @@ mod tests {
             dns: true,
             dns_servers: Vec::new(),
             options: BTreeMap::new(),
+            reserved: BTreeMap::new(),
             interface: "sbx1".to_owned(),
         }
     }

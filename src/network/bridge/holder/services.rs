@@ -2,16 +2,17 @@
 
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use super::registry::Member;
 use super::uplink::Uplink;
-use crate::error::Result;
+use crate::error::{Result, Step};
 use crate::network::HOST_LOOPBACK;
 use crate::network::PortMapping;
 use crate::network::bridge::Endpoint;
 use crate::network::bridge::forward::{Forwarder, Target};
 use crate::network::bridge::links::{Bridge, Links, Plug};
-use crate::network::bridge::names::{self, Responder};
+use crate::network::bridge::names::{self, Responder, Unrestricted};
 use crate::network::bridge::rules::{self, HostLoopback, Nft, Rules, Uplinks};
 use crate::network::named::NamedNetwork;
 
@@ -37,13 +38,14 @@ impl Services {
         links.prepare()?;
         let mut rules = Rules::new(nft, uplinks());
         rules.commit()?;
-        let responder = Responder::start()?;
+        let responder = Responder::start(Arc::new(Unrestricted), Vec::new())
+            .step(|| "cannot start the name server of bridge networks")?;
         let forwarder = Forwarder::start()?;
         Ok(Self { links, rules, responder, forwarder })
     }
 
     pub fn set_name_servers(&mut self, servers: &[IpAddr]) {
-        self.responder.set_upstreams(servers);
+        self.responder.set_servers(servers.to_vec());
     }
 
     /// Makes the bridge of a network, where it is not there yet, with everything that it offers.
@@ -69,14 +71,16 @@ impl Services {
             isolated: network.is_isolated(),
             host_loopback: network.allows_host_loopback(),
         });
-        self.responder.change(|table| table.set_network(names::Network::from(network)));
-        self.responder.listen(&network.id, &gateways)
+        self.responder.update(|table| table.set_network(names::Network::from(network)));
+        self.responder
+            .listen(&network.id, &gateways)
+            .step(|| format!("cannot answer names in the network `{}`", network.name))
     }
 
     /// A network that nobody is in.
     pub fn close(&mut self, network: &NamedNetwork) {
         self.responder.silence(&network.id);
-        self.responder.change(|table| table.remove_network(&network.id));
+        self.responder.update(|table| table.remove_network(&network.id));
         self.rules.remove_network(&network.interface);
         if let Err(error) = self.links.remove_bridge(&network.interface) {
             log::debug!("{error}");
@@ -125,7 +129,7 @@ impl Services {
     /// Answers to the container's names from now on, in all of its networks and no others.
     pub fn know(&mut self, member: &Member) {
         let id = &member.joiner.id;
-        self.responder.change(|table| {
+        self.responder.update(|table| {
             table.forget(id);
             for endpoint in &member.endpoints {
                 table.join(&endpoint.network, names::Member::new(&member.joiner, endpoint));
@@ -146,7 +150,7 @@ impl Services {
     /// Nothing of the container is left but interfaces, which [`Self::unplug`] removes.
     pub fn forget(&mut self, member: &Member) {
         let id = &member.joiner.id;
-        self.responder.change(|table| table.forget(id));
+        self.responder.update(|table| table.forget(id));
         if let Err(error) = self.forwarder.withdraw(id) {
             log::debug!("{error}");
         }

@@ -145,6 +145,16 @@ impl Table {
         }
     }
 
+    /// Out of every network.
+    pub fn forget(&mut self, container: &str) {
+        for zone in self.zones.values_mut() {
+            if zone.members.remove(container).is_some() {
+                zone.index();
+            }
+        }
+        self.index();
+    }
+
     fn index(&mut self) {
         self.owners.clear();
         for member in self.zones.values().flat_map(|zone| zone.members.values()) {
