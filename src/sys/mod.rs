@@ -11,6 +11,7 @@ pub mod netlink;
 pub mod notify;
 pub mod probe;
 pub mod process;
+pub mod random;
 pub mod remote;
 pub mod seccomp;
 pub mod signals;

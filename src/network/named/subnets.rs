@@ -87,7 +87,8 @@ impl Occupied {
     pub(super) fn choose_v6(&self) -> Result<IpNet> {
         for _ in 0..DRAWS {
             let mut bytes = [0_u8; 16];
-            getrandom::fill(&mut bytes[1..8]).step(|| "cannot draw IPv6 addresses for the network")?;
+            crate::sys::random::fill(&mut bytes[1..8])
+                .step(|| "cannot draw IPv6 addresses for the network")?;
             bytes[0] = 0xfd;
             let range = Ipv6Net::new(Ipv6Addr::from(bytes), 64).map(IpNet::V6);
             if let Some(range) = range.ok().filter(|range| self.is_free(*range)) {

@@ -109,7 +109,7 @@ impl<O> Forwards<O> {
         question.servers.truncate(MOST_SERVERS);
         let token = watch.fresh();
         let mut id = [0; 2];
-        if getrandom::fill(&mut id).is_err() {
+        if crate::sys::random::fill(&mut id).is_err() {
             question.servers.clear();
         }
         let id = u16::from_ne_bytes(id);

@@ -122,7 +122,7 @@ impl Server {
         let mut watch = Watch::new()?;
         let wake = watch.add(&shared.wake, EventFlags::IN)?;
         let mut seed = [0; 8];
-        getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
+        crate::sys::random::fill(&mut seed)?;
         let done = shared.clone();
         Ok(Self {
             teller: Teller::new(policy.clone(), Arc::new(move |token| done.order(Order::Told(token)))),
