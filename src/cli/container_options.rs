@@ -184,11 +184,12 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "NAME", help_heading = "Namespaces")]
     pub domainname: Option<String>,
 
-    /// Network: none, host, `slirp4netns[:OPTIONS]`, `pasta[:OPTIONS]`, private, container:ID, ns:PATH, or the name of
-    /// one that `sbx network create` made, with `:alias=NAME` and `:mac=MAC`.
+    /// Network: none, host, `slirp4netns[:OPTIONS]`, `pasta[:OPTIONS]`, private, container:ID, ns:PATH; or bridge or the
+    /// name of one that `sbx network create` made, again for more of these, with
+    /// `:ip=IP,ip6=IP,mac=MAC,alias=NAME,interface_name=NAME`.
     #[arg(long, visible_alias = "net", value_name = "MODE", help_heading = "Network")]
     pub network: Vec<String>,
-    /// Another name of the container in its network: recorded, but nobody answers to it yet.
+    /// Another name of the container in its network.
     #[arg(long, visible_alias = "net-alias", value_name = "NAME", help_heading = "Network")]
     pub network_alias: Vec<String>,
     /// Publish a port: `[IP:][HOST:]CONTAINER[/tcp|/udp]`, ranges too; without HOST a random one.
@@ -215,6 +216,10 @@ pub struct ContainerOptions {
     /// Leave /etc/hosts as the image has it.
     #[arg(long, conflicts_with = "add_host", help_heading = "Network")]
     pub no_hosts: bool,
+    /// Find another container of the same network by its name and as ALIAS, with docker's variables in the network
+    /// `bridge`; it has to run.
+    #[arg(long, value_name = "CONTAINER[:ALIAS]", help_heading = "Network")]
+    pub link: Vec<String>,
     /// IPv4 address of the container in its network.
     #[arg(long, value_name = "IP", help_heading = "Network")]
     pub ip: Option<std::net::Ipv4Addr>,

@@ -48,7 +48,7 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "Platform": "linux",
         "Mounts": mounts(store, spec),
         "Config": config(spec),
-        "HostConfig": host_config(spec),
+        "HostConfig": host_config(store, spec),
         "NetworkSettings": network::settings(&listed, spec),
         "Driver": driver(spec),
         "GraphDriver": host::graph_driver(store, spec),
@@ -214,7 +214,7 @@ fn config(spec: &Spec) -> Value {
     config
 }
 
-fn host_config(spec: &Spec) -> Value {
+fn host_config(store: &Store, spec: &Spec) -> Value {
     let namespaces = &spec.namespaces;
     let binds = spec.mounts.iter().filter_map(|mount| match &mount.kind {
         MountKind::Bind(bind) => Some(format!("{}:{}", bind.source.display(), mount.target.display())),
@@ -249,7 +249,7 @@ fn host_config(spec: &Spec) -> Value {
         "Ulimits": host::ulimits(spec),
         "SecurityOpt": host::security_options(spec),
         "Tmpfs": host::tmpfs(spec),
-        "Links": null,
+        "Links": network::links(store, spec),
         "Runtime": "sbx",
         "LogConfig": { "Type": spec.log_driver, "Config": spec.log_options.typed },
         "CapEff": spec.security.capabilities.names(),

@@ -18,6 +18,7 @@ pub mod filter;
 pub mod health;
 pub mod label;
 pub mod life;
+pub mod links;
 pub mod list;
 pub mod moment;
 pub mod name;

@@ -299,6 +299,7 @@ fn for_files(spec: &Spec) -> Result<Spec> {
     namespaces.time = Namespace::Host;
     spec.network.mode = NetworkMode::None;
     spec.network.memberships.clear();
+    spec.network.links.clear();
     spec.network.ports.clear();
     spec.mounts.retain(|mount| keeps_files(&mount.kind));
     spec.devices.clear();

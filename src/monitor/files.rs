@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::container::directory::ContainerDirectory;
+use crate::container::links;
 use crate::container::spec::{MountKind, Namespace, Spec};
 use crate::container::store::{Store, no_room};
 use crate::error::{Result, Step};
@@ -66,7 +67,8 @@ pub fn generate(
     }
     let hostname = spec.hostname.as_deref().unwrap_or_default();
     let cache = network::cache(runtime);
-    let bridges = network::Bridges { endpoints, host_loopback, links: &[] };
+    let links = links::hosts(store, spec)?;
+    let bridges = network::Bridges { endpoints, host_loopback, links: &links };
     let files = network::files(&spec.network, hostname, &spec.name, &cache, &bridges)?;
     let Some(files) = files else { return Ok(()) };
     let texts = [Some(files.resolv_conf), files.hosts, Some(files.hostname)];

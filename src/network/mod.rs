@@ -49,10 +49,18 @@ pub struct Network {
     /// With [`Mode::Bridge`]: the networks that the container is in, none of them twice.
     #[serde(default)]
     pub memberships: Vec<Membership>,
+    /// `--link`
+    #[serde(default)]
+    pub links: Vec<Link>,
 }
 
-/// Why something is refused.
-pub const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
+/// Another container, which has a name for this one alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Its ID.
+    pub container: String,
+    pub alias: String,
+}
 
 impl Network {
     /// As it comes, with nothing asked for besides.
@@ -67,6 +75,7 @@ impl Network {
             mac_address: None,
             no_hosts: false,
             memberships: Vec::new(),
+            links: Vec::new(),
         }
     }
 

@@ -103,6 +103,8 @@ pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result
         mac_address: request.mac_address.clone().filter(|_| memberships.is_empty()),
         no_hosts: request.no_hosts,
         memberships,
+        // Looked up once it is known which networks they can be in.
+        links: Vec::new(),
     };
     Ok(Plan { network, warnings })
 }

@@ -125,8 +125,11 @@ pub fn connect(args: &ConnectArgs, global: &Global) -> Result<u8> {
         log::warn!("{}", without_names(&network.membership(&asked)?));
     }
     say(when, &args.container);
-    let event = event(Action::Connect, &network).with("container", &id);
-    events::record(place.store.root(), &place.runtime, event);
+    // Else the monitor has told of it.
+    if when != When::Now {
+        let event = event(Action::Connect, &network).with("container", &id);
+        events::record(place.store.root(), &place.runtime, event);
+    }
     Ok(0)
 }
 
@@ -144,8 +147,10 @@ pub fn disconnect(args: &DisconnectArgs, global: &Global) -> Result<u8> {
     let (left, when) = connection::disconnect(&place.store, &place.runtime, &id, word, args.force)
         .map_err(|error| error.while_doing(failed()))?;
     say(when, &args.container);
-    let event = events::Event::new(events::Kind::Network, Action::Disconnect, left.id, left.name);
-    events::record(place.store.root(), &place.runtime, event.with("container", &id));
+    if when != When::Now {
+        let event = events::Event::new(events::Kind::Network, Action::Disconnect, left.id, left.name);
+        events::record(place.store.root(), &place.runtime, event.with("container", &id));
+    }
     Ok(0)
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::container::list::{Listed, Status};
 use crate::container::spec::Spec;
-use crate::container::store::short;
+use crate::container::store::{Store, short};
 use crate::image::digest::Digest;
 use crate::network::bridge::{Endpoint, Membership};
 use crate::network::named::BUILT_IN;
@@ -157,6 +157,16 @@ fn all_ports(spec: &Spec) -> Map<String, Value> {
 pub(super) fn exposed(spec: &Spec) -> Map<String, Value> {
     let published = spec.network.ports.iter().map(inside);
     spec.exposed_ports.iter().cloned().chain(published).map(|port| (port, json!({}))).collect()
+}
+
+/// docker's `/db:/web/alias`; null where there are none.
+pub(super) fn links(store: &Store, spec: &Spec) -> Value {
+    let each = spec.network.links.iter().map(|link| {
+        let other =
+            store.read_spec(&link.container).map_or_else(|_| link.container.clone(), |other| other.name);
+        format!("/{other}:/{}/{}", spec.name, link.alias)
+    });
+    if spec.network.links.is_empty() { Value::Null } else { json!(each.collect::<Vec<_>>()) }
 }
 
 pub(super) fn extra_hosts(spec: &Spec) -> Vec<String> {

@@ -6,8 +6,6 @@ use super::{Asked, Hold, Membership, NamedNetwork, NamedNetworks, subnets};
 use crate::container::store::{Store, short};
 use crate::error::{Error, Result, Step};
 use crate::network::Network;
-use crate::network::bridge::Endpoint;
-use crate::network::bridge::protocol::Wanted;
 
 /// Keeps the network of a container that is being made until its spec says that it is in it.
 ///
@@ -37,24 +35,6 @@ pub fn still_there(store: &Store, network: &Network) -> Result<Vec<NamedNetwork>
             .hint("make the network and the container anew")),
     };
     network.memberships.iter().map(record).collect()
-}
-
-/// What the bridges are asked for by a container that starts. `before`: where it was in its last life.
-///
-/// # Errors
-/// As [`still_there`].
-pub fn wanted(store: &Store, network: &Network, before: &[Endpoint]) -> Result<Vec<Wanted>> {
-    let records = still_there(store, network)?;
-    let each = network.memberships.iter().zip(records);
-    let wanted = each.map(|(membership, record)| {
-        let here = before.iter().filter(|endpoint| endpoint.network == membership.id);
-        Wanted {
-            membership: membership.clone(),
-            before: here.flat_map(|endpoint| endpoint.addresses.iter().map(|one| one.addr())).collect(),
-            network: record,
-        }
-    });
-    Ok(wanted.collect())
 }
 
 impl NamedNetwork {

@@ -29,7 +29,7 @@ use crate::sys::time::Utc;
 pub use super::bridge::Membership;
 pub use creation::{Made, Request, built_in_id};
 pub use driver_option::DriverOptions;
-pub use joining::{hold, still_there, wanted};
+pub use joining::{hold, still_there};
 pub use name::check as check_name;
 pub use option::{Asked, check_interface, put};
 pub use removal::{IN_USE, members, remove};

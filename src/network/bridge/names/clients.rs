@@ -158,3 +158,66 @@ pub fn accept(listener: &TcpListener) -> io::Result<Option<TcpStream>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn connected(clients: &mut Clients, watch: &mut Watch) -> (TcpStream, Token) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let outer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let address = Ipv4Addr::LOCALHOST.into();
+        let inner = accept(&listener).unwrap().unwrap();
+        rustix::net::sockopt::set_socket_send_buffer_size(&inner, 1).unwrap();
+        clients.add(inner, Asker { container: "1".into(), address }, watch).unwrap();
+        (outer, *clients.clients.keys().next().unwrap())
+    }
+
+    fn turn(clients: &mut Clients, token: Token, watch: &Watch) -> usize {
+        match clients.turn(token, watch) {
+            Some(Turn::Messages(_, messages)) => messages.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_connection_without_a_whole_message_is_closed_in_time() {
+        let (mut clients, mut watch) = (Clients::default(), Watch::new().unwrap());
+        let (mut outer, token) = connected(&mut clients, &mut watch);
+        outer.write_all(&[0, 10, 1, 2]).unwrap();
+        assert_eq!(turn(&mut clients, token, &watch), 0);
+        let now = Instant::now();
+        assert!(clients.rung(token, now + IDLE / 2, &mut watch).is_none());
+        assert!(matches!(clients.rung(token, now + IDLE, &mut watch), Some(Turn::Closed(_))));
+        assert!(clients.turn(token, &watch).is_none());
+    }
+
+    #[test]
+    fn who_waits_for_an_answer_is_no_idler() {
+        let (mut clients, mut watch) = (Clients::default(), Watch::new().unwrap());
+        let (mut outer, token) = connected(&mut clients, &mut watch);
+        outer.write_all(&[0, 1, 7]).unwrap();
+        assert_eq!(turn(&mut clients, token, &watch), 1);
+        assert!(clients.rung(token, Instant::now() + IDLE, &mut watch).is_none());
+        clients.answer(token, Some(b"answer"));
+        assert!(clients.rung(token, Instant::now() + 3 * IDLE, &mut watch).is_some());
+    }
+
+    #[test]
+    fn further_questions_wait_for_their_turn() {
+        let (mut clients, mut watch) = (Clients::default(), Watch::new().unwrap());
+        let (mut outer, token) = connected(&mut clients, &mut watch);
+        outer.write_all(&[0, 1, 7].repeat(MOST_ASKED + 3)).unwrap();
+        assert_eq!(turn(&mut clients, token, &watch), MOST_ASKED);
+        assert_eq!(turn(&mut clients, token, &watch), 0);
+        clients.answer(token, None);
+        assert_eq!(turn(&mut clients, token, &watch), 1);
+        for _ in 0..MOST_ASKED {
+            clients.answer(token, Some(&[0; u16::MAX as usize]));
+        }
+        assert_eq!(turn(&mut clients, token, &watch), 0, "nobody takes the answers");
+    }
+}

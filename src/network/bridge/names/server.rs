@@ -122,7 +122,7 @@ impl Server {
         let mut watch = Watch::new()?;
         let wake = watch.add(&shared.wake, EventFlags::IN)?;
         let mut seed = [0; 8];
-        crate::sys::random::fill(&mut seed)?;
+        crate::sys::random::fill(&mut seed).map_err(std::io::Error::other)?;
         let done = shared.clone();
         Ok(Self {
             teller: Teller::new(policy.clone(), Arc::new(move |token| done.order(Order::Told(token)))),
@@ -145,27 +145,26 @@ impl Server {
     pub fn serve(mut self) {
         loop {
             let tokens = self.watch.wait();
-            let table = self.shared.table();
             for token in tokens {
                 if token == self.wake {
-                    if !self.follow_orders(&table) {
+                    if !self.follow_orders() {
                         return;
                     }
                 } else {
-                    self.ready(token, &table);
+                    self.ready(token);
                 }
-                self.deliver_finished(&table);
+                self.deliver_finished();
             }
             let now = Instant::now();
             while let Some(token) = self.watch.due(now) {
-                self.rung(token, now, &table);
-                self.deliver_finished(&table);
+                self.rung(token, now);
+                self.deliver_finished();
             }
         }
     }
 
     /// False: the order was to stop.
-    fn follow_orders(&mut self, table: &Table) -> bool {
+    fn follow_orders(&mut self) -> bool {
         let _ = rustix::io::read(&self.shared.wake, &mut [0; 8]);
         let orders = std::mem::take(&mut *self.shared.orders.lock().unwrap_or_else(PoisonError::into_inner));
         for order in orders {
@@ -178,7 +177,7 @@ impl Server {
                 }
                 Order::Told(token) => {
                     if let Some((origin, message)) = self.told.remove(&token) {
-                        self.deliver(&origin, Some(message), table);
+                        self.deliver(&origin, Some(message));
                     }
                 }
                 Order::Stop => return false,
@@ -200,28 +199,28 @@ impl Server {
         }
     }
 
-    fn ready(&mut self, token: Token, table: &Table) {
+    fn ready(&mut self, token: Token) {
         if self.forwards.ready(token, &mut self.watch) {
         } else if self.datagrams.contains_key(&token) {
-            self.take_datagrams(token, table);
+            self.take_datagrams(token);
         } else if self.listeners.contains_key(&token) {
-            self.take_connections(token, table);
+            self.take_connections(token);
         } else {
-            self.serve_client(token, table);
+            self.serve_client(token);
         }
     }
 
-    fn rung(&mut self, token: Token, now: Instant, table: &Table) {
+    fn rung(&mut self, token: Token, now: Instant) {
         if self.forwards.rung(token, now, &mut self.watch) {
         } else if let Some((_, listener)) = self.listeners.get(&token) {
             self.watch.change(listener, token, EventFlags::IN);
-            self.take_connections(token, table);
+            self.take_connections(token);
         } else if let Some(Turn::Closed(asker)) = self.clients.rung(token, now, &mut self.watch) {
             self.limits.disconnected(&asker.container);
         }
     }
 
-    fn take_datagrams(&mut self, token: Token, table: &Table) {
+    fn take_datagrams(&mut self, token: Token) {
         let now = Instant::now();
         let mut buffer = std::mem::take(&mut self.buffer);
         for _ in 0..TURN {
@@ -232,13 +231,15 @@ impl Server {
                 // The report of an answer that could not be delivered.
                 Err(_) => continue,
             };
+            // Only now: who has changed the table before this was sent sees it answered by the new one.
+            let table = self.shared.table();
             if let Some(container) = table.owner(peer.ip())
                 && !self.limits.takes(container, now)
             {
                 continue;
             }
             let from = |query: &Query<'_>| From::Datagram(token, peer, query.room());
-            if let Step::Answer(answer) = self.consider(message, peer.ip(), table, from)
+            if let Step::Answer(answer) = self.consider(message, peer.ip(), &table, from)
                 && let Some((_, socket)) = self.datagrams.get(&token)
             {
                 let _ = socket.send_to(&answer, peer);
@@ -247,7 +248,7 @@ impl Server {
         self.buffer = buffer;
     }
 
-    fn take_connections(&mut self, token: Token, table: &Table) {
+    fn take_connections(&mut self, token: Token) {
         for _ in 0..TURN {
             let Some((_, listener)) = self.listeners.get(&token) else { return };
             let socket = match accept(listener) {
@@ -261,6 +262,7 @@ impl Server {
                 }
             };
             let Ok(address) = socket.peer_addr().map(|peer| peer.ip()) else { continue };
+            let table = self.shared.table();
             let Some(container) = table.owner(address) else { continue };
             if self.limits.connect(container) {
                 let asker = Asker { container: container.clone(), address };
@@ -271,17 +273,17 @@ impl Server {
         }
     }
 
-    fn serve_client(&mut self, token: Token, table: &Table) {
+    fn serve_client(&mut self, token: Token) {
         loop {
             match self.clients.turn(token, &self.watch) {
                 None => return,
                 Some(Turn::Closed(asker)) => return self.limits.disconnected(&asker.container),
                 Some(Turn::Messages(_, messages)) if messages.is_empty() => return,
                 Some(Turn::Messages(asker, messages)) => {
-                    let now = Instant::now();
+                    let (now, table) = (Instant::now(), self.shared.table());
                     for message in messages {
                         let step = match self.limits.takes(&asker.container, now) {
-                            true => self.consider(&message, asker.address, table, |_| From::Stream(token)),
+                            true => self.consider(&message, asker.address, &table, |_| From::Stream(token)),
                             false => Step::Nothing,
                         };
                         match step {
@@ -367,22 +369,22 @@ impl Server {
         }
     }
 
-    fn deliver_finished(&mut self, table: &Table) {
+    fn deliver_finished(&mut self) {
         while let Some(Finished { origin, question, answer }) = self.forwards.finished() {
             let Some(answer) = answer else {
-                self.deliver(&origin, failure(&question, Reason::UNREACHABLE), table);
+                self.deliver(&origin, failure(&question, Reason::UNREACHABLE));
                 continue;
             };
             let found = self.to_be_told(&origin, &answer);
             if found.addresses.is_empty() {
-                self.deliver(&origin, Some(answer), table);
+                self.deliver(&origin, Some(answer));
                 continue;
             }
             let token = self.watch.fresh();
             if self.teller.tell(token, origin.asker.clone(), found) {
                 self.told.insert(token, (origin, answer));
             } else {
-                self.deliver(&origin, failure(&question, Reason::TOO_MANY), table);
+                self.deliver(&origin, failure(&question, Reason::TOO_MANY));
             }
         }
     }
@@ -394,9 +396,9 @@ impl Server {
     }
 
     /// Sends an answer from outside to whoever asked, if that is there still.
-    fn deliver(&mut self, origin: &Origin, message: Option<Vec<u8>>, table: &Table) {
+    fn deliver(&mut self, origin: &Origin, message: Option<Vec<u8>>) {
         self.limits.forwarded(&origin.asker.container);
-        let is_there = table.owner(origin.asker.address) == Some(&origin.asker.container);
+        let is_there = self.shared.table().owner(origin.asker.address) == Some(&origin.asker.container);
         let message = message.filter(|_| is_there);
         match origin.from {
             From::Datagram(token, peer, room) => {
@@ -406,7 +408,7 @@ impl Server {
             }
             From::Stream(token) => {
                 self.clients.answer(token, message.as_deref());
-                self.serve_client(token, table);
+                self.serve_client(token);
             }
         }
     }
