@@ -148,6 +148,7 @@ fn fill(stream: &TcpStream) -> usize {
         match (&mut &*stream).write(&[7; 1 << 16]) {
             Ok(written) => {
                 all += written;
+                assert!(all < 64 << 20, "{all} bytes were taken for somebody who reads nothing");
                 last = Instant::now();
             }
             Err(_) => thread::sleep(Duration::from_millis(5)),
@@ -184,7 +185,6 @@ fn a_slow_reader_holds_its_writer_back_and_loses_nothing() {
         let (client, mut served) = pair(&world.neighbour, "192.0.2.1", port, &server);
         // What all the buffers on the way take: two sockets' on each side, and ours.
         let blocked = fill(&client);
-        assert!(blocked < 64 << 20, "{blocked} bytes were taken for somebody who reads nothing");
         // Others are not held back.
         let (mut other, mut other_served) = pair(&world.neighbour, "192.0.2.1", port, &server);
         other.write_all(b"x").expect("written");
