@@ -192,6 +192,11 @@ pub struct ContainerOptions {
     /// Another name of the container in its network.
     #[arg(long, visible_alias = "net-alias", value_name = "NAME", help_heading = "Network")]
     pub network_alias: Vec<String>,
+    /// Reach this and nothing else: `HOST[:PORT[-PORT]][/tcp|/udp]`; HOST is a name, `*.NAME` for all below it, an
+    /// address or a CIDR range. Enforced outside of the container, by the addresses that its name server has answered:
+    /// others at the same address are reached, too. `sbx logs --network` shows what was tried.
+    #[arg(long, value_name = "HOST", help_heading = "Network")]
+    pub net_allow: Vec<String>,
     /// Publish a port: `[IP:][HOST:]CONTAINER[/tcp|/udp]`, ranges too; without HOST a random one.
     #[arg(short, long, value_name = "PORT", help_heading = "Network")]
     pub publish: Vec<String>,

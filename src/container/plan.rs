@@ -296,6 +296,7 @@ fn network(
         networks,
         aliases: options.network_alias.clone(),
         publish,
+        allow: options.net_allow.clone(),
         dns: options.dns.clone(),
         dns_search: options.dns_search.clone(),
         dns_options: options.dns_option.clone(),

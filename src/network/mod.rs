@@ -52,6 +52,9 @@ pub struct Network {
     /// `--link`
     #[serde(default)]
     pub links: Vec<Link>,
+    /// `--net-allow`, checked, with [`Mode::Bridge`]: all that the container may reach, from a network of its own.
+    #[serde(default)]
+    pub allowed: Option<Vec<String>>,
 }
 
 /// Another container, which has a name for this one alone.
@@ -76,17 +79,19 @@ impl Network {
             no_hosts: false,
             memberships: Vec::new(),
             links: Vec::new(),
+            allowed: None,
         }
     }
 
     /// The name under which it is shown: that of the first network.
     pub fn shown(&self) -> String {
-        self.memberships.first().map_or_else(|| self.mode.to_string(), |first| first.name.clone())
+        self.names().swap_remove(0)
     }
 
     /// The names of all networks.
     pub fn names(&self) -> Vec<String> {
         match self.memberships.as_slice() {
+            [] if self.allowed.is_some() => vec![bridge::allow::hidden::NAME.to_owned()],
             [] => vec![self.mode.to_string()],
             memberships => memberships.iter().map(|one| one.name.clone()).collect(),
         }

@@ -1,5 +1,6 @@
 //! From the words of the command line to a decided network, with what goes together and what does not.
 
+mod allowed;
 pub(super) mod memberships;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -19,6 +20,8 @@ pub struct Request {
     pub aliases: Vec<String>,
     /// `-p`, `--publish`
     pub publish: Vec<String>,
+    /// `--net-allow`
+    pub allow: Vec<String>,
     pub dns: Vec<String>,
     pub dns_search: Vec<String>,
     pub dns_options: Vec<String>,
@@ -54,7 +57,11 @@ pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result
     if let Some(mac) = &request.mac_address {
         mode::check_mac_address(mac)?;
     }
-    let requested = mode::parse(&request.networks)?;
+    let mut requested = mode::parse(&request.networks)?;
+    if !request.allow.is_empty() {
+        allowed::check(request, &requested)?;
+        requested = mode::Requested::Decided(Mode::Bridge);
+    }
     let mut warnings = Vec::new();
     let memberships = match &requested {
         mode::Requested::Named(asked) => memberships::all(asked, request, networks, &mut warnings)?,
@@ -91,8 +98,9 @@ pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result
             HostTarget::Address(ip) => Some((name, ip)),
             HostTarget::Gateway => gateway.map(|ip| (name, ip)),
         })
-        .collect();
+        .collect::<Vec<_>>();
     let network = Network {
+        allowed: allowed::list(request, &hosts, || self::gateway(&mode, cache))?,
         mode,
         ports: ports::resolve(&published)?,
         dns,

@@ -5,6 +5,7 @@
 //! each other.
 
 mod addresses;
+pub mod allow;
 pub mod forward;
 mod holder;
 pub mod links;

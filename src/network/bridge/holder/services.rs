@@ -1,6 +1,6 @@
 //! What the process inside does to the kernel and for the containers: bridges and interfaces, rules, names, ports.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -26,8 +26,8 @@ pub struct Services {
     rules: Rules,
     responder: Responder,
     forwarder: Forwarder,
-    /// The IDs of the networks whose names are answered.
-    answered: BTreeSet<String>,
+    /// The networks in which names are answered.
+    listening: HashSet<String>,
 }
 
 impl Services {
@@ -44,7 +44,7 @@ impl Services {
         let responder = Responder::start(Arc::new(Unrestricted), Vec::new())
             .step(|| "cannot start the name server of bridge networks")?;
         let forwarder = Forwarder::start()?;
-        Ok(Self { links, rules, responder, forwarder, answered: BTreeSet::new() })
+        Ok(Self { links, rules, responder, forwarder, listening: HashSet::new() })
     }
 
     pub fn set_name_servers(&mut self, servers: &[IpAddr]) {
@@ -75,20 +75,19 @@ impl Services {
             host_loopback: network.allows_host_loopback(),
         });
         self.responder.update(|table| table.set_network(names::Network::from(network)));
-        if !self.answered.contains(&network.id) {
+        if !self.listening.contains(&network.id) {
             self.responder
                 .listen(&network.id, &gateways)
                 .step(|| format!("cannot answer names in the network `{}`", network.name))?;
-            self.answered.insert(network.id.clone());
+            self.listening.insert(network.id.clone());
         }
         Ok(())
     }
 
     /// A network that nobody is in.
     pub fn close(&mut self, network: &NamedNetwork) {
-        if self.answered.remove(&network.id) {
-            self.responder.silence(&network.id);
-        }
+        self.responder.silence(&network.id);
+        self.listening.remove(&network.id);
         self.responder.update(|table| table.remove_network(&network.id));
         self.rules.remove_network(&network.interface);
         if let Err(error) = self.links.remove_bridge(&network.interface) {

@@ -106,6 +106,7 @@ table inet sbx {{
 {from_uplinks}    iifname @bridges icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
     iifname . ip daddr @gateways4 jump services
     iifname . ip6 daddr @gateways6 jump services
+    meta pkttype {{ broadcast, multicast }} drop
     iifname vmap @limited_input
     iifname @bridges goto refuse
   }}

@@ -12,8 +12,8 @@ const FRAMES: &str = include_str!("tests_frames.py");
 
 /// A shared namespace with two isolated networks, `b0` with the containers `one` and `two`, `b1` with `three`, and
 /// the uplink `up0`, at whose other end is a namespace `world` with 203.0.113.1.
-struct Lab {
-    holder: Child,
+pub struct Lab {
+    pub holder: Child,
     others: Vec<(&'static str, Child)>,
     rules: Rules,
 }
@@ -28,13 +28,13 @@ fn ready(mut command: Command) -> Child {
     child
 }
 
-fn enter(pid: u32, words: &[&str]) -> Command {
+pub fn enter(pid: u32, words: &[&str]) -> Command {
     let mut command = Command::new("nsenter");
     command.args(["--preserve-credentials", "-U", "-n", "-t", &pid.to_string(), "--"]).args(words);
     command
 }
 
-fn uplinks() -> Uplinks {
+pub fn uplinks() -> Uplinks {
     let ranges = vec!["10.0.2.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()];
     Uplinks {
         interfaces: vec![Uplink { interface: "up0".to_owned(), ranges }],
@@ -42,14 +42,14 @@ fn uplinks() -> Uplinks {
     }
 }
 
-fn network(number: u8) -> Network {
+pub fn network(number: u8) -> Network {
     let gateways =
         vec![format!("10.88.{number}.1").parse().unwrap(), format!("fd88:{number}::1").parse().unwrap()];
     let bridge = format!("b{number}");
     Network { bridge, gateways, internal: false, isolated: true, host_loopback: false }
 }
 
-fn endpoint(number: usize) -> Endpoint {
+pub fn endpoint(number: usize) -> Endpoint {
     let (bridge, host) = if number < 3 { (0, number + 1) } else { (1, 2) };
     let addresses = vec![
         format!("10.88.{bridge}.{host}").parse().unwrap(),
@@ -74,7 +74,7 @@ impl Lab {
         Self { holder, others: Vec::new(), rules: Rules::new(nft, uplinks()) }
     }
 
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut lab = Self::bare();
         // Else br_netfilter, where the host has it loaded, would filter bridged packets a second time.
         lab.sh("for file in /proc/sys/net/bridge/bridge-nf-call-*; do [ ! -e $file ] || echo 0 >$file; done");
@@ -138,20 +138,20 @@ impl Lab {
         pid
     }
 
-    fn pid(&self, name: &str) -> u32 {
+    pub fn pid(&self, name: &str) -> u32 {
         self.others.iter().find(|(one, _)| *one == name).unwrap().1.id()
     }
 
-    fn sh(&self, script: &str) -> String {
+    pub fn sh(&self, script: &str) -> String {
         succeeded(script, &enter(self.holder.id(), &["sh", "-ec", script]).output().unwrap())
     }
 
-    fn inside(&self, name: &str, script: &str) -> String {
+    pub fn inside(&self, name: &str, script: &str) -> String {
         succeeded(script, &enter(self.pid(name), &["sh", "-ec", script]).output().unwrap())
     }
 
     /// Listens where `place` is (None: the shared namespace) until `during` is over, and says what came.
-    fn heard(&self, place: Option<&str>, words: &[&str], during: impl FnOnce(&Self)) -> Vec<String> {
+    pub fn heard(&self, place: Option<&str>, words: &[&str], during: impl FnOnce(&Self)) -> Vec<String> {
         let pid = place.map_or(self.holder.id(), |name| self.pid(name));
         let mut listener = ready(enter(pid, &[&["python3", "-c", FRAMES, "listen"], words].concat()));
         during(self);
@@ -162,13 +162,13 @@ impl Lab {
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     }
 
-    fn python(&self, name: &str, words: &[&str]) -> String {
+    pub fn python(&self, name: &str, words: &[&str]) -> String {
         let words = [&["python3", "-c", FRAMES], words].concat();
         succeeded(&words[3..].join(" "), &enter(self.pid(name), &words).output().unwrap())
     }
 
     /// How an attempt to connect to a TCP port ends: `connected`, `refused` (also by ICMP) or `silence`.
-    fn connect(&self, name: &str, address: &str, port: &str) -> String {
+    pub fn connect(&self, name: &str, address: &str, port: &str) -> String {
         self.python(name, &["connect", address, port]).trim().to_owned()
     }
 
