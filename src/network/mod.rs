@@ -49,12 +49,12 @@ pub struct Network {
     /// With [`Mode::Bridge`]: the networks that the container is in, none of them twice.
     #[serde(default)]
     pub memberships: Vec<Membership>,
-    /// `--net-allow`, checked, with [`Mode::Bridge`]: all that the container may reach, from a network of its own.
-    #[serde(default)]
-    pub allowed: Option<Vec<String>>,
     /// `--link`
     #[serde(default)]
     pub links: Vec<Link>,
+    /// `--net-allow`, checked, with [`Mode::Bridge`]: all that the container may reach, from a network of its own.
+    #[serde(default)]
+    pub allowed: Option<Vec<String>>,
 }
 
 /// Another container, which has a name for this one alone.
@@ -78,8 +78,8 @@ impl Network {
             mac_address: None,
             no_hosts: false,
             memberships: Vec::new(),
-            allowed: None,
             links: Vec::new(),
+            allowed: None,
         }
     }
 

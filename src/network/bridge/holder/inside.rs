@@ -47,7 +47,7 @@ pub fn run(place: &Place, listener: OwnedFd, outside: Channel, former: Option<Ow
                 next: 0,
                 uplinks: HashMap::new(),
             }
-            .serve()
+            .serve();
         }
         Err(error) => {
             let _ = outside.send(&ToOutside::Failed(error));

@@ -44,8 +44,9 @@ impl Registry {
     /// # Errors
     /// An address or a name is not to be had.
     pub fn join(&mut self, session: SessionId, joiner: Joiner) -> Result<&Member> {
-        self.members.insert(session, Member { joiner: joiner.clone(), endpoints: Vec::new() });
-        for wanted in &joiner.wanted {
+        let wanted = joiner.wanted.clone();
+        self.members.insert(session, Member { joiner, endpoints: Vec::new() });
+        for wanted in &wanted {
             if let Err(error) = self.connect(session, wanted, &[]) {
                 self.members.remove(&session);
                 return Err(error);

@@ -1,5 +1,6 @@
 //! What the process inside does to the kernel and for the containers: bridges and interfaces, rules, names, ports.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +30,8 @@ pub struct Services {
     allowances: Arc<Allowances>,
     responder: Responder,
     forwarder: Forwarder,
+    /// The networks in which names are answered.
+    listening: HashSet<String>,
 }
 
 impl Services {
@@ -47,7 +50,7 @@ impl Services {
         let responder = Responder::start(allowances.clone(), Vec::new())
             .step(|| "cannot start the name server of bridge networks")?;
         let forwarder = Forwarder::start()?;
-        Ok(Self { links, rules, allowances, responder, forwarder })
+        Ok(Self { links, rules, allowances, responder, forwarder, listening: HashSet::new() })
     }
 
     fn rules(&self) -> MutexGuard<'_, Rules> {
@@ -82,14 +85,19 @@ impl Services {
             host_loopback: network.allows_host_loopback(),
         });
         self.responder.update(|table| table.set_network(names::Network::from(network)));
-        self.responder
-            .listen(&network.id, &gateways)
-            .step(|| format!("cannot answer names in the network `{}`", network.name))
+        if !self.listening.contains(&network.id) {
+            self.responder
+                .listen(&network.id, &gateways)
+                .step(|| format!("cannot answer names in the network `{}`", network.name))?;
+            self.listening.insert(network.id.clone());
+        }
+        Ok(())
     }
 
     /// A network that nobody is in.
     pub fn close(&mut self, network: &NamedNetwork) {
         self.responder.silence(&network.id);
+        self.listening.remove(&network.id);
         self.responder.update(|table| table.remove_network(&network.id));
         self.rules().remove_network(&network.interface);
         if let Err(error) = self.links.remove_bridge(&network.interface) {
