@@ -123,6 +123,10 @@ fn memberships(spec: &Spec, built_in: &NamedNetwork) -> Result<Vec<Membership>> 
             .because(format!("\"{}\" is not supported: invalid network mode", spec.network.mode))
     };
     match &spec.network.mode {
+        Mode::Bridge if spec.network.allowed.is_some() => {
+            Err(Error::new(format!("container {} cannot be connected to another network", spec.name))
+                .because("it has `--net-allow`, and another network would lead past the list"))
+        }
         Mode::Bridge => Ok(spec.network.memberships.clone()),
         // What docker connects a container to that names no network.
         Mode::Slirp4netns(options) | Mode::Pasta(options) if options.is_empty() => {
