@@ -198,7 +198,11 @@ fn connect(place: &Place, identity: &Identity, former: &dyn Fn() -> Option<Owned
     if let Some(channel) = place.connect() {
         return Ok(channel);
     }
-    holder::start(place, identity, former())?;
+    let former = former();
+    if let Some(namespace) = &former {
+        holder::end_unreachable(namespace.as_fd());
+    }
+    holder::start(place, identity, former)?;
     place.connect().ok_or_else(|| Error::new("cannot connect to the process that holds the networks"))
 }
 

@@ -28,7 +28,7 @@ const SHORTLY: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// The process's life.
 pub fn run(place: &Place, listener: OwnedFd, outside: Channel, former: Option<OwnedFd>, parent: u32) -> ! {
-    let _ = rustix::thread::set_name(c"sbx-bridge");
+    let _ = rustix::thread::set_name(super::INSIDE);
     let began = begin(&outside, former.as_ref(), parent)
         .and_then(|namespace| Ok((namespace, Services::start()?, place.lock_file()?)));
     drop(former);
@@ -297,12 +297,13 @@ impl Inside<'_> {
         }
         for (number, endpoint) in member.endpoints.iter().enumerate() {
             let Some(active) = self.registry.networks.get(&endpoint.network) else { continue };
-            self.services.plug(network.as_fd(), endpoint, &active.network, number)?;
+            // First the list: changes reach the kernel in their order, if not together.
             if member.joiner.allowed.is_some() {
                 let channel =
                     session.channel.try_clone().step(|| "cannot tell of the container's traffic")?;
                 self.services.limit(member, &active.network, channel)?;
             }
+            self.services.plug(network.as_fd(), endpoint, &active.network, number)?;
         }
         self.services.know(member);
         Ok(())
@@ -318,7 +319,7 @@ impl Inside<'_> {
                 return Ok(());
             };
             if let Some(network) = &session.network {
-                let number = member.endpoints.len() - 1;
+                let number = member.next - 1;
                 self.services.plug(network.as_fd(), &endpoint, &wanted.network, number)?;
             }
             self.services.know(member);
@@ -345,10 +346,11 @@ impl Inside<'_> {
     }
 
     fn reload(&mut self, id: SessionId) -> Result<()> {
-        let (Some(session), Some(member)) = (self.sessions.get_mut(&id), self.registry.members.get(&id))
+        let (Some(session), Some(member)) = (self.sessions.get_mut(&id), self.registry.members.get_mut(&id))
         else {
             return Ok(());
         };
+        member.next = member.endpoints.len();
         for (number, endpoint) in member.endpoints.iter().enumerate() {
             let Some(active) = self.registry.networks.get(&endpoint.network) else { continue };
             self.services.open(&active.network)?;

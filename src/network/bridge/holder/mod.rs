@@ -13,7 +13,13 @@ mod registry;
 mod services;
 mod uplink;
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::CStr;
+use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +30,11 @@ use crate::sys::channel::Channel;
 use crate::sys::process::{Fork, close_all_but, exit_now, fork, wait_for};
 
 use uplink::{Connected, Uplink};
+
+/// The name of the process inside.
+const INSIDE: &CStr = c"sbx-bridge";
+/// How long a process that was killed is waited for.
+const LAST_MOMENTS: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// From the process inside.
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,6 +90,28 @@ pub fn start(place: &Place, identity: &Identity, former: Option<OwnedFd>) -> Res
         Some((None, _)) => Ok(()),
         Some((Some(error), _)) => Err(error),
         None => Err(Error::new(failed()).because("it was killed")),
+    }
+}
+
+/// Ends a holder that has the user namespace and that nobody can connect to: somebody emptied the runtime directory.
+/// The monitors of its containers see that it is gone and come to the next one; else there would be two networks where
+/// one is meant. The caller holds the place's lock alone.
+pub fn end_unreachable(namespace: BorrowedFd<'_>) {
+    let Ok(wanted) = rustix::fs::fstat(namespace) else { return };
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let path = process.path();
+        let pid = process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        let Some(pid) = pid else { continue };
+        if !fs::read(path.join("comm")).is_ok_and(|name| name.trim_ascii_end() == INSIDE.to_bytes()) {
+            continue;
+        }
+        // Before the look, so that what is signalled is what was looked at.
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        let same = fs::metadata(path.join("ns/user"))
+            .is_ok_and(|found| (found.dev(), found.ino()) == (wanted.st_dev, wanted.st_ino));
+        if same && pidfd_send_signal(&process, Signal::KILL).is_ok() {
+            let _ = rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&LAST_MOMENTS));
+        }
     }
 }
 

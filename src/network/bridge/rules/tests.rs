@@ -15,7 +15,7 @@ const FRAMES: &str = include_str!("tests_frames.py");
 pub struct Lab {
     pub holder: Child,
     others: Vec<(&'static str, Child)>,
-    rules: Rules,
+    pub rules: Rules,
 }
 
 pub const MACS: [&str; 3] = ["02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"];
@@ -63,7 +63,7 @@ pub fn endpoint(number: usize) -> Endpoint {
 }
 
 impl Lab {
-    fn bare() -> Self {
+    pub fn bare() -> Self {
         let mut command = Command::new("unshare");
         let script = "ip link set lo up; sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
                       net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0; echo ready; exec cat";
