@@ -209,6 +209,10 @@ impl Inside<'_> {
                 self.disconnect(id, &network);
                 FromHolder::Done
             }
+            (ToHolder::Rename { name }, _) => {
+                self.rename(id, name);
+                FromHolder::Done
+            }
             (ToHolder::Leave, _) => {
                 self.depart(id);
                 FromHolder::Done
@@ -306,6 +310,13 @@ impl Inside<'_> {
         }
         self.services.know(member);
         Ok(())
+    }
+
+    fn rename(&mut self, id: SessionId, name: String) {
+        if let Some(member) = self.registry.members.get_mut(&id) {
+            member.joiner.name = name;
+            self.services.know(member);
+        }
     }
 
     fn connect(&mut self, id: SessionId, wanted: &Wanted) -> Result<Endpoint> {
