@@ -76,6 +76,12 @@ fn what_is_listed_is_reached_and_nothing_else() {
         .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
         .find(|record| record["verdict"] == "closed" && record["name"] == "good.example")
         .expect("a connection that has ended");
+    let shown = &place.document(&["inspect", "agent"])["NetworkSettings"];
+    assert_eq!(shown["Allowed"][0], "good.example:7000", "{shown}");
+    assert!(
+        shown["Networks"]["net-allow"]["IPAddress"].as_str().is_some_and(|ip| ip.starts_with("10.")),
+        "{shown}"
+    );
     // Eight bytes of length and five of data, and as many headers as packets.
     assert!(
         closed["bytes_sent"].as_u64() > Some(13) && closed["bytes_received"].as_u64() > Some(5),

@@ -48,15 +48,7 @@ pub fn wanted(id: &str, allowed: &Allowed, live: &[IpNet]) -> Result<Wanted> {
         interface: bridge(id),
         reserved: BTreeMap::new(),
     };
-    let membership = Membership {
-        id: id.to_owned(),
-        name: NAME.to_owned(),
-        aliases: Vec::new(),
-        ip: None,
-        ip6: None,
-        mac_address: allowed.mac_address,
-        interface: None,
-    };
+    let membership = Membership { mac_address: allowed.mac_address, ..membership(id) };
     Ok(Wanted { membership, network, before: allowed.before.iter().map(IpNet::addr).collect() })
 }
 
@@ -71,6 +63,19 @@ fn choose(is_free: impl Fn(&IpNet) -> bool) -> Result<IpNet> {
             Error::new("cannot find addresses for a container with `--net-allow`")
                 .because("every range that sbx takes for that is in use")
         })
+}
+
+/// That of the container with this ID in its network.
+pub fn membership(id: &str) -> Membership {
+    Membership {
+        id: id.to_owned(),
+        name: NAME.to_owned(),
+        aliases: Vec::new(),
+        ip: None,
+        ip6: None,
+        mac_address: None,
+        interface: None,
+    }
 }
 
 /// The name of its bridge.

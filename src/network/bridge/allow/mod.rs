@@ -7,7 +7,7 @@
 //!
 //! [`watch`] hears of refused packets and of connections; [`record`] limits how much of that is told.
 
-mod attributes;
+pub mod attributes;
 pub mod flows;
 pub mod hidden;
 pub mod list;

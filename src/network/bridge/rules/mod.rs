@@ -13,6 +13,8 @@ mod limit;
 mod nft;
 #[cfg(test)]
 pub(super) mod tests;
+#[cfg(test)]
+mod tests_hostile;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
