@@ -345,7 +345,10 @@ impl Inside<'_> {
 
     fn disconnect(&mut self, id: SessionId, network: &str) {
         let Some(endpoint) = self.registry.disconnect(id, network) else { return };
-        self.services.unplug(&endpoint);
+        // Whoever asked for it finds it done.
+        if let Err(error) = self.services.unplug_now(&endpoint) {
+            log::debug!("{error}");
+        }
         if let (Some(session), Some(member)) = (self.sessions.get_mut(&id), self.registry.members.get(&id)) {
             self.services.know(member);
             if let Err(error) = self.services.publish(member, &mut session.ports) {
