@@ -213,6 +213,10 @@ impl Inside<'_> {
                 self.disconnect(id, &network);
                 FromHolder::Done
             }
+            (ToHolder::Rename { name }, _) => {
+                self.rename(id, name);
+                FromHolder::Done
+            }
             (ToHolder::Leave, _) => {
                 self.depart(id);
                 FromHolder::Done
@@ -312,6 +316,13 @@ impl Inside<'_> {
         Ok(())
     }
 
+    fn rename(&mut self, id: SessionId, name: String) {
+        if let Some(member) = self.registry.members.get_mut(&id) {
+            member.joiner.name = name;
+            self.services.know(member);
+        }
+    }
+
     fn connect(&mut self, id: SessionId, wanted: &Wanted) -> Result<Endpoint> {
         let network = self.sessions.get(&id).and_then(|session| session.network.as_ref());
         let there = network.map_or_else(|| Ok(Vec::new()), |network| links::interfaces(network.as_fd()))?;
@@ -338,7 +349,10 @@ impl Inside<'_> {
 
     fn disconnect(&mut self, id: SessionId, network: &str) {
         let Some(endpoint) = self.registry.disconnect(id, network) else { return };
-        self.services.unplug(&endpoint);
+        // Whoever asked for it finds it done.
+        if let Err(error) = self.services.unplug_now(&endpoint) {
+            log::debug!("{error}");
+        }
         if let (Some(session), Some(member)) = (self.sessions.get_mut(&id), self.registry.members.get(&id)) {
             self.services.know(member);
             if let Err(error) = self.services.publish(member, &mut session.ports) {
