@@ -68,6 +68,8 @@ pub struct Instruction {
     /// The whole instruction in one line: continuations joined, comments left out, without here-documents.
     pub text: String,
     pub body: Body,
+    /// What the places are in, where it is not the Dockerfile: a trigger of the base image.
+    pub foreign: Option<Source>,
 }
 
 #[derive(Debug, Clone)]

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
+use super::ast::{self, Word};
 use super::chmod::Chmod;
+use super::complaint::Complaint;
+use crate::container::duration;
 
 /// One instruction, ready to be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,4 +225,83 @@ pub enum Healthcheck {
         start_interval: Option<Duration>,
         retries: Option<u32>,
     },
+}
+
+/// docker's shortest span between checks, in milliseconds.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+impl RunNetwork {
+    /// # Errors
+    /// It is no network of RUN.
+    pub fn read(word: &Word) -> Result<Self, Complaint> {
+        match word.text.as_str() {
+            "default" => Ok(Self::Default),
+            "none" => Ok(Self::None),
+            "host" => Ok(Self::Host),
+            _ => Err(Complaint::new(word.span, "the network of RUN is `default`, `none` or `host`")),
+        }
+    }
+}
+
+impl RunSecurity {
+    /// # Errors
+    /// It is neither `sandbox` nor `insecure`.
+    pub fn read(word: &Word) -> Result<Self, Complaint> {
+        match word.text.as_str() {
+            "sandbox" => Ok(Self::Sandbox),
+            "insecure" => Ok(Self::Insecure),
+            _ => Err(Complaint::new(word.span, "the security of RUN is `sandbox` or `insecure`")),
+        }
+    }
+}
+
+impl CommandLine {
+    pub fn read(command: &ast::Command) -> Self {
+        match command {
+            ast::Command::Shell(line) => Self::Shell(line.text.clone()),
+            ast::Command::Exec(words) => Self::Exec(words.iter().map(|word| word.text.clone()).collect()),
+        }
+    }
+}
+
+impl Healthcheck {
+    /// # Errors
+    /// A span of time or a number is none.
+    pub fn read(check: &ast::Healthcheck) -> Result<Self, Complaint> {
+        let ast::Healthcheck::Check { interval, timeout, start_period, start_interval, retries, command } =
+            check
+        else {
+            return Ok(Self::None);
+        };
+        let span = |word: &Option<Word>| match word {
+            None => Ok(None),
+            Some(word) => match duration::parse("HEALTHCHECK", &word.text) {
+                // Nothing means the default.
+                Ok(Duration::ZERO) => Ok(None),
+                Ok(span) if span >= SHORTEST => Ok(Some(span)),
+                Ok(_) => Err(Complaint::new(word.span, "a span is at least 1ms")),
+                Err(error) => Err(Complaint::new(
+                    word.span,
+                    format!("this is no span of time: {}", error.causes().join(": ")),
+                )
+                .hint("write `30s`, `1m30s`, `500ms`")),
+            },
+        };
+        let retries = match retries {
+            None => None,
+            Some(word) => match word.text.parse::<u32>() {
+                Ok(0) => None,
+                Ok(retries) if retries <= i32::MAX as u32 => Some(retries),
+                _ => return Err(Complaint::new(word.span, "`--retries` is a number")),
+            },
+        };
+        Ok(Self::Check {
+            command: CommandLine::read(command),
+            interval: span(interval)?,
+            timeout: span(timeout)?,
+            start_period: span(start_period)?,
+            start_interval: span(start_interval)?,
+            retries,
+        })
+    }
 }
