@@ -13,6 +13,8 @@ pub struct Syntax {
     pub escape: char,
     /// Quotes have a meaning and are taken off; in a here-document they are letters.
     pub quotes: bool,
+    /// The result is divided into words, too.
+    pub divided: bool,
     /// The longest result, in bytes.
     pub most: usize,
 }
@@ -20,12 +22,17 @@ pub struct Syntax {
 impl Syntax {
     /// A word of an instruction.
     pub fn word(escape: char) -> Self {
-        Self { escape, quotes: true, most: limits::WORD }
+        Self { escape, quotes: true, divided: false, most: limits::WORD }
+    }
+
+    /// As [`Self::word`], of an instruction that divides what comes out (EXPOSE).
+    pub fn words(escape: char) -> Self {
+        Self { divided: true, ..Self::word(escape) }
     }
 
     /// The lines of a here-document (the escape character is always `\` there).
     pub fn content() -> Self {
-        Self { escape: '\\', quotes: false, most: limits::CONTENT }
+        Self { escape: '\\', quotes: false, divided: false, most: limits::CONTENT }
     }
 }
 
@@ -33,7 +40,7 @@ impl Syntax {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expanded {
     pub text: String,
-    /// The same, divided at white space that is neither quoted nor escaped.
+    /// The same, divided at white space that is neither quoted nor escaped, where that was asked for.
     pub words: Vec<String>,
     /// Variables that were asked for and are not set.
     pub missing: BTreeSet<String>,
@@ -69,6 +76,7 @@ struct Lexer<'t, 'v> {
 #[derive(Default)]
 struct Output {
     text: String,
+    divided: bool,
     word: String,
     words: Vec<String>,
 }
@@ -77,6 +85,9 @@ impl Output {
     /// White space ends a word.
     fn loose(&mut self, text: &str) {
         self.text.push_str(text);
+        if !self.divided {
+            return;
+        }
         for letter in text.chars() {
             match letter.is_whitespace() {
                 true if self.word.is_empty() => {}
@@ -89,7 +100,9 @@ impl Output {
     /// White space is part of the word.
     fn kept(&mut self, text: &str) {
         self.text.push_str(text);
-        self.word.push_str(text);
+        if self.divided {
+            self.word.push_str(text);
+        }
     }
 
     fn finish(mut self) -> (String, Vec<String>) {
@@ -116,7 +129,7 @@ impl Lexer<'_, '_> {
 
     /// Up to `stop`, which is taken, or to the end. With `raw`, escapes stay in the text: a pattern reads them itself.
     fn until(&mut self, stop: Option<char>, raw: bool) -> Result<(String, Vec<String>), String> {
-        let mut output = Output::default();
+        let mut output = Output { divided: self.syntax.divided, ..Output::default() };
         while let Some(letter) = self.next() {
             let mut place = [0; 4];
             match letter {
@@ -421,7 +434,7 @@ mod tests {
 
     #[test]
     fn words_are_divided_after_expansion() {
-        let words = |text| expand(text, Syntax::word('\\'), value).unwrap().words;
+        let words = |text| expand(text, Syntax::words('\\'), value).unwrap().words;
         assert_eq!(words("$SPACES"), ["one", "two"]);
         assert_eq!(words("\"$SPACES\" x"), ["one  two", "x"]);
         assert_eq!(words("a\\ b 'c d'e"), ["a b", "c de"]);
