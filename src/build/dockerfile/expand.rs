@@ -42,7 +42,7 @@ pub struct Expanded {
     pub text: String,
     /// The same, divided at white space that is neither quoted nor escaped, where that was asked for.
     pub words: Vec<String>,
-    /// Variables that were asked for and are not set.
+    /// Variables that were asked for and are not set, unless the text says what to do then.
     pub missing: BTreeSet<String>,
     /// Variables that were asked for and are set.
     pub used: BTreeSet<String>,
@@ -230,7 +230,7 @@ impl Lexer<'_, '_> {
             '}' if !or_empty => Ok(self.get(&name).unwrap_or_default()),
             '-' | '+' | '?' => {
                 let (word, _) = self.until(Some('}'), false)?;
-                let value = self.get(&name);
+                let value = self.get_if_set(&name);
                 let set = value.as_ref().is_some_and(|value| !(or_empty && value.is_empty()));
                 match modifier {
                     '-' if set => Ok(value.unwrap_or_default()),
@@ -279,11 +279,20 @@ impl Lexer<'_, '_> {
         name.to_owned()
     }
 
+    /// The value; that it is missing is noted.
     fn get(&mut self, name: &str) -> Option<String> {
+        let value = self.get_if_set(name);
+        if value.is_none() && !self.expanded.missing.contains(name) {
+            self.expanded.missing.insert(name.to_owned());
+        }
+        value
+    }
+
+    /// The value, where the text says what to do without one.
+    fn get_if_set(&mut self, name: &str) -> Option<String> {
         let value = (self.value)(name).map(str::to_owned);
-        let names = if value.is_some() { &mut self.expanded.used } else { &mut self.expanded.missing };
-        if !names.contains(name) {
-            names.insert(name.to_owned());
+        if value.is_some() && !self.expanded.used.contains(name) {
+            self.expanded.used.insert(name.to_owned());
         }
         value
     }
@@ -451,7 +460,7 @@ mod tests {
     #[test]
     fn names_are_told() {
         let expanded = expand("$V ${A:-$B} ${EMPTY}", Syntax::word('\\'), value).unwrap();
-        assert_eq!(Vec::from_iter(&expanded.missing), ["A", "B"]);
+        assert_eq!(Vec::from_iter(&expanded.missing), ["B"]);
         assert_eq!(Vec::from_iter(&expanded.used), ["EMPTY", "V"]);
     }
 

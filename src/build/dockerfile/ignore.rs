@@ -138,6 +138,15 @@ impl Ignore {
     }
 }
 
+impl Ignore {
+    /// Whether a path is ignored with all that may be below it.
+    pub fn hides(&self, path: &str) -> bool {
+        let path = glob::clean(&format!("/{path}"));
+        let path = path.trim_start_matches('/');
+        self.ignores(path) && !self.rules.iter().any(|rule| rule.exception && rule.may_match_below(path))
+    }
+}
+
 fn rule(line: &str) -> Result<Rule, &'static str> {
     let line = line.trim();
     let (exception, pattern) = match line.strip_prefix('!') {
@@ -285,6 +294,14 @@ mod tests {
         taken.sort();
         entered.sort();
         (taken, entered)
+    }
+
+    #[test]
+    fn what_is_hidden_holds_no_exception() {
+        assert!(ignore("a").hides("/a/"));
+        assert!(ignore("a").hides("../a/b"));
+        assert!(!ignore("a\n!a/b").hides("a"));
+        assert!(!ignore("a").hides("."));
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod glob;
 pub mod heredoc;
 pub mod ignore;
 pub mod limits;
+pub mod lint;
 pub mod logical;
 pub mod matching;
 pub mod mount;

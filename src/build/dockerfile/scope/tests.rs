@@ -238,7 +238,7 @@ fn what_is_wrong_once_variables_are_known() {
 
 #[test]
 fn what_nobody_has_set_is_noted() {
-    let dockerfile = parse("x", "FROM a\nARG D\nENV A=$D$N B=${M:-x}\nRUN $R\n".to_owned()).unwrap();
+    let dockerfile = parse("x", "FROM a\nARG D\nENV A=$D$N B=${M:-$O} C=$M\nRUN $R\n".to_owned()).unwrap();
     let settings = Settings::default();
     let frame = Frame::new(&dockerfile, &settings).unwrap();
     let mut scope = Scope::on_image(&frame, []);
@@ -246,7 +246,7 @@ fn what_nobody_has_set_is_noted() {
         scope.step(instruction).unwrap();
     }
     let names: Vec<String> = scope.take_missing().into_iter().map(|missing| missing.name).collect();
-    assert_eq!(names, ["N", "M"]);
+    assert_eq!(names, ["N", "O", "M"]);
 }
 
 #[test]
