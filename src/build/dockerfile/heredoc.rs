@@ -121,7 +121,7 @@ fn unquoted(text: &str) -> Option<(String, bool)> {
 pub fn collect(reader: &mut Reader, announced: Announced, line: Span) -> Result<HereDocument, Complaint> {
     let start = reader.position();
     let mut content = String::new();
-    while let Some(physical) = reader.next() {
+    while let Some(physical) = reader.advance() {
         let text = if announced.strip_tabs { physical.text.trim_start_matches('\t') } else { physical.text };
         if text == announced.name {
             let Announced { name, expand, strip_tabs, descriptor } = announced;

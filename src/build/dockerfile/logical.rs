@@ -83,7 +83,7 @@ impl<'t> Reader<'t> {
         Some(Physical { text, start: self.at, end: self.at + length })
     }
 
-    pub fn next(&mut self) -> Option<Physical<'t>> {
+    pub fn advance(&mut self) -> Option<Physical<'t>> {
         let line = self.peek()?;
         self.at = line.end;
         Some(line)
@@ -97,7 +97,7 @@ impl<'t> Reader<'t> {
     /// The next line that says something, with all that continue it.
     pub fn logical(&mut self) -> Option<Logical> {
         loop {
-            let first = self.next()?;
+            let first = self.advance()?;
             let text = first.text.trim_start();
             if text.is_empty() || text.starts_with('#') {
                 continue;
@@ -118,7 +118,7 @@ impl<'t> Reader<'t> {
     }
 
     fn continue_with(&mut self, logical: &mut Logical) {
-        while let Some(line) = self.next() {
+        while let Some(line) = self.advance() {
             let trimmed = line.text.trim_start();
             if trimmed.starts_with('#') {
                 continue;

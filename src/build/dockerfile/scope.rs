@@ -18,6 +18,9 @@ use crate::container::env::DEFAULT_PATH;
 use crate::error::Result;
 use crate::image::changes;
 
+/// Paths with their places, and here-documents.
+type Sources = (Vec<(String, Span)>, Vec<InlineFile>);
+
 /// What all stages of a build share.
 #[derive(Debug)]
 pub struct Frame<'b> {
@@ -96,6 +99,9 @@ impl<'f> Scope<'f> {
             (None, Some(at)) => Some(&self.arguments[at].1),
             // An image without one has docker's.
             (None, None) if name == "PATH" => Some(DEFAULT_PATH),
+            (None, None) if PREDEFINED.contains(&name) => {
+                self.frame.settings.arguments.get(name).map(String::as_str)
+            }
             (None, None) => None,
         }
     }
@@ -114,9 +120,12 @@ impl<'f> Scope<'f> {
 
     /// The proxies that were given with `--build-arg` and not declared: RUN sees them, nobody else ever does.
     pub fn proxies(&self) -> impl Iterator<Item = (&str, &str)> {
-        let given =
-            PREDEFINED.iter().filter(|name| !self.declared.contains(**name) && self.value(name).is_none());
-        given.filter_map(|&name| Some((name, self.frame.settings.arguments.get(name)?.as_str())))
+        let is_set = |name: &str| {
+            let mut names = self.environment.iter().chain(&self.arguments).map(|(other, _)| other);
+            names.any(|other| other == name)
+        };
+        let given = PREDEFINED.into_iter().filter(move |name| !is_set(name));
+        given.filter_map(|name| Some((name, self.frame.settings.arguments.get(name)?.as_str())))
     }
 
     /// What RUN gets: proxies, arguments and ENV, in this order.
@@ -339,10 +348,7 @@ impl<'f> Scope<'f> {
     }
 
     /// Paths and here-documents of COPY and ADD.
-    fn sources(
-        &mut self,
-        transfer: &ast::Transfer,
-    ) -> Result<(Vec<(String, Span)>, Vec<InlineFile>), Complaint> {
+    fn sources(&mut self, transfer: &ast::Transfer) -> Result<Sources, Complaint> {
         let (mut paths, mut files) = (Vec::new(), Vec::new());
         for source in &transfer.sources {
             match source {

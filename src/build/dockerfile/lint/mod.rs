@@ -14,7 +14,7 @@ use super::near;
 use super::plan::{Base, Plan, plan};
 use super::scope::{Frame, Scope};
 use super::settings::{Globals, Settings};
-use super::source::{Source, Span};
+use super::source::Span;
 use super::step::{AddSource, From, Step};
 use crate::error::Result;
 use crate::image::reference::Reference;
@@ -57,7 +57,7 @@ pub fn check(
     linter.bases(dockerfile, settings).map_err(|complaint| complaint.in_source(&dockerfile.source))?;
     for stage in &dockerfile.stages {
         linter.only_the_last_counts(stage);
-        stage.instructions.iter().for_each(|each| linter.one(each, &dockerfile.source));
+        stage.instructions.iter().for_each(|each| linter.one(each));
     }
     linter.stages(dockerfile, settings, surroundings, &plan)?;
     let mut warnings = linter.warnings;
@@ -191,7 +191,8 @@ impl Linter {
                                default behavior";
                 self.warn(Rule::RedundantTargetPlatform, platform.span, message);
             }
-            if !platform.text.contains('$') && !(picked && from.name.is_some()) {
+            let chosen = platform.text.contains('$') || (picked && from.name.is_some());
+            if !chosen {
                 let message =
                     format!("FROM --platform flag should not use constant value \"{}\"", platform.text);
                 self.warn(Rule::FromPlatformFlagConstDisallowed, platform.span, message);
@@ -215,7 +216,7 @@ impl Linter {
     }
 
     /// What can be said of an instruction alone.
-    fn one(&mut self, instruction: &Instruction, source: &Source) {
+    fn one(&mut self, instruction: &Instruction) {
         if instruction.foreign.is_some() {
             return;
         }
@@ -261,7 +262,7 @@ impl Linter {
                     }
                 }
             }
-            Body::OnBuild(trigger) => self.one(&trigger.instruction, source),
+            Body::OnBuild(trigger) => self.one(&trigger.instruction),
             _ => {}
         }
     }

@@ -264,7 +264,7 @@ impl<'l> Arguments<'l> {
             "NONE" if rest.is_empty() => Ok(Healthcheck::None),
             "NONE" => Err(Complaint::new(self.logical.span(rest), "`HEALTHCHECK NONE` takes no arguments")),
             "CMD" => {
-                let command = self.command(rest.clone())?;
+                let command = self.command(rest)?;
                 let nothing = match &command {
                     Command::Shell(line) => line.text.is_empty(),
                     Command::Exec(words) => words.is_empty(),

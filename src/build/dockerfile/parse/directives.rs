@@ -32,7 +32,7 @@ pub fn read(reader: &mut Reader) -> Result<Directives, Complaint> {
         if twice {
             return Err(Complaint::new(value.span, format!("the directive `{name}` is there twice")));
         }
-        reader.next();
+        reader.advance();
     }
     Ok(directives)
 }

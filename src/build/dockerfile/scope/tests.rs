@@ -2,8 +2,10 @@ use super::*;
 use crate::build::dockerfile::parse::parse;
 use crate::build::dockerfile::step::{GitSource, Mount, MountKind};
 
+type Environment = Vec<(String, String)>;
+
 /// The steps of the last stage, on a base with one variable, and what RUN would see after them.
-fn steps(text: &str, given: &[(&str, &str)]) -> Result<(Vec<Step>, Vec<(String, String)>)> {
+fn steps(text: &str, given: &[(&str, &str)]) -> Result<(Vec<Step>, Environment)> {
     let dockerfile = parse("Dockerfile", text.to_owned())?;
     let arguments = given.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
     let settings = Settings { arguments, ..Settings::default() };
@@ -60,6 +62,7 @@ fn arguments_and_variables_by_precedence() {
         // Proxies need no ARG.
         ("FROM a", &[("HTTP_PROXY", "p"), ("OTHER", "o")], &["HTTP_PROXY=p", "BASE=base"]),
         ("FROM a\nARG HTTP_PROXY", &[("HTTP_PROXY", "p")], &["HTTP_PROXY=p", "BASE=base"]),
+        ("FROM a\nENV X=$HTTP_PROXY", &[("HTTP_PROXY", "p")], &["HTTP_PROXY=p", "BASE=base", "X=p"]),
         ("FROM a\nENV http_proxy=own", &[("http_proxy", "p")], &["BASE=base", "http_proxy=own"]),
         // An image without a PATH has docker's.
         (
