@@ -186,9 +186,9 @@ mod tests {
 
     #[test]
     fn lines_are_taken_as_they_are() {
-        let mut reader = Reader::new("# no comment\n\tx \\\n\n\t EOF\nEOF\nRUN b\n");
+        let mut reader = Reader::new("# no comment\n\tx \\\n\n\tEOF\nEOF\nRUN b\n");
         let doc = collect(&mut reader, read("<<EOF").unwrap(), Span::default()).unwrap();
-        assert_eq!(doc.content, "# no comment\n\tx \\\n\n\t EOF\n");
+        assert_eq!(doc.content, "# no comment\n\tx \\\n\n\tEOF\n");
         assert_eq!(reader.logical().unwrap().text, "RUN b");
 
         let mut reader = Reader::new("\t\ta\n\tb\r\n\tEOF\n");
