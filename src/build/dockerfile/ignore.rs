@@ -316,16 +316,35 @@ mod tests {
         assert_eq!(walked("*\n!**/keep").0, ["node_modules/x/keep"]);
     }
 
+    /// The rule in the words of the reference: the last pattern that matches the path or a directory above it.
+    fn by_the_book(ignore: &Ignore, path: &str) -> bool {
+        let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+        let paths: Vec<&str> = ends.map(|end| &path[..end]).collect();
+        let last = ignore.rules.iter().rev().find(|rule| paths.iter().any(|path| rule.pattern.matches(path)));
+        last.is_some_and(|rule| !rule.exception)
+    }
+
     #[test]
-    fn a_walk_agrees_with_the_question_for_each_path() {
-        let paths = ["a.md", "node_modules/x/keep", "src/a", "src/b"];
-        for patterns in
-            ["*", "**", "src", "*\n!src", "**/a\n!src", "*/?\n!src/b", "!src\nsrc/*", "n*/**\n!**/keep"]
-        {
+    fn a_walk_takes_what_the_rule_does() {
+        for patterns in [
+            "*",
+            "**",
+            "src",
+            "*\n!src",
+            "**/a\n!src",
+            "*/?\n!src/b",
+            "!src\nsrc/*",
+            "n*/**\n!**/keep",
+            "**\n!**/x",
+            "node_modules/x\n!node_modules",
+            "*\n!src\nsrc/a",
+            "src\n!src/a\nsrc",
+            "!*\n*\n!*.md",
+        ] {
             let (taken, _) = walked(patterns);
-            for path in paths {
+            for path in ["a.md", "node_modules/x/keep", "src/a", "src/b"] {
                 let found = taken.iter().any(|each| each == path);
-                assert_eq!(found, !ignore(patterns).ignores(path), "{patterns:?} {path}");
+                assert_eq!(found, !by_the_book(&ignore(patterns), path), "{patterns:?} {path}");
             }
         }
     }
