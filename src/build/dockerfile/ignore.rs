@@ -172,7 +172,8 @@ impl Directory {
         let path = format!("{}{name}", self.prefix);
         let mut ignored = false;
         for (rule, &above) in ignore.rules.iter().zip(&self.matched) {
-            if above || (rule.exception == ignored && rule.matches(&path)) {
+            // What would change nothing need not be compared.
+            if rule.exception == ignored && (above || rule.matches(&path)) {
                 ignored = !rule.exception;
             }
         }
@@ -185,8 +186,8 @@ impl Directory {
         let mut matched = self.matched.clone();
         let mut ignored = false;
         for (rule, matched) in ignore.rules.iter().zip(&mut matched) {
-            // A rule that would change nothing need not be asked, but what matched above still counts.
-            *matched |= rule.exception == ignored && rule.matches(&path);
+            // Also a rule that changes nothing here may decide about what is below.
+            *matched |= rule.matches(&path);
             if *matched {
                 ignored = !rule.exception;
             }
@@ -250,6 +251,8 @@ mod tests {
             ("../a", "a", false),
             ("a", "b/a", false),
             ("a[b-d]e", "ace", true),
+            ("**/*.rs\n!src", "src/a.rs", false),
+            ("*/*.rs\n!src\nsrc/a.rs", "src/a.rs", true),
             ("é*", "éa", true),
         ] {
             assert_eq!(ignore(patterns).ignores(path), ignored, "{patterns:?} {path}");
