@@ -12,8 +12,10 @@ pub const WORD: usize = 1 << 20;
 pub const CONTENT: usize = 32 << 20;
 /// Bytes of all that is expanded for one stage.
 pub const STAGE: usize = 256 << 20;
-/// Bytes of all variables of a stage; the kernel gives a program 2 MiB (execve(2)).
-pub const ENVIRONMENT: usize = 4 << 20;
+/// Stages of a Dockerfile: each keeps its variables while the build goes on.
+pub const STAGES: usize = 1000;
+/// Bytes of all variables of a stage; the kernel gives a program 2 MiB for them and its arguments (execve(2)).
+pub const ENVIRONMENT: usize = 1 << 20;
 /// `${A:-${B:-…}}` inside of one another.
 pub const DEPTH: usize = 64;
 /// Bytes of a pattern times bytes of what it is matched against, in `${V#PATTERN}`.

@@ -116,6 +116,9 @@ fn dockerfile(source: &Source) -> Result<Dockerfile, Complaint> {
         let (keyword, _) = parser.keyword(&logical, logical.trimmed(0..logical.text.len()));
         if logical.text[keyword].eq_ignore_ascii_case("FROM") {
             stages.push(parser.from(&logical)?);
+            if stages.len() > limits::STAGES {
+                return Err(Complaint::new(whole, format!("more than {} stages", limits::STAGES)));
+            }
             continue;
         }
         let instruction = parser.instruction(&mut reader, &logical)?;

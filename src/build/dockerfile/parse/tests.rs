@@ -302,6 +302,7 @@ fn hostile_files_are_refused_at_little_cost() {
             .unwrap_err()
             .contains("65536")
     );
+    assert!(text("FROM a\n".repeat(limits::STAGES + 1)).unwrap_err().contains("1000 stages"));
     assert!(text(format!("FROM a\nRUN [{}", "[".repeat(1 << 20))).is_ok());
     assert!(text(format!("FROM a\n{}", "x".repeat(1 << 20))).unwrap_err().len() < 1000);
     assert!(text(format!("FROM a\nRUN x{}", " \\\n".repeat(1 << 20))).is_ok());
