@@ -6,6 +6,14 @@ pub const FILE: u64 = 16 << 20;
 pub const IGNORE_FILE: u64 = 16 << 20;
 /// Instructions of a Dockerfile.
 pub const INSTRUCTIONS: usize = 65_536;
+/// Words of one instruction.
+pub const WORDS: usize = 65_536;
+/// Here-documents of one instruction.
+pub const DOCUMENTS: usize = 1000;
+/// Ports of one EXPOSE: three protocols.
+pub const PORTS: usize = 3 * 65_535;
+/// Bytes of one `--mount`.
+pub const MOUNT: usize = 65_536;
 /// Bytes of one expanded word; a program takes no argument or variable longer than 128 KiB (execve(2)).
 pub const WORD: usize = 1 << 20;
 /// Bytes of one expanded here-document.

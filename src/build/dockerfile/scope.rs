@@ -291,9 +291,9 @@ impl<'f> Scope<'f> {
                     let what = format!("`{}` is no port", text.escape_debug());
                     return Err(Complaint::new(word.span, what).hint("write `80`, `80/udp` or `8000-8010`"));
                 };
-                for port in range {
-                    self.spend(port.len(), word.span)?;
-                    ports.push(port);
+                ports.extend(range);
+                if ports.len() > limits::PORTS {
+                    return Err(Complaint::new(word.span, "these are more ports than there are"));
                 }
             }
         }

@@ -229,6 +229,10 @@ impl Parser {
         }
         let span = logical.span(range.clone());
         let announced = heredoc::announced(&logical.text[range]);
+        if announced.len() > limits::DOCUMENTS {
+            let what = format!("more than {} here-documents", limits::DOCUMENTS);
+            return Err(Complaint::new(span, what));
+        }
         announced.into_iter().map(|each| heredoc::collect(reader, each, span)).collect()
     }
 

@@ -226,6 +226,7 @@ fn what_is_wrong_once_variables_are_known() {
         ("STOPSIGNAL nosuch", "2:12", "no signal"),
         ("EXPOSE 80/x", "2:8", "no port"),
         ("EXPOSE 70000", "2:8", "no port"),
+        ("EXPOSE 1-65535 1-65535/udp 1-65535/sctp 1", "2:41", "more ports"),
         ("ENV A=\"${X:?give it}\"", "2:7", "`X`: give it"),
         ("ENV A=$X\"", "2:7", "double quote"),
         ("LABEL $X=y", "2:7", "may not be empty"),
