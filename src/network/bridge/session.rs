@@ -129,6 +129,16 @@ impl Session {
         Ok(())
     }
 
+    /// Out of all networks; gives the last lines for the network log.
+    ///
+    /// # Errors
+    /// The holder is gone.
+    pub fn leave(mut self) -> Result<Vec<String>> {
+        self.channel.send(&ToHolder::Leave).step(lost)?;
+        self.wait()?;
+        Ok(self.said)
+    }
+
     /// # Errors
     /// An interface cannot be made again.
     pub fn reload(&mut self) -> Result<()> {

@@ -67,7 +67,7 @@ fn an_internal_network_reaches_nothing_outside() {
     assert!(reaches(&open, FAR, "7000"), "the world is there");
     assert!(reaches(&inner, &server.address("inner"), "7000"), "neighbours are reached");
     assert!(!reaches(&inner, FAR, "7000"));
-    assert_eq!(inner.sh("ip route show default").succeed(), "");
+    assert_eq!(inner.sh("ip route | grep ^default || true").succeed(), "");
     // Nor with a route made by hand, through the bridge.
     let free = place.sleeper("free", &["--network=inner", "--cap-add=NET_ADMIN"]);
     let bridge =
@@ -94,7 +94,7 @@ fn an_internal_network_takes_no_ports() {
 
 /// Every address at which the host's loopback interface might be met from inside.
 fn towards_the_host(member: &Member) -> Vec<String> {
-    let gateway = member.sh("ip route show default | awk '{print $3}'").succeed();
+    let gateway = member.sh("ip route | awk '/^default/ {print $3}'").succeed();
     let hosts = member.sh("awk '/host.containers.internal/ {print $1}' /etc/hosts").succeed();
     let fixed = [
         "127.0.0.1",
@@ -137,23 +137,21 @@ fn the_hosts_loopback_is_closed_unless_asked_for() {
 }
 
 #[test]
-fn the_namespace_of_the_bridges_is_closed_but_for_names() {
+fn a_network_has_a_name_server_for_its_own_alone() {
     let world = sbx();
     let place = Place::new(&world);
     place.create(&["shop"]);
     place.create(&["other"]);
     let web = place.sleeper("web", &["--network=shop"]);
     let other = place.sleeper("other", &["--network=other"]);
-    let gateway = |member: &Member| member.sh("ip route show default | awk '{print $3}'").succeed();
+    let gateway = |member: &Member| member.sh("ip route | awk '/^default/ {print $3}'").succeed();
     let (own, others) = (gateway(&web), gateway(&other));
     web.exec(&["ping", "-c", "1", "-W", "2", &own]).expect_code(0);
-    // An answer of the namespace, "refused", would show that a packet came that far.
-    for (at, port) in [(&own, "22"), (&own, "7000"), (&others, "53"), (&others, "7000")] {
-        let said = web.peer(&["tcp", at, port, "5", "0.4"]);
-        assert!(!said.contains("whole") && (at == &own || !said.contains("refused")), "{at} {port}: {said}");
-    }
     assert!(web.peer(&["ask", &own, "web"]).starts_with("NOERROR"));
-    assert!(!web.peer(&["ask", &others, "other"]).starts_with("NOERROR"));
+    for how in ["udp", "tcp"] {
+        let said = web.peer(&["ask", &others, "other", "A", how]);
+        assert!(said.starts_with("[Errno") || said.contains("timed out"), "no server answers, {how}: {said}");
+    }
 }
 
 #[test]

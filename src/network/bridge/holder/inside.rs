@@ -13,6 +13,7 @@ use super::uplink::{Connected, Uplink};
 use super::{ToInside, ToOutside};
 use crate::error::{Error, Result, Step};
 use crate::network::PortMapping;
+use crate::network::bridge::allow::hidden;
 use crate::network::bridge::place::Place;
 use crate::network::bridge::protocol::{FromHolder, Joiner, ToHolder, Wanted};
 use crate::network::bridge::{Endpoint, links};
@@ -208,6 +209,10 @@ impl Inside<'_> {
                 self.disconnect(id, &network);
                 FromHolder::Done
             }
+            (ToHolder::Leave, _) => {
+                self.depart(id);
+                FromHolder::Done
+            }
             (ToHolder::Reload, _) => match self.reload(id) {
                 Ok(()) => FromHolder::Done,
                 Err(error) => FromHolder::Failed(error),
@@ -226,7 +231,16 @@ impl Inside<'_> {
         }
     }
 
-    fn join(&mut self, id: SessionId, joiner: Joiner) {
+    fn join(&mut self, id: SessionId, mut joiner: Joiner) {
+        if let Some(allowed) = &joiner.allowed {
+            match hidden::wanted(&joiner.id, allowed, &self.registry.ranges()) {
+                Ok(wanted) => joiner.wanted = vec![wanted],
+                Err(error) => {
+                    self.answer(id, &FromHolder::Failed(error));
+                    return self.leave(id);
+                }
+            }
+        }
         let networks: Vec<NamedNetwork> = joiner.wanted.iter().map(|wanted| wanted.network.clone()).collect();
         let joined = self
             .registry
@@ -284,6 +298,11 @@ impl Inside<'_> {
         for (number, endpoint) in member.endpoints.iter().enumerate() {
             let Some(active) = self.registry.networks.get(&endpoint.network) else { continue };
             self.services.plug(network.as_fd(), endpoint, &active.network, number)?;
+            if member.joiner.allowed.is_some() {
+                let channel =
+                    session.channel.try_clone().step(|| "cannot tell of the container's traffic")?;
+                self.services.limit(member, &active.network, channel)?;
+            }
         }
         self.services.know(member);
         Ok(())
@@ -334,7 +353,7 @@ impl Inside<'_> {
             let Some(active) = self.registry.networks.get(&endpoint.network) else { continue };
             self.services.open(&active.network)?;
             if let Some(network) = &session.network {
-                self.services.unplug(endpoint);
+                self.services.unplug_now(endpoint)?;
                 self.services.plug(network.as_fd(), endpoint, &active.network, number)?;
             }
         }
@@ -345,7 +364,11 @@ impl Inside<'_> {
 
     /// The monitor is gone, or its container has no network any more.
     fn leave(&mut self, id: SessionId) {
+        self.depart(id);
         self.sessions.remove(&id);
+    }
+
+    fn depart(&mut self, id: SessionId) {
         let Some(member) = self.registry.leave(id) else { return };
         for endpoint in &member.endpoints {
             self.services.unplug(endpoint);
