@@ -5,6 +5,7 @@
 //! ([`layers`]), entered ([`sandbox`], with [`identity`] and [`seccomp`]), connected ([`network`]) and
 //! watched ([`monitor`]); [`volume`]s outlive it; the caller's terminal and streams are served by [`client`].
 
+pub mod build;
 pub mod cli;
 pub mod client;
 pub mod container;

@@ -119,6 +119,17 @@ pub fn reload(store: &Store, runtime: &Path, id: &str) -> Result<()> {
     }
 }
 
+/// Lets the networks of a container answer to the name that it has been given.
+///
+/// # Errors
+/// They cannot be told.
+pub fn renamed(store: &Store, runtime: &Path, id: &str) -> Result<()> {
+    match when_changed(store, id) {
+        When::Now => tell(store, runtime, id, &Request::NetworkRename),
+        When::NextStart | When::NextStartThoughItRuns => Ok(()),
+    }
+}
+
 /// Where the container is now, and can be with others.
 fn memberships(spec: &Spec, networks: &NamedNetworks) -> Result<Vec<Membership>> {
     let failed = || {

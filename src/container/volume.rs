@@ -1,7 +1,7 @@
 //! `-v`, `--mount` and `--tmpfs`: the mounts that the user asked for. Everything is decided here from the
 //! words alone; whether a source exists is asked by [`check_source`].
 
-mod csv;
+pub(crate) mod csv;
 mod long;
 mod options;
 mod short;

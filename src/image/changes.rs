@@ -163,7 +163,8 @@ fn set_variable(config: &mut RunConfig, name: &str, value: &str) {
     }
 }
 
-fn ports(word: &str) -> Option<impl Iterator<Item = String>> {
+/// `80`, `8000-8010/udp`: each port with its protocol.
+pub(crate) fn ports(word: &str) -> Option<impl Iterator<Item = String> + use<>> {
     let (range, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
     let protocol = protocol.to_ascii_lowercase();
     let (first, last) = range.split_once('-').unwrap_or((range, range));

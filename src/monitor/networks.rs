@@ -159,6 +159,15 @@ impl Monitor<'_> {
         self.sessions.dismiss(id, &answer);
     }
 
+    pub(super) fn network_rename(&mut self, id: u64) {
+        let name = self.store.settings(&self.spec.id).name.unwrap_or_else(|| self.spec.name.clone());
+        let answer = match self.with_networks(|session| session.rename(&name)) {
+            Ok(()) => ToClient::Done,
+            Err(error) => ToClient::Failed(error),
+        };
+        self.sessions.dismiss(id, &answer);
+    }
+
     fn with_networks(&mut self, work: impl FnOnce(&mut Session) -> Result<()>) -> Result<()> {
         let down = self.down_now("cannot change the networks of");
         let Some(Life { bridges, .. }) = &mut self.life else { return Err(down) };

@@ -4,7 +4,7 @@
 ///
 /// # Errors
 /// A quote within an unquoted field, text after a closing quote, or a quote that never closes.
-pub(super) fn fields(line: &str) -> Result<Vec<String>, String> {
+pub(crate) fn fields(line: &str) -> Result<Vec<String>, String> {
     let mut fields = Vec::new();
     let mut rest = line;
     loop {

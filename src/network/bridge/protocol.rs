@@ -60,6 +60,8 @@ pub enum ToHolder {
     Connect(Box<Wanted>),
     /// Out of the network with this ID. Answered by [`FromHolder::Done`].
     Disconnect { network: String },
+    /// The container has this name now. Answered by [`FromHolder::Done`].
+    Rename { name: String },
     /// Out of all networks. Answered by [`FromHolder::Done`], after the last lines for the network log.
     Leave,
     /// Set up all of the container's interfaces, names and ports again. Answered by [`FromHolder::Done`].

@@ -141,6 +141,15 @@ impl Session {
         Ok(self.said)
     }
 
+    /// Gives the container another name in all of its networks.
+    ///
+    /// # Errors
+    /// The holder is gone.
+    pub fn rename(&mut self, name: &str) -> Result<()> {
+        self.channel.send(&ToHolder::Rename { name: name.to_owned() }).step(lost)?;
+        self.wait()
+    }
+
     /// # Errors
     /// An interface cannot be made again.
     pub fn reload(&mut self) -> Result<()> {

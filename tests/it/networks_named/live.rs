@@ -136,6 +136,24 @@ fn a_running_container_is_connected_and_disconnected() {
 }
 
 #[test]
+fn a_renamed_container_is_found_by_its_new_name() {
+    let world = sbx();
+    make(&world, &["--subnet=10.210.0.0/24", "shop"]);
+    sleeper(&world, &["run", "-d"], &["--name=web", "--network=shop"]).expect_code(0);
+    sleeper(&world, &["run", "-d"], &["--name=db", "--network=shop"]).expect_code(0);
+    inside(&world, "db", "ping -c1 -W2 web");
+    world.sbx(["rename", "web", "front"]).expect_code(0).stderr_is("");
+    inside(&world, "db", "ping -c1 -W2 front");
+    world.sbx(["exec", "db", "ping", "-c1", "-W1", "web"]).expect_code(1);
+    // Also in a life that follows.
+    world.sbx(["restart", "-t0", "front"]).expect_code(0);
+    inside(&world, "db", "ping -c1 -W2 front");
+    assert!(inside(&world, "front", "cat /etc/hosts").contains(" front\n"));
+    world.sbx(["rm", "-fa"]).expect_code(0);
+    world.assert_clean();
+}
+
+#[test]
 fn the_built_in_network_has_links_for_names() {
     let world = sbx();
     let db = ["--name=db", "--network=bridge", "--expose=6379", "--env=MODE=fast"];

@@ -176,10 +176,14 @@ impl Inside<'_> {
     }
 
     fn connected(&mut self, uplink: Uplink, connected: &Connected) {
-        self.uplinks.insert(uplink, Connection::There);
-        if uplink == Uplink::World {
-            self.services.set_name_servers(&connected.name_servers);
-        }
+        let ready = match uplink {
+            Uplink::World => {
+                self.services.set_name_servers(&connected.name_servers);
+                Ok(())
+            }
+            Uplink::Loopback => self.services.address_loopback_uplink(),
+        };
+        self.uplinks.insert(uplink, ready.map_or_else(Connection::Failed, |()| Connection::There));
     }
 
     fn serve_session(&mut self, id: SessionId) {
@@ -207,6 +211,10 @@ impl Inside<'_> {
             },
             (ToHolder::Disconnect { network }, _) => {
                 self.disconnect(id, &network);
+                FromHolder::Done
+            }
+            (ToHolder::Rename { name }, _) => {
+                self.rename(id, name);
                 FromHolder::Done
             }
             (ToHolder::Leave, _) => {
@@ -309,6 +317,13 @@ impl Inside<'_> {
         Ok(())
     }
 
+    fn rename(&mut self, id: SessionId, name: String) {
+        if let Some(member) = self.registry.members.get_mut(&id) {
+            member.joiner.name = name;
+            self.services.know(member);
+        }
+    }
+
     fn connect(&mut self, id: SessionId, wanted: &Wanted) -> Result<Endpoint> {
         let network = self.sessions.get(&id).and_then(|session| session.network.as_ref());
         let there = network.map_or_else(|| Ok(Vec::new()), |network| links::interfaces(network.as_fd()))?;
@@ -335,7 +350,10 @@ impl Inside<'_> {
 
     fn disconnect(&mut self, id: SessionId, network: &str) {
         let Some(endpoint) = self.registry.disconnect(id, network) else { return };
-        self.services.unplug(&endpoint);
+        // Whoever asked for it finds it done.
+        if let Err(error) = self.services.unplug_now(&endpoint) {
+            log::debug!("{error}");
+        }
         if let (Some(session), Some(member)) = (self.sessions.get_mut(&id), self.registry.members.get(&id)) {
             self.services.know(member);
             if let Err(error) = self.services.publish(member, &mut session.ports) {

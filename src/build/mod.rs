@@ -1,0 +1,3 @@
+//! `sbx build`: a Dockerfile and a context become an image.
+
+pub mod dockerfile;
