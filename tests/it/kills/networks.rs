@@ -41,7 +41,7 @@ fn kills_while_fifty_containers_come_go_and_move_leave_the_networks_as_they_were
         }
         let mut random = Random::new(!seed);
         while busy.load(Ordering::Relaxed) > 0 {
-            std::thread::sleep(Duration::from_millis(random.below(400) as u64));
+            std::thread::sleep(Duration::from_millis(random.below(60) as u64));
             let victim = VICTIMS[random.below(VICTIMS.len())];
             let all: Vec<Pid> = processes(&world)
                 .into_iter()
@@ -72,7 +72,7 @@ fn live(place: &Place, name: &str, random: &mut Random) {
     let network = format!("--network={}", NETWORKS[random.below(NETWORKS.len())]);
     let port = format!("-p127.0.0.1:{}:80", 47_000 + name[1..].parse::<u16>().expect("a number"));
     drop(place.run(&["-d", "--name", name, &network, &port], &["sleep", "100000"]).finish());
-    for _ in 0..4 {
+    for _ in 0..8 {
         let work = WORKS[random.below(WORKS.len())];
         let words: Vec<&str> = work.iter().map(|word| if *word == "NAME" { name } else { word }).collect();
         drop(place.sbx(words).finish());

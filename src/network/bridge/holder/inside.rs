@@ -16,7 +16,7 @@ use crate::network::PortMapping;
 use crate::network::bridge::allow::hidden;
 use crate::network::bridge::place::Place;
 use crate::network::bridge::protocol::{FromHolder, Joiner, ToHolder, Wanted};
-use crate::network::bridge::{Endpoint, links};
+use crate::network::bridge::{Endpoint, Former, links};
 use crate::network::named::NamedNetwork;
 use crate::sandbox::userns::become_root;
 use crate::sys::channel::Channel;
@@ -27,8 +27,9 @@ use crate::sys::process::{die_with_parent, exit_now};
 const SHORTLY: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// The process's life.
-pub fn run(place: &Place, listener: OwnedFd, outside: Channel, former: Option<OwnedFd>, parent: u32) -> ! {
+pub fn run(place: &Place, listener: OwnedFd, outside: Channel, former: Option<Former>, parent: u32) -> ! {
     let _ = rustix::thread::set_name(super::INSIDE);
+    let (former, addresses) = former.map(|former| (former.namespace, former.addresses)).unzip();
     let began = begin(&outside, former.as_ref(), parent)
         .and_then(|namespace| Ok((namespace, Services::start()?, place.lock_file()?)));
     drop(former);
@@ -42,7 +43,7 @@ pub fn run(place: &Place, listener: OwnedFd, outside: Channel, former: Option<Ow
                 outside,
                 namespace,
                 services,
-                registry: Registry::default(),
+                registry: Registry::expecting(addresses.unwrap_or_default()),
                 sessions: HashMap::new(),
                 next: 0,
                 uplinks: HashMap::new(),

@@ -15,7 +15,7 @@ mod uplink;
 
 use std::ffi::CStr;
 use std::fs;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -24,6 +24,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
+use super::session::Former;
 use crate::error::{Error, Result, Step};
 use crate::identity::Identity;
 use crate::sys::channel::Channel;
@@ -57,11 +58,11 @@ enum ToInside {
 }
 
 /// Starts a holder, and returns when it can be connected to. The caller holds the place's lock alone and has one
-/// thread. `former` is the user namespace of an earlier holder, below which there are containers.
+/// thread. `former` is what an earlier holder left behind.
 ///
 /// # Errors
 /// No user or network namespace is to be had, or something that networks need is missing.
-pub fn start(place: &Place, identity: &Identity, former: Option<OwnedFd>) -> Result<()> {
+pub fn start(place: &Place, identity: &Identity, former: Option<Former>) -> Result<()> {
     let failed = || "cannot start the process that holds the networks";
     let listener = place.listen()?;
     let (ours, theirs) = Channel::pair().step(failed)?;
@@ -72,7 +73,7 @@ pub fn start(place: &Place, identity: &Identity, former: Option<OwnedFd>) -> Res
                 let _ = rustix::process::setsid();
                 let _ = rustix::process::chdir("/");
                 let mut kept = vec![listener.as_raw_fd(), theirs.as_raw_fd()];
-                kept.extend(former.iter().map(AsRawFd::as_raw_fd));
+                kept.extend(former.iter().map(|former| former.namespace.as_raw_fd()));
                 close_all_but(&mut kept);
                 if let Err(error) = null_streams() {
                     let _ = theirs.send(&Some(error));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -40,9 +41,20 @@ pub struct Registry {
     pub members: HashMap<SessionId, Member>,
     /// For names of interfaces, which are never used twice.
     interfaces: u32,
+    /// The addresses of containers that an earlier holder had, by their IDs, until they come or the moment is there.
+    expected: HashMap<String, Vec<IpAddr>>,
+    until: Option<Instant>,
 }
 
+/// Time for a container that an earlier holder had to come back for its addresses.
+const RETURN: Duration = Duration::from_secs(10);
+
 impl Registry {
+    /// For a while these addresses are given to nobody else.
+    pub fn expecting(expected: HashMap<String, Vec<IpAddr>>) -> Self {
+        Self { expected, until: Some(Instant::now() + RETURN), ..Self::default() }
+    }
+
     /// Everything that `joiner` asks for, or nothing.
     ///
     /// # Errors
@@ -55,6 +67,9 @@ impl Registry {
                 self.members.remove(&session);
                 return Err(error);
             }
+        }
+        if let Some(member) = self.members.get(&session) {
+            self.expected.remove(&member.joiner.id);
         }
         self.members.get(&session).ok_or_else(gone)
     }
@@ -77,7 +92,13 @@ impl Registry {
         let interface =
             interface(&member.endpoints, there, membership).map_err(|error| error.while_doing(failed()))?;
         self.check_apart(network).map_err(|error| error.while_doing(failed()))?;
+        let id = member.joiner.id.clone();
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            (self.expected, self.until) = (HashMap::new(), None);
+        }
         let mut taken = self.taken(&network.id);
+        taken
+            .extend(self.expected.iter().filter(|(one, _)| **one != id).flat_map(|(_, addresses)| addresses));
         taken.extend(network.reserved.values());
         let active = self
             .networks
@@ -357,5 +378,21 @@ mod tests {
         }
         assert_eq!((registry.members.len(), registry.networks.len()), (1, 1));
         registry.join(2, joiner("d", vec![wanted(&other)])).unwrap();
+    }
+
+    #[test]
+    fn addresses_wait_for_those_who_had_them() {
+        let shop = network("a", "10.89.0.0/24", "10.89.0.1");
+        let address: IpAddr = "10.89.0.2".parse().unwrap();
+        let mut registry = Registry::expecting(HashMap::from([("c".repeat(64), vec![address])]));
+        let first = |member: &Member| member.endpoints[0].addresses[0].addr();
+        let id = |id: &str, wanted| Joiner { id: id.repeat(64), ..joiner(id, vec![wanted]) };
+        assert_ne!(first(registry.join(1, id("d", wanted(&shop))).unwrap()), address);
+        let back = Wanted { before: vec![address], ..wanted(&shop) };
+        assert_eq!(first(registry.join(2, id("c", back)).unwrap()), address);
+        registry.leave(2);
+        let mut asks = wanted(&shop);
+        asks.membership.ip = Some("10.89.0.2".parse().unwrap());
+        assert_eq!(first(registry.join(3, id("e", asks)).unwrap()), address, "it is not awaited any more");
     }
 }

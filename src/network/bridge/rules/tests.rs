@@ -35,9 +35,12 @@ pub fn enter(pid: u32, words: &[&str]) -> Command {
 }
 
 pub fn uplinks() -> Uplinks {
-    let ranges = vec!["10.0.2.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()];
+    let uplink = |interface: &str, ranges: &[&str]| Uplink {
+        interface: interface.to_owned(),
+        ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+    };
     Uplinks {
-        interfaces: vec![Uplink { interface: "up0".to_owned(), ranges }],
+        interfaces: vec![uplink("up0", &["10.0.2.0/24", "fd00::/64"]), uplink("up1", &["10.0.3.0/24"])],
         host_loopback: Some(HostLoopback { interface: "up1".to_owned(), address: [10, 0, 3, 2].into() }),
     }
 }
