@@ -365,7 +365,7 @@ mod tests {
         let subnets = network("a", "10.88.0.0/15", "10.89.0.1").subnets;
         for (record, cause) in [
             (NamedNetwork { interface: shop.interface.clone(), ..other.clone() }, "its bridge"),
-            (NamedNetwork { id: shop.id.clone(), ..other.clone() }, "the ID"),
+            (NamedNetwork { id: shop.id, ..other.clone() }, "the ID"),
             (NamedNetwork { subnets, ..other.clone() }, "10.88.0.0/15"),
             (NamedNetwork { interface: "tap0".to_owned(), ..other.clone() }, "uplink"),
             (NamedNetwork { interface: "lo".to_owned(), ..other.clone() }, "loopback"),
@@ -386,7 +386,7 @@ mod tests {
         let address: IpAddr = "10.89.0.2".parse().unwrap();
         let mut registry = Registry::expecting(HashMap::from([("c".repeat(64), vec![address])]));
         let first = |member: &Member| member.endpoints[0].addresses[0].addr();
-        let id = |id: &str, wanted| Joiner { id: id.repeat(64), ..joiner(id, vec![wanted]) };
+        let id = |id: &str, wanted| joiner(id, vec![wanted]);
         assert_ne!(first(registry.join(1, id("d", wanted(&shop))).unwrap()), address);
         let back = Wanted { before: vec![address], ..wanted(&shop) };
         assert_eq!(first(registry.join(2, id("c", back)).unwrap()), address);
