@@ -278,7 +278,7 @@ mod tests {
             dns_servers: Vec::new(),
             options: BTreeMap::new(),
             reserved: BTreeMap::new(),
-            interface: "sbx1".to_owned(),
+            interface: format!("sbx-{name}"),
         }
     }
 
