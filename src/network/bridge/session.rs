@@ -54,8 +54,10 @@ impl Session {
     ) -> Result<Self> {
         for _ in 0..ATTEMPTS {
             let channel = connect(place, identity, former)?;
-            if channel.send(&ToHolder::Join(Box::new(joiner.clone()))).is_err() {
-                continue;
+            match channel.send(&ToHolder::Join(Box::new(joiner.clone()))) {
+                Ok(()) => {}
+                Err(gone) if matches!(gone.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => continue,
+                Err(error) => return Err(error).step(lost),
             }
             // One that was about to end leaves without a word.
             let Some((answer, namespace)) = receive(&channel)? else { continue };

@@ -176,10 +176,14 @@ impl Inside<'_> {
     }
 
     fn connected(&mut self, uplink: Uplink, connected: &Connected) {
-        self.uplinks.insert(uplink, Connection::There);
-        if uplink == Uplink::World {
-            self.services.set_name_servers(&connected.name_servers);
-        }
+        let ready = match uplink {
+            Uplink::World => {
+                self.services.set_name_servers(&connected.name_servers);
+                Ok(())
+            }
+            Uplink::Loopback => self.services.address_loopback_uplink(),
+        };
+        self.uplinks.insert(uplink, ready.map_or_else(Connection::Failed, |()| Connection::There));
     }
 
     fn serve_session(&mut self, id: SessionId) {

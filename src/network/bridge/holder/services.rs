@@ -71,6 +71,16 @@ impl Services {
         self.responder.set_servers(servers.to_vec());
     }
 
+    /// Gives the way to the host's loopback interface the address that its helper answers to.
+    ///
+    /// # Errors
+    /// The interface is gone.
+    pub fn address_loopback_uplink(&mut self) -> Result<()> {
+        let [a, b, c, _] = HOST_LOOPBACK.octets();
+        let own = ipnet::Ipv4Net::new_assert([a, b, c, 100].into(), 24);
+        self.links.bring_up(Uplink::Loopback.interface(), MTU, &own.into())
+    }
+
     /// Makes the bridge of a network, where it is not there yet, with everything that it offers.
     ///
     /// # Errors
@@ -252,17 +262,12 @@ fn mtu(network: &NamedNetwork) -> u32 {
 }
 
 fn uplinks() -> Uplinks {
-    let ranges = |texts: &[&str]| texts.iter().filter_map(|text| text.parse().ok()).collect();
-    let uplink = |uplink: Uplink, texts: &[&str]| rules::Uplink {
-        interface: uplink.interface().to_owned(),
-        ranges: ranges(texts),
-    };
-    let loopback = Uplink::Loopback.interface().to_owned();
+    let ranges = ["10.0.2.0/24", "fd00::/64"].iter().filter_map(|text| text.parse().ok()).collect();
     Uplinks {
-        interfaces: vec![
-            uplink(Uplink::World, &["10.0.2.0/24", "fd00::/64"]),
-            uplink(Uplink::Loopback, &["10.0.3.0/24"]),
-        ],
-        host_loopback: Some(HostLoopback { interface: loopback, address: HOST_LOOPBACK }),
+        interfaces: vec![rules::Uplink { interface: Uplink::World.interface().to_owned(), ranges }],
+        host_loopback: Some(HostLoopback {
+            interface: Uplink::Loopback.interface().to_owned(),
+            address: HOST_LOOPBACK,
+        }),
     }
 }

@@ -150,7 +150,7 @@ table inet sbx {{
     ct state invalid drop
     iifname . oifname @between accept
     iifname vmap @limited
-{blocked}{loopback}{out}    iifname @bridges goto refuse
+{loopback}{blocked}{out}    iifname @bridges goto refuse
   }}
   chain refuse {{
 {refuse}  }}
