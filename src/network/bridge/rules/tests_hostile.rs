@@ -41,7 +41,7 @@ fn a_port_outside_of_its_bridge_leads_nowhere() {
     let port = mac(&lab, "v1");
     let heard = lab.heard(None, &["udp", "10.88.0.1", "4000"], |lab| {
         let words = ["send", "eth0", "answer", "udp", "source=10.88.0.3", "address=10.88.0.1", "ports=4001"];
-        lab.python("one", &[&words[..], &["port=4000", &format!("to={}", port)]].concat());
+        lab.python("one", &[&words[..], &["port=4000", &format!("to={port}")]].concat());
     });
     assert!(heard.is_empty(), "{heard:?}");
 }
@@ -54,7 +54,7 @@ fn no_address_of_the_hosts_own_leaves_by_an_uplink() {
     let sent = |address: &str| {
         let mark = format!("mark-{address}");
         let heard = lab.heard(Some("world"), &["up0"], |lab| {
-            let (to, at) = (format!("to={}", bridge), format!("address={address}"));
+            let (to, at) = (format!("to={bridge}"), format!("address={address}"));
             let kind = if address.contains(':') { "ip6" } else { "ip" };
             lab.python("one", &["send", "eth0", &mark, kind, &to, &at]);
         });
