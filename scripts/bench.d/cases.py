@@ -63,7 +63,8 @@ class World:
         with open(os.path.join(settings, "storage.conf"), "w", encoding="utf-8") as file:
             file.write('[storage]\ndriver = "overlay"\n')
         with open(os.path.join(settings, "containers.conf"), "w", encoding="utf-8") as file:
-            file.write('[engine]\nruntime = "runc"\nevents_logger = "file"\ncgroup_manager = "cgroupfs"\n')
+            file.write('[engine]\nruntime = "runc"\nevents_logger = "file"\ncgroup_manager = "cgroupfs"\n'
+                       '[network]\nnetwork_backend = "netavark"\n')
         environment = dict(os.environ, HOME=home)
         if shutil.which("podman"):
             # A pause process of an earlier store would hold this one's namespaces.

@@ -9,7 +9,11 @@ import cases
 import images
 import lives
 import measure
+import network
 import report
+
+# Words for `--only`, beside parts of the names of lines.
+NETWORK, IMAGES = "network", "images"
 
 
 def main():
@@ -32,11 +36,23 @@ def main():
             rows = lives.measured(world, options.runs)
             print("\n" + "\n".join(report.aligned(rows)))
             write(options, "lives.md", report.lives_markdown(rows, options.runs))
-        if os.environ.get("SBX_BENCH_IMAGES"):
+        if os.environ.get("SBX_BENCH_IMAGES") and options.only in NETWORK:
+            left_out.update(measure_network(world, options))
+        if os.environ.get("SBX_BENCH_IMAGES") and options.only in IMAGES:
             left_out.update(measure_images(home, options, world.podman_environment))
     finally:
         images.remove(home)
     return 1 if any(case.label.startswith("sbx") for case in left_out) else 0
+
+
+def measure_network(world, options):
+    """What could not be measured."""
+    print("network", file=sys.stderr)
+    rounds, starts = max(options.runs // 10, 1), options.runs
+    rates, times, failures = network.measured(world, os.environ["SBX_BENCH_IMAGES"], rounds, starts)
+    print("\n" + report.network_text(rates, times, failures), end="")
+    write(options, "network.md", report.network_markdown(rates, times, failures, rounds, starts))
+    return {cases.Case(label, "", []): why for label, why in failures.items()}
 
 
 def measure_images(home, options, podman_environment):

@@ -85,6 +85,24 @@ def images_markdown(result):
     return "\n".join([*out, "", *result.notes]) + "\n"
 
 
+def network_text(rates, times, failures):
+    out = ["networks", "", *aligned(rates), "", *aligned(times)]
+    if failures:
+        out += ["", "not measured:", *(f"  {label}: {why}" for label, why in failures.items())]
+    return "\n".join(out) + "\n"
+
+
+def network_markdown(rates, times, failures, rounds, starts):
+    out = [f"Measured by `scripts/bench` on {machine()}, beside podman with netavark in the same run, with the same programs on the",
+           f"same root file system. Medians of {rounds} rounds: iperf3 over one stream and over four, and `PING` of redis from 50",
+           "clients, over connections that stay and over one for each request. In brackets: how many times podman's, pasta's that",
+           "of podman with slirp4netns.", "", *pipes(rates), "",
+           f"`true` from start to exit, {starts} runs of each line, interleaved:", "", *pipes(times)]
+    if failures:
+        out += ["", "Not measured:", "", *(f"- {label}: {why}" for label, why in failures.items())]
+    return "\n".join(out) + "\n"
+
+
 def lives_markdown(rows, runs):
     out = [f"Measured by `scripts/bench` on {machine()}, {runs} runs of exec and ps, one of the others: containers without a",
            "network on the same root file system, in the background.", "", *pipes(rows)]

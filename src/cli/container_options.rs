@@ -184,13 +184,19 @@ pub struct ContainerOptions {
     #[arg(long, value_name = "NAME", help_heading = "Namespaces")]
     pub domainname: Option<String>,
 
-    /// Network: none, host, `slirp4netns[:OPTIONS]`, `pasta[:OPTIONS]`, private, container:ID, ns:PATH, or the name of
-    /// one that `sbx network create` made, with `:alias=NAME` and `:mac=MAC`.
+    /// Network: none, host, `slirp4netns[:OPTIONS]`, `pasta[:OPTIONS]`, private, container:ID, ns:PATH; or bridge or the
+    /// name of one that `sbx network create` made, again for more of these, with
+    /// `:ip=IP,ip6=IP,mac=MAC,alias=NAME,interface_name=NAME`.
     #[arg(long, visible_alias = "net", value_name = "MODE", help_heading = "Network")]
     pub network: Vec<String>,
-    /// Another name of the container in its network: recorded, but nobody answers to it yet.
+    /// Another name of the container in its network.
     #[arg(long, visible_alias = "net-alias", value_name = "NAME", help_heading = "Network")]
     pub network_alias: Vec<String>,
+    /// Reach this and nothing else: `HOST[:PORT[-PORT]][/tcp|/udp]`; HOST is a name, `*.NAME` for all below it, an
+    /// address or a CIDR range. Enforced outside of the container, by the addresses that its name server has answered:
+    /// others at the same address are reached, too. `sbx logs --network` shows what was tried.
+    #[arg(long, value_name = "HOST", help_heading = "Network")]
+    pub net_allow: Vec<String>,
     /// Publish a port: `[IP:][HOST:]CONTAINER[/tcp|/udp]`, ranges too; without HOST a random one.
     #[arg(short, long, value_name = "PORT", help_heading = "Network")]
     pub publish: Vec<String>,
@@ -215,6 +221,16 @@ pub struct ContainerOptions {
     /// Leave /etc/hosts as the image has it.
     #[arg(long, conflicts_with = "add_host", help_heading = "Network")]
     pub no_hosts: bool,
+    /// Find another container of the same network by its name and as ALIAS, with docker's variables in the network
+    /// `bridge`; it has to run.
+    #[arg(long, value_name = "CONTAINER[:ALIAS]", help_heading = "Network")]
+    pub link: Vec<String>,
+    /// IPv4 address of the container in its network.
+    #[arg(long, value_name = "IP", help_heading = "Network")]
+    pub ip: Option<std::net::Ipv4Addr>,
+    /// IPv6 address of the container in its network.
+    #[arg(long, value_name = "IP", help_heading = "Network")]
+    pub ip6: Option<std::net::Ipv6Addr>,
     /// MAC address of the container's interface.
     #[arg(long, value_name = "MAC", help_heading = "Network")]
     pub mac_address: Option<String>,

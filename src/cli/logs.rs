@@ -1,5 +1,7 @@
 //! `sbx logs`
 
+mod traffic;
+
 use jiff::Timestamp;
 
 use crate::cli::Global;
@@ -28,6 +30,7 @@ const COLORS: std::ops::Range<u8> = 31..37;
   sbx logs web
   sbx logs -f --tail 10 web
   sbx logs -t --since 10m web db
+  sbx logs --network agent
   sbx logs --latest 2>/dev/null | grep -c GET")]
 pub struct LogsArgs {
     /// Go on with what is written, until the container is down
@@ -60,6 +63,12 @@ pub struct LogsArgs {
     /// Give each container a colour
     #[arg(long)]
     color: bool,
+    /// Show what containers with `--net-allow` have tried to reach instead
+    #[arg(long, conflicts_with_all = ["follow", "timestamps", "tail", "n", "details", "names", "color"])]
+    network: bool,
+    /// With `--network`: `json` for a JSON object on each line
+    #[arg(long, value_name = "FORMAT", requires = "network", value_parser = ["json"])]
+    format: Option<String>,
     /// Names or IDs
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -91,8 +100,11 @@ pub fn execute(args: LogsArgs, global: &Global) -> Result<u8> {
     let (since, until) = (given(args.since.as_deref()), given(args.until.as_deref()));
     let since = since.map(|text| when::bound("--since", text, now, Span::Ago)).transpose()?;
     let until = until.map(|text| when::bound("--until", text, now, ahead)).transpose()?;
-    let mut logs = Vec::new();
     let chosen = chosen(&store, &args)?;
+    if args.network {
+        return traffic::show(&store, &chosen, &(since, until), args.format.is_some());
+    }
+    let mut logs = Vec::new();
     for (number, (word, id)) in chosen.iter().enumerate() {
         let prefix = match (chosen.len(), args.names) {
             (_, true) => Prefix::Name,

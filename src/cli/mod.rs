@@ -8,7 +8,7 @@ pub mod container;
 pub mod container_options;
 pub mod cp;
 mod creation;
-mod dialect;
+pub(crate) mod dialect;
 pub mod doctor;
 pub mod events;
 mod failures;

@@ -3,7 +3,6 @@
 use clap::error::{ContextKind, ContextValue};
 
 use crate::error::Error;
-use crate::network::BRIDGES;
 
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
 const IMAGES: &str = "images are pulled and stored, but not made yet";
@@ -70,7 +69,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ),
     ("there is no daemon, and so no socket of one", &["--use-api-socket"]),
     ("the root of a container takes what room there is where the store is", &["--storage-opt"]),
-    (BRIDGES, &["--ip", "--ip6", "--link", "--link-local-ip"]),
+    ("an interface has the addresses of its network alone", &["--link-local-ip"]),
     ("a container is made the same way whatever it is in: there are no init containers", &["--init-ctr"]),
     (STREAMS, &["--preserve-fds", "--preserve-fd"]),
     ("streams are attached when the container starts: `start -a`", &["--attach", "-a"]),

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::process::ProcessRef;
 use crate::error::{Result, Step};
+use crate::network::bridge::Endpoint;
 use crate::sys::time::Utc;
 
 /// Longer state files are not ours.
@@ -52,6 +53,12 @@ pub struct Running {
     /// The same for the anonymous volumes that nobody else has.
     #[serde(default)]
     pub removing_volumes: bool,
+    /// Its user namespace is below that of the bridges: networks can be connected and disconnected while it runs.
+    #[serde(default)]
+    pub bridged: bool,
+    /// Where the container is in bridge networks, the first one first.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
     /// The container's part of the runtime directory, which is of this boot as the record is.
     pub runtime: Option<PathBuf>,
 }

@@ -58,6 +58,11 @@ impl ContainerDirectory {
         self.path.join("log")
     }
 
+    /// What the container has tried to reach; there only with `--net-allow`.
+    pub fn network_log(&self) -> PathBuf {
+        self.path.join("network.log")
+    }
+
     /// What the container changed. In the container's mount namespace the root is mounted over it: a directory for that alone would have to be made and removed each time.
     pub fn upper(&self) -> PathBuf {
         self.uppers.join("upper")

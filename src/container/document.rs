@@ -19,6 +19,8 @@ use crate::volume::record::DRIVER;
 mod host;
 mod network;
 
+pub use network::endpoint_id;
+
 /// docker's way to say never.
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
@@ -46,8 +48,8 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "Platform": "linux",
         "Mounts": mounts(store, spec),
         "Config": config(spec),
-        "HostConfig": host_config(spec),
-        "NetworkSettings": network::settings(spec),
+        "HostConfig": host_config(store, spec),
+        "NetworkSettings": network::settings(&listed, spec),
         "Driver": driver(spec),
         "GraphDriver": host::graph_driver(store, spec),
         "LogPath": log_path(store, spec),
@@ -212,7 +214,7 @@ fn config(spec: &Spec) -> Value {
     config
 }
 
-fn host_config(spec: &Spec) -> Value {
+fn host_config(store: &Store, spec: &Spec) -> Value {
     let namespaces = &spec.namespaces;
     let binds = spec.mounts.iter().filter_map(|mount| match &mount.kind {
         MountKind::Bind(bind) => Some(format!("{}:{}", bind.source.display(), mount.target.display())),
@@ -247,7 +249,7 @@ fn host_config(spec: &Spec) -> Value {
         "Ulimits": host::ulimits(spec),
         "SecurityOpt": host::security_options(spec),
         "Tmpfs": host::tmpfs(spec),
-        "Links": null,
+        "Links": network::links(store, spec),
         "Runtime": "sbx",
         "LogConfig": { "Type": spec.log_driver, "Config": spec.log_options.typed },
         "CapEff": spec.security.capabilities.names(),

@@ -165,8 +165,9 @@ impl Filters {
 
 /// A network with a name is meant by that, or by the beginning of its ID.
 fn is_in_network(spec: &Spec, word: &str) -> bool {
-    let by_id = spec.network.named.as_ref().is_some_and(|of| !word.is_empty() && of.id.starts_with(word));
-    by_id || spec.network.shown() == word
+    let by_id = |id: &str| !word.is_empty() && id.starts_with(word);
+    spec.network.names().iter().any(|name| name == word)
+        || spec.network.memberships.iter().any(|of| by_id(&of.id))
 }
 
 fn is_in_pod(spec: &Spec, word: &str) -> bool {

@@ -5,6 +5,7 @@ use crate::container::process::{ProcessRef, boot_id};
 use crate::container::spec::Spec;
 use crate::container::state::{LOST, State};
 use crate::container::store::Store;
+use crate::network::bridge::Endpoint;
 use crate::sys::time::Utc;
 
 /// What a container is doing.
@@ -66,6 +67,8 @@ pub struct Listed {
     pub state: Option<State>,
     /// As its monitor found it last; none: it has no health check, or was never started.
     pub health: Option<Health>,
+    /// Where it is in bridge networks while it runs.
+    pub endpoints: Vec<Endpoint>,
 }
 
 /// All containers of the store, the newest first.
@@ -102,6 +105,7 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
             spec: None,
             state: None,
             health: None,
+            endpoints: Vec::new(),
         });
     };
     let record = record.unwrap_or_default();
@@ -133,7 +137,11 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
         },
     };
     let health = spec.health.as_ref().and_then(|_| health::read(store, &id));
-    Some(Listed { id, status, spec: Some(spec), state, health })
+    let endpoints = match status {
+        Status::Running { .. } | Status::Paused { .. } => record.endpoints,
+        _ => Vec::new(),
+    };
+    Some(Listed { id, status, spec: Some(spec), state, health, endpoints })
 }
 
 impl Listed {

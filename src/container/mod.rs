@@ -3,6 +3,7 @@
 
 pub mod capabilities;
 pub mod claim;
+pub mod connection;
 pub mod consumption;
 pub mod control_group;
 pub mod device;
@@ -17,6 +18,7 @@ pub mod filter;
 pub mod health;
 pub mod label;
 pub mod life;
+pub mod links;
 pub mod list;
 pub mod moment;
 pub mod name;

@@ -75,7 +75,7 @@ pub fn check_hostname(flag: &str, name: &str) -> Result<()> {
 /// The kernel gives no random bytes.
 pub fn random() -> Result<String> {
     let mut random = [0; 8];
-    getrandom::fill(&mut random).step(|| "cannot make a random name")?;
+    crate::sys::random::fill(&mut random).step(|| "cannot make a random name")?;
     Ok(of_number(u64::from_ne_bytes(random)))
 }
 
@@ -85,7 +85,7 @@ pub fn random() -> Result<String> {
 /// As [`random`].
 pub fn random_with_number() -> Result<String> {
     let mut random = [0; 8];
-    getrandom::fill(&mut random).step(|| "cannot make a random name")?;
+    crate::sys::random::fill(&mut random).step(|| "cannot make a random name")?;
     let number = u64::from_ne_bytes(random);
     Ok(format!("{}{}", of_number(number), number >> 40))
 }
@@ -104,7 +104,7 @@ fn of_number(number: u64) -> String {
 pub fn random_id() -> Result<String> {
     loop {
         let mut random = [0_u8; 32];
-        getrandom::fill(&mut random).step(|| "cannot make a random ID")?;
+        crate::sys::random::fill(&mut random).step(|| "cannot make a random ID")?;
         let id: String = random
             .iter()
             .flat_map(|byte| [byte >> 4, byte & 15])

@@ -263,6 +263,7 @@ fn stopped(store: &Store, runtime: &Path, spec: Spec, visit: Visit) -> Result<Op
             visit.claim.record(&record)
         };
         launch::prepare(launch::Request {
+            bridges: None,
             spec: &located,
             directory: &directory,
             runtime,
@@ -297,7 +298,8 @@ fn for_files(spec: &Spec) -> Result<Spec> {
     (namespaces.net, namespaces.cgroup) = (Namespace::Private, Namespace::Host);
     namespaces.time = Namespace::Host;
     spec.network.mode = NetworkMode::None;
-    spec.network.named = None;
+    spec.network.memberships.clear();
+    spec.network.links.clear();
     spec.network.ports.clear();
     spec.mounts.retain(|mount| keeps_files(&mount.kind));
     spec.devices.clear();

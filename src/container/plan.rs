@@ -16,7 +16,7 @@ use crate::container::scratch::{self, Uppers};
 use crate::container::spec::{LogDriver, Namespace, Namespaces, Process, Security, Spec};
 use crate::container::store::Store;
 use crate::container::timezone::Timezone;
-use crate::container::{device, env, health, name, namespace, rlimit, security, signal, size, sysctl};
+use crate::container::{device, env, health, links, name, namespace, rlimit, security, signal, size, sysctl};
 use crate::emulation;
 use crate::error::{Error, Result};
 use crate::host::paths::Runtime;
@@ -287,22 +287,35 @@ fn network(
     if options.publish_all {
         publish.extend(network::exposed::unpublished(exposed_ports, &publish)?);
     }
+    let networks = match options.network.as_slice() {
+        // docker's usual network, where links are at home.
+        [] if !options.link.is_empty() => vec![network::named::BUILT_IN.to_owned()],
+        asked => asked.to_vec(),
+    };
     let request = network::Request {
-        networks: options.network.clone(),
+        networks,
         aliases: options.network_alias.clone(),
         publish,
+        allow: options.net_allow.clone(),
         dns: options.dns.clone(),
         dns_search: options.dns_search.clone(),
         dns_options: options.dns_option.clone(),
         add_hosts: options.add_host.clone(),
+        ip: options.ip,
+        ip6: options.ip6,
         mac_address: options.mac_address.clone(),
         no_hosts: options.no_hosts,
         hostname: options.hostname.is_some(),
     };
-    let plan = {
+    let mut plan = {
         let networks = network::named::NamedNetworks::new(place.store.root());
         network::plan(&request, &network::cache(&place.runtime.path), &networks)?
     };
+    if let Some(link) = options.link.first().filter(|_| plan.network.mode != network::Mode::Bridge) {
+        return Err(Error::new(format!("cannot use `--link {link}` with `--network {}`", plan.network.mode))
+            .because("it is no network that others can be in"));
+    }
+    plan.network.links = links::parse_all(&options.link, &plan.network, place.store)?;
     for warning in &plan.warnings {
         log::warn!("{warning}");
     }
@@ -313,7 +326,10 @@ fn network(
         network::Mode::Container(word) => Namespace::Container(
             names.running(word).map_err(|e| e.while_doing(format!("cannot use `--net container:{word}`")))?,
         ),
-        network::Mode::None | network::Mode::Slirp4netns(_) | network::Mode::Pasta(_) => Namespace::Private,
+        network::Mode::None
+        | network::Mode::Slirp4netns(_)
+        | network::Mode::Pasta(_)
+        | network::Mode::Bridge => Namespace::Private,
     };
     Ok(plan.network)
 }

@@ -1,9 +1,11 @@
-//! What commands change of a container after it was made: `sbx rename` and `sbx update`.
+//! What commands change of a container after it was made: `sbx rename`, `sbx update`, `sbx network connect` and
+//! `sbx network disconnect`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::container::restart::Restart;
 use crate::container::spec::Spec;
+use crate::network::{Membership, Mode};
 
 /// `settings.json`, laid over the spec by whoever reads that.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +13,8 @@ use crate::container::spec::Spec;
 pub struct Settings {
     pub name: Option<String>,
     pub restart: Option<Restart>,
+    /// The networks that the container is in since `network connect` or `network disconnect`.
+    pub networks: Option<Vec<Membership>>,
 }
 
 impl Settings {
@@ -20,6 +24,10 @@ impl Settings {
         }
         if let Some(restart) = self.restart {
             spec.restart = restart;
+        }
+        if let Some(networks) = self.networks {
+            spec.network.mode = Mode::Bridge;
+            spec.network.memberships = networks;
         }
     }
 }

@@ -414,10 +414,10 @@ impl Store {
     /// Changes them, one command after the other.
     ///
     /// # Errors
-    /// There is no room, or the store cannot be written.
-    pub fn change_settings(&self, id: &str, change: impl FnOnce(Settings) -> Settings) -> Result<()> {
+    /// There is no room, the store cannot be written, or the change fails.
+    pub fn change_settings(&self, id: &str, change: impl FnOnce(Settings) -> Result<Settings>) -> Result<()> {
         let _lock = self.lock_settings(id)?;
-        self.write_settings(id, &change(self.settings(id)))
+        self.write_settings(id, &change(self.settings(id))?)
     }
 
     fn lock_settings(&self, id: &str) -> Result<File> {

@@ -96,7 +96,7 @@ fn remove_abandoned(directory: BorrowedFd<'_>) {
 /// A name that nothing has.
 pub(super) fn temporary_name() -> Result<Vec<u8>> {
     let mut random = [0_u8; 8];
-    getrandom::fill(&mut random).step(|| "cannot make a random name")?;
+    crate::sys::random::fill(&mut random).step(|| "cannot make a random name")?;
     let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     Ok([TEMPORARY, digits.as_bytes()].concat())
 }

@@ -141,7 +141,7 @@ impl Ground {
     /// Nothing can be made in `directory`.
     pub fn make(directory: &Path) -> io::Result<Self> {
         let mut random = [0_u8; 8];
-        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        crate::sys::random::fill(&mut random).map_err(io::Error::other)?;
         let path = directory.join(format!("{TRIAL}{:016x}", u64::from_ne_bytes(random)));
         let private = |path: PathBuf| fs::DirBuilder::new().mode(0o700).create(path);
         let lock = loop {

@@ -88,6 +88,16 @@ impl Identity {
         }
     }
 
+    /// The maps of the container's own namespace where that is below one with the canonical maps.
+    pub fn maps_below(&self) -> NestedMaps {
+        let same = |map: &IdMap| {
+            IdMap(map.0.iter().map(|line| MapLine::new(line.inside, line.inside, line.count)).collect())
+        };
+        self.nested
+            .clone()
+            .unwrap_or_else(|| NestedMaps { uid_map: same(&self.uid_map), gid_map: same(&self.gid_map) })
+    }
+
     /// The map of users that stands in the container's own namespace.
     pub fn inner_uid_map(&self) -> &IdMap {
         self.nested.as_ref().map_or(&self.uid_map, |nested| &nested.uid_map)

@@ -218,7 +218,7 @@ impl LayerStore {
     fn begin_unknown(&self) -> Result<Unfinished> {
         self.make_root()?;
         let mut random = [0_u8; 16];
-        getrandom::fill(&mut random).step(|| "cannot get random bytes")?;
+        crate::sys::random::fill(&mut random).step(|| "cannot get random bytes")?;
         let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
         let lock = self.lock(&name)?;
         Unfinished::new(self.clone(), lock, &name)

@@ -4,15 +4,25 @@ use std::fs;
 use std::path::Path;
 
 use crate::container::directory::ContainerDirectory;
+use crate::container::links;
 use crate::container::spec::{MountKind, Namespace, Spec};
 use crate::container::store::{Store, no_room};
 use crate::error::{Result, Step};
 use crate::network;
+use crate::network::bridge::Endpoint;
+use crate::network::named::NamedNetworks;
 use crate::volume::VolumeDirectory;
 
 /// Writes resolv.conf, hosts and hostname, or takes those of the container whose network is shared. The
-/// container's part of the runtime directory is made where a network helper needs it.
-pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime: &Path) -> Result<()> {
+/// container's part of the runtime directory is made where a network helper needs it. `endpoints`: where it is in its
+/// bridge networks.
+pub fn write(
+    store: &Store,
+    spec: &Spec,
+    directory: &ContainerDirectory,
+    runtime: &Path,
+    endpoints: &[Endpoint],
+) -> Result<()> {
     overlay_volumes(spec, directory)?;
     if let Some(timezone) = &spec.timezone {
         let path = directory.localtime();
@@ -35,9 +45,32 @@ pub fn write(store: &Store, spec: &Spec, directory: &ContainerDirectory, runtime
         let own = runtime.join(&spec.id);
         fs::create_dir(&own).step(|| format!("cannot make `{}`", own.display()))?;
     }
+    generate(store, spec, directory, runtime, endpoints)
+}
+
+/// resolv.conf, hosts and hostname, in place: where the container runs, they are mounted.
+///
+/// # Errors
+/// They cannot be written.
+pub fn generate(
+    store: &Store,
+    spec: &Spec,
+    directory: &ContainerDirectory,
+    runtime: &Path,
+    endpoints: &[Endpoint],
+) -> Result<()> {
+    let networks = NamedNetworks::new(store.root());
+    let mut host_loopback = false;
+    for endpoint in endpoints {
+        host_loopback |=
+            networks.named(&endpoint.network_name)?.is_some_and(|network| network.allows_host_loopback());
+    }
     let hostname = spec.hostname.as_deref().unwrap_or_default();
     let cache = network::cache(runtime);
-    let Some(files) = network::files(&spec.network, hostname, &spec.name, &cache)? else { return Ok(()) };
+    let links = links::hosts(store, spec)?;
+    let bridges = network::Bridges { endpoints, host_loopback, links: &links };
+    let files = network::files(&spec.network, hostname, &spec.name, &cache, &bridges)?;
+    let Some(files) = files else { return Ok(()) };
     let texts = [Some(files.resolv_conf), files.hosts, Some(files.hostname)];
     for ((path, _), text) in directory.generated_files().iter().zip(texts) {
         if let Some(text) = text {

@@ -15,6 +15,7 @@ use crate::monitor::message::ToClient;
 use crate::monitor::sessions::Sessions;
 use crate::monitor::{guard, output};
 use crate::network::Helper;
+use crate::network::bridge::Session;
 use crate::sandbox::launch::Sandbox;
 use crate::sys::process::{reap_any, send_signal, wait_for};
 
@@ -44,6 +45,10 @@ pub(super) struct Life {
     pub stop_at: Option<Instant>,
     /// `--timeout`.
     pub deadline: Option<Instant>,
+    /// Its place in bridge networks; it is out of them when this goes.
+    pub bridges: Option<Session>,
+    /// When to try again to join them: whoever held them was killed.
+    pub rejoin_at: Option<Instant>,
     pub born: Instant,
 }
 
@@ -151,11 +156,12 @@ impl Life {
     }
 
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.stop_at, self.deadline].into_iter().flatten().min()
+        [self.stop_at, self.deadline, self.rejoin_at].into_iter().flatten().min()
     }
 
     pub fn keep_deadlines(&mut self) {
-        if self.next_deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+        let due = [self.stop_at, self.deadline].into_iter().flatten().min();
+        if due.is_some_and(|due| due <= Instant::now()) {
             self.kill();
         }
     }
@@ -170,6 +176,7 @@ impl Life {
                 self.forget(pid);
             }
         }
+        self.bridges = None;
         self.sandbox.end_servers();
         self.sandbox.cgroup = None;
         for stream in &mut self.streams {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::monitor::exec;
+use crate::network::bridge::protocol::Wanted;
 
 /// What a connection to the control socket is for: its first message.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +30,13 @@ pub enum Request {
     /// Start a process in the container. Answered by [`ToClient::Stream`]s, [`ToClient::Terminal`],
     /// [`ToClient::Started`] and, when the process has ended, [`ToClient::Exited`]; or by [`ToClient::Failed`].
     Exec(Box<exec::Request>),
+    /// Put the running container into another bridge network. Answered by [`ToClient::Done`] or
+    /// [`ToClient::Failed`].
+    NetworkConnect(Box<Wanted>),
+    /// Take it out of the one with this ID. Answered as [`Self::NetworkConnect`].
+    NetworkDisconnect { network: String },
+    /// Set up all of its interfaces, names and ports again. Answered as [`Self::NetworkConnect`].
+    NetworkReload,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ pub mod guard;
 mod health;
 mod life;
 pub mod message;
+mod networks;
 pub mod output;
 mod requests;
 mod run;
@@ -25,6 +26,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use crate::container::directory::ContainerDirectory;
+use crate::container::links;
 use crate::container::spec::Spec;
 use crate::container::store::{Claim, Store};
 use crate::emulation::Places;
@@ -96,7 +98,11 @@ pub fn start(
 ) -> Result<Connection> {
     let Place { store, runtime } = place;
     let owners = Places::of(spec, store.root(), directory);
-    let located = spec.located(store.root(), directory)?;
+    let mut located = spec.located(store.root(), directory)?;
+    if !spec.network.links.is_empty() {
+        let variables = links::environment(store, spec)?;
+        located.to_mut().process.env.extend(variables);
+    }
     let spec = located.as_ref();
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
     let (wires, client) = match caller {

@@ -79,6 +79,9 @@ impl Monitor<'_> {
             Request::Unpause => self.unpause(id),
             Request::Wait => self.sessions.set_role(id, Role::Waiter),
             Request::Health => self.check_health(id),
+            Request::NetworkConnect(ref wanted) => self.network_connect(id, wanted),
+            Request::NetworkDisconnect { ref network } => self.network_disconnect(id, network),
+            Request::NetworkReload => self.network_reload(id),
             Request::Exec(ref request) => self.exec(id, request, descriptor),
             Request::Attach { stdin, stdout, stderr } => {
                 if let Err(error) = self.attach(id, stdin, stdout, stderr) {
@@ -108,7 +111,7 @@ impl Monitor<'_> {
         })
     }
 
-    fn down_now(&self, tried: &str) -> Error {
+    pub(super) fn down_now(&self, tried: &str) -> Error {
         Error::new(format!("{tried} container {}", self.spec.name))
             .because("it is down, and its restart policy will start it again")
     }

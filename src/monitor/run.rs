@@ -24,6 +24,7 @@ use crate::monitor::message::ToClient;
 use crate::monitor::sessions::{Role, Sessions};
 use crate::monitor::wires::Wires;
 use crate::monitor::{Caller, Job, control, files, guard, output};
+use crate::network::bridge::publish::Published;
 use crate::sandbox::launch::{self, Born, Meanwhile};
 use crate::sys::channel::Channel;
 use crate::sys::process::{close_all_but, reap_any};
@@ -81,6 +82,8 @@ pub(super) struct Monitor<'a> {
     pub(super) life: Option<Life>,
     pub(super) execs: Execs,
     pub(super) health: Option<Health>,
+    /// The host's ports that lead into bridge networks.
+    pub(super) published: Option<Published>,
 }
 
 /// Runs the container to its end, and tells those who are connected.
@@ -120,6 +123,7 @@ pub(super) fn run(job: Job<'_>) {
         life: None,
         execs: Execs::default(),
         health: None,
+        published: None,
     };
     if let Err(error) = ready.and_then(|()| monitor.begin(wires)) {
         return monitor.never_started(&error);
@@ -169,6 +173,7 @@ impl Monitor<'_> {
     fn begin(&mut self, wires: Wires) -> Result<()> {
         let Wires { stdio, outputs, terminal_client, stdin } = wires;
         let (store, spec, directory, runtime) = (self.store, self.spec, self.directory, self.runtime);
+        let mut bridges = self.join_networks()?;
         let claim = &self.claim;
         let mut record = Running {
             boot_id: self.record.boot_id.clone(),
@@ -179,6 +184,8 @@ impl Monitor<'_> {
             restarting: self.record.restarting,
             ..Running::default()
         };
+        record.endpoints = bridges.as_ref().map_or_else(Vec::new, |bridges| bridges.endpoints.clone());
+        record.bridged = bridges.is_some();
         let place = control_group::place(&spec.id);
         record.cgroup = place.as_ref().map(|place| place.path.clone());
         claim.record(&record)?;
@@ -195,12 +202,13 @@ impl Monitor<'_> {
         };
         let (mut guard, mut namespace) = (None, None);
         let listener = std::cell::RefCell::new(self.listener.take());
+        let endpoints = record.endpoints.clone();
         let mapping = || {
             let mut listener = listener.borrow_mut();
             if listener.is_none() {
                 *listener = Some(control::listen(runtime, &spec.id)?);
             }
-            files::write(store, spec, directory, runtime)
+            files::write(store, spec, directory, runtime, &endpoints)
         };
         let mut mounting = |born: &Born<'_>| {
             record.init = ProcessRef::of(born.pid);
@@ -217,8 +225,17 @@ impl Monitor<'_> {
         };
         let meanwhile = Meanwhile { mapping: &mapping, mounting: &mut mounting };
         let owners = self.owners.clone();
-        let request =
-            launch::Request { spec, directory, runtime, stdio, owners, cgroup, init_of: &init_of, meanwhile };
+        let request = launch::Request {
+            spec,
+            directory,
+            runtime,
+            stdio,
+            owners,
+            cgroup,
+            bridges: bridges.as_mut(),
+            init_of: &init_of,
+            meanwhile,
+        };
         let prepared = launch::prepare(request);
         self.listener = listener.take();
         let sandbox = match prepared {
@@ -242,6 +259,8 @@ impl Monitor<'_> {
             stdin,
             stop_at: None,
             deadline: None,
+            bridges,
+            rejoin_at: None,
             born: Instant::now(),
         };
         let released =
@@ -351,6 +370,7 @@ impl Monitor<'_> {
                 life.replace(pid, code, &self.claim, &mut self.record, &self.sessions);
             }
             self.keep_health();
+            self.keep_networks();
             let deadline = self.life.as_ref().and_then(Life::next_deadline);
             self.turn(signals, [deadline, self.next_health()].into_iter().flatten().min());
             if let Some(life) = &mut self.life {
@@ -381,6 +401,13 @@ impl Monitor<'_> {
                 wake
             })
             .collect();
+        let first_bridge = polled.len();
+        polled.extend(
+            self.life
+                .iter()
+                .filter_map(|life| life.bridges.as_ref())
+                .map(|session| PollFd::new(session, PollFlags::IN)),
+        );
         let first_stream = polled.len();
         for stream in self.life.iter().flat_map(|life| &life.streams) {
             polled.extend(stream.waits_for().map(|(end, flags)| PollFd::from_borrowed_fd(end, flags)));
@@ -406,11 +433,16 @@ impl Monitor<'_> {
             }
         }
         // Before the clients: one that was killed when its command ran already leaves it.
-        for (wake, _) in wakes.into_iter().zip(&happened[first_wake..]).filter(|(_, happened)| **happened) {
+        for (wake, _) in
+            wakes.into_iter().zip(&happened[first_wake..first_bridge]).filter(|(_, happened)| **happened)
+        {
             self.wake(wake);
         }
         for (id, _) in ids.into_iter().zip(&happened[first_session..]).filter(|(_, happened)| **happened) {
             self.serve(id);
+        }
+        if happened[first_bridge..first_stream].contains(&true) {
+            self.serve_networks();
         }
         if first_session == 2 && happened[1] {
             self.take_connections();

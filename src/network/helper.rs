@@ -64,9 +64,12 @@ pub struct Helper {
 /// The caller must be single-threaded (the helper dies with the thread that started it).
 pub fn start(network: &Network, target: &Target<'_>) -> Result<Option<Helper>> {
     match &network.mode {
-        Mode::Slirp4netns(options) => start_slirp4netns(network, options, target).map(Some),
+        Mode::Slirp4netns(options) => {
+            start_slirp4netns(network, &slirp4netns::Options::parse(options)?, target).map(Some)
+        }
         Mode::Pasta(options) => start_pasta(network, options, target).map(Some),
-        Mode::None | Mode::Host | Mode::Path(_) | Mode::Container(_) => Ok(None),
+        // Bridges have an uplink of their own.
+        Mode::None | Mode::Host | Mode::Path(_) | Mode::Container(_) | Mode::Bridge => Ok(None),
     }
 }
 
@@ -75,17 +78,24 @@ fn program(name: &str, cache: &Path) -> Result<Program> {
     Program::probe(&path, cache)
 }
 
-fn start_slirp4netns(network: &Network, options: &[String], target: &Target<'_>) -> Result<Helper> {
+/// The same with options that have no word on the command line.
+///
+/// # Errors
+/// It is not installed, too old, or cannot be started.
+pub(super) fn start_slirp4netns(
+    network: &Network,
+    options: &slirp4netns::Options,
+    target: &Target<'_>,
+) -> Result<Helper> {
     let program = program("slirp4netns", target.cache)?;
     let (network, relay) = relayed(network, target)?;
-    let options = slirp4netns::Options::parse(options)?;
     let step = || "cannot make pipes for slirp4netns";
     let (ready, ready_end) = pipe_with(PipeFlags::CLOEXEC).step(step)?;
     let (exit_end, exit) = pipe_with(PipeFlags::CLOEXEC).step(step)?;
     let fds = slirp4netns::Descriptors { ready: ready_end.as_raw_fd(), exit: exit_end.as_raw_fd() };
     let host = slirp4netns::HostFacts::read();
     let mut command = Command::new(&program.path);
-    command.args(slirp4netns::arguments(&network, &options, &program, &host, &fds, target.pid)?);
+    command.args(slirp4netns::arguments(&network, options, &program, &host, &fds, target.pid)?);
     // The API socket is given by its name, because a path of any length must do.
     command.current_dir(target.runtime_dir).stdin(Stdio::null()).stdout(Stdio::null());
     sys::net::inherit(&mut command, vec![fds.ready, fds.exit]);

@@ -7,7 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Names under which docker and podman show the host.
-const HOST_NAMES: &str = "host.containers.internal host.docker.internal";
+pub const HOST_NAMES: &str = "host.containers.internal host.docker.internal";
 
 /// All that the file is made of.
 #[derive(Debug, Default)]

@@ -27,9 +27,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use files::{Files, files};
+pub use bridge::Membership;
+pub use files::{Bridges, Files, HOST_LOOPBACK, files};
 pub use helper::{Helper, Target, start};
-pub use plan::{Plan, Request, gateway, own_addresses, plan};
+pub(crate) use plan::memberships::without_names;
+pub use plan::{Plan, Request, gateway, own_addresses, plan, uplink};
 pub use slirp4netns::API_SOCKET;
 
 /// The network of one container, decided and checked.
@@ -44,18 +46,55 @@ pub struct Network {
     pub hosts: Vec<(String, IpAddr)>,
     pub mac_address: Option<String>,
     pub no_hosts: bool,
-    /// The network with a name that the container is in; `mode` is then that of the helper which connects it.
+    /// With [`Mode::Bridge`]: the networks that the container is in, none of them twice.
     #[serde(default)]
-    pub named: Option<named::Membership>,
+    pub memberships: Vec<Membership>,
+    /// `--link`
+    #[serde(default)]
+    pub links: Vec<Link>,
+    /// `--net-allow`, checked, with [`Mode::Bridge`]: all that the container may reach, from a network of its own.
+    #[serde(default)]
+    pub allowed: Option<Vec<String>>,
 }
 
-/// Why something is refused.
-pub const BRIDGES: &str = "bridge networks, with addresses and names of their own, are not there yet";
+/// Another container, which has a name for this one alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Its ID.
+    pub container: String,
+    pub alias: String,
+}
 
 impl Network {
-    /// The name under which it is shown.
+    /// As it comes, with nothing asked for besides.
+    pub fn of(mode: Mode) -> Self {
+        Self {
+            mode,
+            ports: Vec::new(),
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            hosts: Vec::new(),
+            mac_address: None,
+            no_hosts: false,
+            memberships: Vec::new(),
+            links: Vec::new(),
+            allowed: None,
+        }
+    }
+
+    /// The name under which it is shown: that of the first network.
     pub fn shown(&self) -> String {
-        self.named.as_ref().map_or_else(|| self.mode.to_string(), |named| named.name.clone())
+        self.names().swap_remove(0)
+    }
+
+    /// The names of all networks.
+    pub fn names(&self) -> Vec<String> {
+        match self.memberships.as_slice() {
+            [] if self.allowed.is_some() => vec![bridge::allow::hidden::NAME.to_owned()],
+            [] => vec![self.mode.to_string()],
+            memberships => memberships.iter().map(|one| one.name.clone()).collect(),
+        }
     }
 }
 
@@ -68,6 +107,8 @@ pub enum Mode {
     Pasta(Vec<String>),
     Path(PathBuf),
     Container(String),
+    /// The networks of [`Network::memberships`]; where that is empty, nothing but loopback.
+    Bridge,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -105,6 +146,7 @@ impl fmt::Display for Mode {
             Self::Pasta(options) => with("pasta", options),
             Self::Path(path) => format!("ns:{}", path.display()),
             Self::Container(id) => format!("container:{id}"),
+            Self::Bridge => "bridge".to_owned(),
         })
     }
 }
@@ -122,16 +164,6 @@ impl fmt::Display for Protocol {
 impl Network {
     /// A network for tests: slirp4netns as it comes.
     pub fn private_slirp4netns() -> Self {
-        Self {
-            mode: Mode::Slirp4netns(Vec::new()),
-            ports: Vec::new(),
-            dns: Vec::new(),
-            dns_search: Vec::new(),
-            dns_options: Vec::new(),
-            hosts: Vec::new(),
-            mac_address: None,
-            no_hosts: false,
-            named: None,
-        }
+        Self::of(Mode::Slirp4netns(Vec::new()))
     }
 }

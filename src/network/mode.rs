@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::named::{self, Asked};
+use super::named::{self, Asked, BUILT_IN};
 use super::{Mode, pasta, programs, slirp4netns};
 use crate::error::{Error, Result};
 
@@ -13,27 +13,40 @@ use crate::error::{Error, Result};
 pub enum Requested {
     /// A network of its own through the helper that this host has.
     Private,
-    /// The same, as a member of a network with a name.
-    Named(Asked),
+    /// Networks with names, and bridges below them.
+    Named(Vec<Asked>),
     Decided(Mode),
 }
 
 /// Reads all values of `--network` (and its alias `--net`). None at all is [`Requested::Private`].
 pub fn parse(values: &[String]) -> Result<Requested> {
-    match values {
-        [] => Ok(Requested::Private),
-        [value] => parse_one(value),
-        _ => Err(Error::new(format!(
-            "cannot connect the container to {} networks: {}",
-            values.len(),
-            values.join(", ")
-        ))
-        .because(format!("several networks at once need bridges: {}", super::BRIDGES))
-        .hint("give `--network` once")),
+    let mut all = Vec::new();
+    for value in values {
+        match parse_one(value)? {
+            Requested::Named(asked) => all.extend(asked),
+            only if values.len() == 1 => return Ok(only),
+            _ => {
+                return Err(Error::new(format!(
+                    "cannot connect the container to `{value}` and other networks"
+                ))
+                .because("only networks that `sbx network create` makes, and `bridge`, can be had together")
+                .hint("give `--network` once, or name such networks alone"));
+            }
+        }
+    }
+    let twice =
+        all.iter().enumerate().find(|(at, one)| all[..*at].iter().any(|other| other.name == one.name));
+    match twice {
+        Some((_, twice)) => Err(Error::new(format!("the network `{}` is there twice", twice.name))),
+        None if all.is_empty() => Ok(Requested::Private),
+        None => Ok(Requested::Named(all)),
     }
 }
 
 fn parse_one(value: &str) -> Result<Requested> {
+    if value.starts_with("name=") {
+        return Ok(Requested::Named(vec![named(Asked::parse_long(value)?)?]));
+    }
     let (name, rest) = match value.split_once(':') {
         Some((name, rest)) => (name, Some(rest)),
         None => (value, None),
@@ -69,18 +82,25 @@ fn parse_one(value: &str) -> Result<Requested> {
             return Err(Error::new(format!("invalid network `{value}`"))
                 .because(format!("the network `{name}` takes no options")));
         }
-        ("bridge", _) => {
-            return Err(Error::new("cannot connect the container to a bridge network")
-                .because("this version does not have bridge networks")
-                .hint("leave `--network` out, or use `--network slirp4netns` or `--network pasta`"));
-        }
         ("", _) => return Err(Error::new("the value of `--network` is empty")),
-        _ => {
-            named::check_name(name)?;
-            return Ok(Requested::Named(Asked::parse(name, rest.unwrap_or_default())?));
+        // podman's older way to name several.
+        (_, None) => {
+            let each = value.split(',').map(|name| named(Asked::named(name)));
+            return each.collect::<Result<_>>().map(Requested::Named);
+        }
+        (_, Some(options)) => {
+            return Ok(Requested::Named(vec![named(Asked::parse(name, options)?)?]));
         }
     };
     Ok(Requested::Decided(mode))
+}
+
+/// Refuses what can be the name of no network.
+fn named(asked: Asked) -> Result<Asked> {
+    if asked.name != BUILT_IN {
+        named::check_name(&asked.name)?;
+    }
+    Ok(asked)
 }
 
 impl Requested {
@@ -89,9 +109,14 @@ impl Requested {
     pub fn decide(self) -> Result<Mode> {
         let mode = match self {
             Self::Decided(mode) => mode,
-            _ if programs::find("slirp4netns").is_some() => Mode::Slirp4netns(Vec::new()),
-            _ if programs::find("pasta").is_some() => Mode::Pasta(Vec::new()),
-            Self::Private | Self::Named(_) => {
+            // Through an uplink of theirs.
+            Self::Named(_) => {
+                Self::Private.decide()?;
+                return Ok(Mode::Bridge);
+            }
+            Self::Private if programs::find("slirp4netns").is_some() => Mode::Slirp4netns(Vec::new()),
+            Self::Private if programs::find("pasta").is_some() => Mode::Pasta(Vec::new()),
+            Self::Private => {
                 return Err(without_network("cannot give the container a network of its own")
                     .because("neither slirp4netns nor pasta is installed")
                     .hint("an administrator can run `apt install slirp4netns` (or `passt`)"));
@@ -100,7 +125,7 @@ impl Requested {
         let (program, package) = match mode {
             Mode::Slirp4netns(_) => ("slirp4netns", "slirp4netns"),
             Mode::Pasta(_) => ("pasta", "passt"),
-            Mode::None | Mode::Host | Mode::Path(_) | Mode::Container(_) => return Ok(mode),
+            Mode::None | Mode::Host | Mode::Path(_) | Mode::Container(_) | Mode::Bridge => return Ok(mode),
         };
         if programs::find(program).is_none() {
             return Err(without_network(format!("cannot use `--network {program}`"))
@@ -182,11 +207,27 @@ mod tests {
     }
 
     #[test]
+    fn several_networks_have_their_own_options() {
+        let names = |values: &[&str]| -> Vec<(String, Vec<String>)> {
+            let values: Vec<String> = values.iter().map(|&value| value.to_owned()).collect();
+            match parse(&values).expect("networks") {
+                Requested::Named(asked) => asked.into_iter().map(|one| (one.name, one.aliases)).collect(),
+                other => panic!("{values:?} is {other:?}"),
+            }
+        };
+        let plain = |name: &str| (name.to_owned(), Vec::new());
+        assert_eq!(names(&["shop", "bridge"]), [plain("shop"), plain("bridge")]);
+        assert_eq!(names(&["shop,back"]), [plain("shop"), plain("back")]);
+        let with_alias = ("shop".to_owned(), vec!["a".to_owned()]);
+        assert_eq!(names(&["shop:alias=a", "back"]), [with_alias.clone(), plain("back")]);
+        assert_eq!(names(&["name=shop,mac-address=02:42:ac:11:00:02,alias=a"]), [with_alias]);
+    }
+
+    #[test]
     fn what_cannot_be_had_says_why() {
         for (text, word) in [
-            ("bridge", "bridge networks"),
             ("my/net", "name of a network"),
-            ("mynet:ip=10.0.0.1", "bridge networks"),
+            ("mynet:ip=10.0.0", "not an IPv4 address"),
             ("ns:relative", "absolute"),
             ("ns", "absolute"),
             ("container:", "name or ID"),
@@ -200,8 +241,14 @@ mod tests {
             assert!(error.to_string().contains(word), "{text}: {error}");
             assert_eq!(error.code(), 125);
         }
-        let error = parse(&["pasta".into(), "slirp4netns".into()]).expect_err("two");
-        assert!(error.to_string().contains("2 networks"), "{error}");
+        for (values, word) in [
+            (["pasta", "slirp4netns"], "`pasta` and other networks"),
+            (["shop", "host"], "`host` and other networks"),
+            (["shop", "shop:ip=10.89.0.2"], "`shop` is there twice"),
+        ] {
+            let error = parse(&values.map(str::to_owned)).expect_err(word);
+            assert!(error.to_string().contains(word), "{error}");
+        }
     }
 
     #[test]

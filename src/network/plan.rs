@@ -1,9 +1,12 @@
 //! From the words of the command line to a decided network, with what goes together and what does not.
 
+mod allowed;
+pub(super) mod memberships;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 
-use super::named::{self, NamedNetworks};
+use super::named::NamedNetworks;
 use super::programs::{self, Program};
 use super::{Mode, Network, mode, pasta, ports, slirp4netns};
 use crate::error::{Error, Result};
@@ -17,11 +20,15 @@ pub struct Request {
     pub aliases: Vec<String>,
     /// `-p`, `--publish`
     pub publish: Vec<String>,
+    /// `--net-allow`
+    pub allow: Vec<String>,
     pub dns: Vec<String>,
     pub dns_search: Vec<String>,
     pub dns_options: Vec<String>,
     /// `--add-host NAME:IP`
     pub add_hosts: Vec<String>,
+    pub ip: Option<Ipv4Addr>,
+    pub ip6: Option<Ipv6Addr>,
     pub mac_address: Option<String>,
     pub no_hosts: bool,
     /// `--hostname` was given.
@@ -51,33 +58,17 @@ pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result
         mode::check_mac_address(mac)?;
     }
     let mut requested = mode::parse(&request.networks)?;
+    if !request.allow.is_empty() {
+        allowed::check(request, &requested)?;
+        requested = mode::Requested::Decided(Mode::Bridge);
+    }
     let mut warnings = Vec::new();
-    let mut mac_address = request.mac_address.clone();
-    let named = match &mut requested {
-        mode::Requested::Named(asked) => {
-            for alias in &request.aliases {
-                asked.add_alias(alias)?;
-            }
-            if let Some(mac) = &asked.mac_address {
-                mode::check_mac_address(mac)?;
-                if mac_address.replace(mac.clone()).is_some() {
-                    return Err(Error::new(format!(
-                        "cannot use `--mac-address` with `--network {}:mac={mac}`",
-                        asked.name
-                    ))
-                    .because("the interface has one MAC address"));
-                }
-            }
-            let membership = networks.join(asked)?;
-            warnings.push(named::limits(&membership.name));
-            Some(membership)
+    let memberships = match &requested {
+        mode::Requested::Named(asked) => memberships::all(asked, request, networks, &mut warnings)?,
+        _ => {
+            memberships::check_none(request)?;
+            Vec::new()
         }
-        _ if !request.aliases.is_empty() => {
-            return Err(Error::new("cannot use `--network-alias`")
-                .because("the container is in no network that others can be in")
-                .hint("`sbx network create NAME` makes one, and `--network NAME` is to be in it"));
-        }
-        _ => None,
     };
     if let mode::Requested::Decided(mode) = &requested {
         check_together(request, mode)?;
@@ -107,17 +98,21 @@ pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result
             HostTarget::Address(ip) => Some((name, ip)),
             HostTarget::Gateway => gateway.map(|ip| (name, ip)),
         })
-        .collect();
+        .collect::<Vec<_>>();
     let network = Network {
+        allowed: allowed::list(request, &hosts, || self::gateway(&mode, cache))?,
         mode,
         ports: ports::resolve(&published)?,
         dns,
         dns_search: request.dns_search.clone(),
         dns_options: request.dns_options.clone(),
         hosts,
-        mac_address,
+        // Otherwise it stands in the membership.
+        mac_address: request.mac_address.clone().filter(|_| memberships.is_empty()),
         no_hosts: request.no_hosts,
-        named,
+        memberships,
+        // Looked up once it is known which networks they can be in.
+        links: Vec::new(),
     };
     Ok(Plan { network, warnings })
 }
@@ -215,8 +210,17 @@ pub fn gateway(mode: &Mode, cache: &Path) -> Result<Option<IpAddr>> {
             Some(path) => pasta::host_address(options, &Program::probe(&path, cache)?),
             None => None,
         },
+        Mode::Bridge => gateway(&uplink(), cache)?,
         Mode::None | Mode::Path(_) | Mode::Container(_) => None,
     })
+}
+
+/// The helper that connects the namespace of the bridges: the one that a private network gets.
+pub fn uplink() -> Mode {
+    match programs::find("slirp4netns") {
+        Some(_) => Mode::Slirp4netns(Vec::new()),
+        None => Mode::Pasta(Vec::new()),
+    }
 }
 
 /// The container's own addresses, as far as they are known before it starts.
@@ -232,7 +236,8 @@ pub fn own_addresses(mode: &Mode) -> Vec<IpAddr> {
                 .filter_map(outgoing)
                 .collect(),
         },
-        Mode::None | Mode::Host | Mode::Path(_) | Mode::Container(_) => Vec::new(),
+        // Those of its endpoints, which are not known before.
+        Mode::None | Mode::Host | Mode::Path(_) | Mode::Container(_) | Mode::Bridge => Vec::new(),
     }
 }
 

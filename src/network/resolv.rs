@@ -8,12 +8,16 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::programs::{self, Program};
 use super::{Mode, Network, pasta, slirp4netns};
+use crate::error::Result;
 
 /// The host's file may be anything; of what lies behind this many bytes nothing is read.
 const LONGEST_FILE: u64 = 64 * 1024;
 /// Where systemd-resolved lists the servers that its stub asks (systemd-resolved.service(8)).
 const BEHIND_THE_STUB: &str = "/run/systemd/resolve/resolv.conf";
+/// The C library reads no more of them (resolv.conf(5), MAXNS).
+const MOST_SERVERS: usize = 3;
 const HOST_FILE: &str = "/etc/resolv.conf";
 
 /// The host's files, as far as they could be read.
@@ -49,34 +53,34 @@ pub(super) fn read(path: &Path) -> String {
     }
 }
 
-/// Makes the text of the container's /etc/resolv.conf. `pasta_forwards` says whether pasta's forwarder works on
-/// this host ([`pasta::forwards_dns`]). For [`Mode::Container`] the other container's file is shared instead.
-pub fn compose(network: &Network, host: &HostFiles, pasta_forwards: bool) -> String {
+/// Who is asked for names through the network.
+#[derive(Debug)]
+pub struct Reach<'a> {
+    /// The helper that connects the container, or the bridges that it is on.
+    pub helper: &'a Mode,
+    /// Whether pasta's forwarder works on this host ([`pasta::forwards_dns`]).
+    pub pasta_forwards: bool,
+    /// The name servers of its bridge networks: they know its neighbours, and ask those of `--dns` for the rest.
+    pub responders: &'a [IpAddr],
+}
+
+/// Makes the text of the container's /etc/resolv.conf. For [`Mode::Container`] the other container's file is shared
+/// instead.
+pub fn compose(network: &Network, host: &HostFiles, reach: &Reach<'_>) -> String {
     let asked = !(network.dns.is_empty() && network.dns_search.is_empty() && network.dns_options.is_empty());
     if network.mode == Mode::Host && !asked {
         return host.resolv_conf.clone();
     }
     let settings = Settings::read(&host.resolv_conf);
-    let mut servers: Vec<String> = Vec::new();
-    if !network.dns.is_empty() {
-        servers.extend(network.dns.iter().map(IpAddr::to_string));
+    let servers = if !reach.responders.is_empty() {
+        reach.responders.iter().take(MOST_SERVERS).map(IpAddr::to_string).collect()
+    } else if !network.dns.is_empty() {
+        network.dns.iter().map(IpAddr::to_string).collect()
     } else if network.mode == Mode::Host {
-        servers = settings.servers;
+        settings.servers.clone()
     } else {
-        let forwarder = match &network.mode {
-            Mode::Slirp4netns(options) => slirp4netns::Options::parse(options).ok().and_then(|o| o.dns()),
-            Mode::Pasta(options) if pasta_forwards => pasta::dns_forwarder(options),
-            _ => None,
-        };
-        servers.extend(forwarder.map(|ip| ip.to_string()));
-        let outer =
-            host.behind_the_stub.as_deref().map_or(settings.servers.clone(), |t| Settings::read(t).servers);
-        servers.extend(outer.into_iter().filter(|server| !is_local(server)));
-        if servers.is_empty() {
-            // A namespace of the user's own may run its resolver there; nothing else is known.
-            servers = settings.servers;
-        }
-    }
+        behind(reach.helper, host, reach.pasta_forwards)
+    };
     let search = match network.dns_search.as_slice() {
         [] => settings.search,
         [dot] if dot == "." => Vec::new(),
@@ -98,6 +102,38 @@ pub fn compose(network: &Network, host: &HostFiles, pasta_forwards: bool) -> Str
         }
     }
     text
+}
+
+/// Who answers for names behind a helper, best first.
+fn behind(helper: &Mode, host: &HostFiles, pasta_forwards: bool) -> Vec<String> {
+    let settings = Settings::read(&host.resolv_conf);
+    let forwarder = match helper {
+        Mode::Slirp4netns(options) => slirp4netns::Options::parse(options).ok().and_then(|o| o.dns()),
+        Mode::Pasta(options) if pasta_forwards => pasta::dns_forwarder(options),
+        _ => None,
+    };
+    let mut servers: Vec<String> = forwarder.map(|ip| ip.to_string()).into_iter().collect();
+    let outer =
+        host.behind_the_stub.as_deref().map_or(settings.servers.clone(), |t| Settings::read(t).servers);
+    servers.extend(outer.into_iter().filter(|server| !is_local(server)));
+    if servers.is_empty() {
+        // A namespace of the user's own may run its resolver there; nothing else is known.
+        servers = settings.servers;
+    }
+    servers
+}
+
+/// The servers that a namespace behind `helper` can ask. `cache` is the file of [`Program::probe`].
+///
+/// # Errors
+/// The helper cannot be asked what it knows.
+pub fn forwarders(helper: &Mode, cache: &Path) -> Result<Vec<IpAddr>> {
+    let host = HostFiles::read();
+    let forwards = match (helper, programs::find("pasta")) {
+        (Mode::Pasta(_), Some(path)) => pasta::forwards_dns(&Program::probe(&path, cache)?, &host),
+        _ => false,
+    };
+    Ok(behind(helper, &host, forwards).iter().filter_map(|server| server.parse().ok()).collect())
 }
 
 /// What a resolv.conf says; the last of `search` and `domain` wins, as in the C library.
@@ -158,7 +194,28 @@ mod tests {
     }
 
     fn compose_with(network: &Network, text: &str) -> String {
-        compose(network, &HostFiles { resolv_conf: text.to_owned(), behind_the_stub: None }, true)
+        compose_through(network, text, &network.mode, &[])
+    }
+
+    fn compose_through(network: &Network, text: &str, helper: &Mode, responders: &[IpAddr]) -> String {
+        let host = HostFiles { resolv_conf: text.to_owned(), behind_the_stub: None };
+        compose(network, &host, &Reach { helper, pasta_forwards: true, responders })
+    }
+
+    #[test]
+    fn bridge_networks_answer_themselves_and_alone() {
+        let helper = Mode::Slirp4netns(vec![]);
+        let responders: Vec<IpAddr> =
+            ["10.89.0.1", "10.89.1.1", "fd00::1", "fd01::1"].iter().map(|ip| ip.parse().unwrap()).collect();
+        let asked = Network { dns: vec!["192.0.2.1".parse().unwrap()], ..network(Mode::Bridge) };
+        let text = compose_through(&asked, HOST, &helper, &responders);
+        let servers: Vec<&str> = text.lines().filter(|line| line.starts_with("nameserver")).collect();
+        assert_eq!(servers, ["nameserver 10.89.0.1", "nameserver 10.89.1.1", "nameserver fd00::1"]);
+        assert!(text.contains("search a.example"), "{text}");
+        // Without names of its own, a network is as any other.
+        assert!(compose_through(&asked, HOST, &helper, &[]).starts_with("nameserver 192.0.2.1\nsearch"));
+        let text = compose_through(&network(Mode::Bridge), HOST, &helper, &[]);
+        assert!(text.starts_with("nameserver 10.0.2.3\nnameserver 192.0.2.53\n"), "{text}");
     }
 
     #[test]
@@ -205,7 +262,11 @@ mod tests {
             behind_the_stub: Some("nameserver 192.0.2.7\nsearch other\n".into()),
         };
         assert!(!host.has_outer_server());
-        let text = compose(&network(Mode::Pasta(vec![])), &host, false);
+        let text = compose(
+            &network(Mode::Pasta(vec![])),
+            &host,
+            &Reach { helper: &Mode::Pasta(vec![]), pasta_forwards: false, responders: &[] },
+        );
         assert_eq!(text, "nameserver 192.0.2.7\nsearch lan\noptions edns0 trust-ad\n");
     }
 

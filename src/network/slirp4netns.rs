@@ -30,6 +30,8 @@ pub struct Options {
     /// An address or an interface of the host.
     pub outbound_addr: Option<String>,
     pub outbound_addr6: Option<String>,
+    /// What the tap is called inside; there is no word for it.
+    pub interface: &'static str,
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Default for Options {
             enable_ipv6: true,
             outbound_addr: None,
             outbound_addr6: None,
+            interface: "tap0",
         }
     }
 }
@@ -229,7 +232,7 @@ pub fn arguments(
         arguments.push(format!("--api-socket={API_SOCKET}"));
     }
     arguments.push(pid.to_string());
-    arguments.push("tap0".to_owned());
+    arguments.push(options.interface.to_owned());
     Ok(arguments)
 }
 

@@ -48,7 +48,9 @@ impl Policy {
 fn back_off(attempt: u32) -> Duration {
     let whole = SHORTEST.saturating_mul(1 << attempt.min(16)).min(LONGEST);
     // Where there is no randomness there is no chance.
-    let chance = getrandom::u32().unwrap_or(u32::MAX);
+    let mut bytes = [0xff; 4];
+    let _ = crate::sys::random::fill(&mut bytes);
+    let chance = u32::from_ne_bytes(bytes);
     whole.mul_f64(0.5 + 0.5 * f64::from(chance) / f64::from(u32::MAX))
 }
 

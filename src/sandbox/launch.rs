@@ -17,10 +17,11 @@ use crate::emulation::{self, Emulation, Emulator, Places};
 use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::identity;
 use crate::layers::{Upper, fuse_overlayfs};
+use crate::network::bridge::Session;
 use crate::network::{self, Helper, Target};
 use crate::sandbox::child::{Inside, Stdio};
 use crate::sandbox::message::{FromChild, FromLauncher, ToChild, ToLauncher};
-use crate::sandbox::namespaces::{Held, Join, to_join, to_make};
+use crate::sandbox::namespaces::{self, Held, Join, to_join, to_make};
 use crate::sandbox::userns::become_root;
 use crate::seccomp;
 use crate::secret::copies::Values;
@@ -65,6 +66,8 @@ pub struct Request<'a> {
     pub owners: Places,
     /// For the container's processes; it is done without where they cannot be brought in.
     pub cgroup: Option<ControlGroup>,
+    /// The bridge networks that it is in.
+    pub bridges: Option<&'a mut Session>,
     /// The first process of a running container, for namespaces of others.
     pub init_of: &'a dyn Fn(&str) -> Result<i32>,
     /// What the monitor does besides.
@@ -87,7 +90,7 @@ pub struct Born<'a> {
 
 /// Makes the sandbox. On an error everything that was started is ended before it is returned.
 pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
-    let Request { spec, directory, runtime, stdio, owners, cgroup, init_of, meanwhile } = request;
+    let Request { spec, directory, runtime, stdio, owners, cgroup, bridges, init_of, meanwhile } = request;
     let volumes = attach(spec)?;
     let spec = volumes.spec(spec);
     let spec = spec.as_ref();
@@ -111,16 +114,17 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
         makes_cgroup: false,
     };
 
-    let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() {
+    let below = bridges.as_ref().map(|bridges| bridges.namespace());
+    let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() && below.is_none() {
         (directly(inside, ours, cgroup, meanwhile.mapping)?, None)
     } else {
         (meanwhile.mapping)()?;
-        let (mut sandbox, launcher) = through_launcher(inside, ours, &joins)?;
+        let (mut sandbox, launcher) = through_launcher(inside, ours, &joins, below)?;
         sandbox.cgroup = cgroup.filter(|group| adopted(group, sandbox.pid));
         (sandbox, Some(launcher))
     };
-    let ready =
-        serve_until_ready(&mut sandbox, (spec, directory, runtime), owners, launcher, meanwhile.mounting);
+    let places = (spec, directory, runtime);
+    let ready = serve_until_ready(&mut sandbox, places, owners, launcher, bridges, meanwhile.mounting);
     match ready.and_then(|()| volumes.keep()) {
         Ok(()) => Ok(sandbox),
         Err(error) => {
@@ -302,14 +306,19 @@ struct Launcher {
     channel: Channel,
 }
 
-fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Result<(Sandbox, Launcher)> {
+fn through_launcher(
+    inside: Inside<'_>,
+    channel: Channel,
+    joins: &[Join],
+    below: Option<BorrowedFd<'_>>,
+) -> Result<(Sandbox, Launcher)> {
     let identity = &inside.spec.identity;
     let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
     let monitor = std::process::id();
     let launcher = match fork().step(|| "cannot start a process")? {
         Fork::Child => {
             drop(ours);
-            launch(inside, channel, theirs, joins, monitor)
+            launch(inside, channel, theirs, (joins, below), monitor)
         }
         Fork::Parent(pid) => Launcher { pid, channel: ours },
     };
@@ -335,11 +344,14 @@ fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Res
     };
     match launched {
         Ok((pid, pidfd)) => {
-            let userns = match userns {
-                Some(userns) => userns,
+            let userns = match (userns, below) {
+                (Some(userns), _) => userns,
+                (None, Some(canonical)) => {
+                    File::from(canonical.try_clone_to_owned().step(|| "cannot copy a descriptor")?)
+                }
                 // The launcher is in the namespace that was joined, and not as closed as the other.
-                None if identity.join.is_some() => open_userns(launcher.pid)?,
-                None => open_userns(pid)?,
+                (None, None) if identity.join.is_some() => open_userns(launcher.pid)?,
+                (None, None) => open_userns(pid)?,
             };
             Ok((Sandbox::new(pid, pidfd, userns, channel), launcher))
         }
@@ -352,13 +364,19 @@ fn through_launcher(inside: Inside<'_>, channel: Channel, joins: &[Join]) -> Res
 }
 
 /// The launcher's life.
-fn launch(inside: Inside<'_>, channel: Channel, monitor_channel: Channel, joins: &[Join], monitor: u32) -> ! {
+fn launch(
+    inside: Inside<'_>,
+    channel: Channel,
+    monitor_channel: Channel,
+    existing: (&[Join], Option<BorrowedFd<'_>>),
+    monitor: u32,
+) -> ! {
     let (spec, directory) = (inside.spec, inside.directory);
     let _ = rustix::thread::set_name(c"sbx-launcher");
     let _ = crate::sys::process::die_with_parent(monitor);
     // The child lets go of its copy, or the monitor would not see that the launcher was killed.
     let mut to_monitor = Some(monitor_channel);
-    let launched = launch_child(inside, channel, &mut to_monitor, joins);
+    let launched = launch_child(inside, channel, &mut to_monitor, existing);
     let Some(monitor_channel) = to_monitor else { exit_now(125) };
     match launched {
         Ok((pid, pidfd)) => {
@@ -394,7 +412,7 @@ fn launch_child(
     inside: Inside<'_>,
     channel: Channel,
     to_monitor: &mut Option<Channel>,
-    joins: &[Join],
+    (joins, below): (&[Join], Option<BorrowedFd<'_>>),
 ) -> Result<(i32, OwnedFd)> {
     let identity = &inside.spec.identity;
     let monitor_channel = to_monitor.as_ref().ok_or_else(|| Error::new("cannot talk to the monitor"))?;
@@ -412,6 +430,12 @@ fn launch_child(
         crate::sandbox::command::set_oom_score(inside.spec)?;
         crate::sys::process::forget_arguments(c"sbx").step(|| "cannot hide the command line")?;
         set_dumpable(DumpableBehavior::NotDumpable)?;
+    } else if let Some(canonical) = below {
+        nix::sched::setns(canonical, CloneFlags::CLONE_NEWUSER)
+            .step(|| "cannot join the user namespace of the networks")?;
+        become_root()?;
+        joins.iter().try_for_each(Join::enter)?;
+        flags |= libc::CLONE_NEWUSER;
     } else if let Some(_nested) = &identity.nested {
         nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
             .map_err(|errno| crate::host::userns::explain_clone_failure(&errno.into()))?;
@@ -432,10 +456,11 @@ fn launch_child(
         Clone::Parent { pid, pidfd } => {
             set_dumpable(DumpableBehavior::Dumpable)?;
             if flags & libc::CLONE_NEWUSER != 0 {
-                let written = match &identity.nested {
-                    Some(nested) => identity::open_process(pid)
-                        .and_then(|process| identity::write_nested(process, nested)),
-                    None => identity::start_write(identity, pid).and_then(identity::PendingWrite::wait),
+                let written = if identity.nested.is_some() || below.is_some() {
+                    identity::open_process(pid)
+                        .and_then(|process| identity::write_nested(process, &identity.maps_below()))
+                } else {
+                    identity::start_write(identity, pid).and_then(identity::PendingWrite::wait)
                 };
                 if let Err(error) = written {
                     let _ = send_signal(pid, libc::SIGKILL);
@@ -453,6 +478,7 @@ fn serve_until_ready(
     (spec, directory, runtime): (&Spec, &ContainerDirectory, &Path),
     owners: Places,
     mut launcher: Option<Launcher>,
+    mut bridges: Option<&mut Session>,
     mounting: &mut dyn FnMut(&Born<'_>) -> Result<()>,
 ) -> Result<()> {
     let lost = || "cannot talk to the container's process";
@@ -472,7 +498,10 @@ fn serve_until_ready(
         let joined = launcher.as_ref().filter(|_| spec.identity.join.is_some());
         let pid = joined.map_or(sandbox.pid, |launcher| launcher.pid);
         let target = Target { pid, runtime_dir: &runtime_dir, cache: &cache };
-        sandbox.network = network::start(&spec.network, &target)?;
+        match &bridges {
+            Some(bridges) => bridges.plug(namespaces::open(&pid.to_string(), "net")?.as_fd())?,
+            None => sandbox.network = network::start(&spec.network, &target)?,
+        }
     }
     mounting(&Born { pid: sandbox.pid, pidfd: sandbox.pidfd.as_fd() })?;
     if spec.emulation != Emulation::Off {
@@ -500,9 +529,10 @@ fn serve_until_ready(
             _ => return Err(error),
         },
     };
-    let ready = match &mut sandbox.network {
-        Some(helper) => helper.wait_ready(HELPER_TIMEOUT),
-        None => Ok(()),
+    let ready = match (&mut sandbox.network, &mut bridges) {
+        (Some(helper), _) => helper.wait_ready(HELPER_TIMEOUT),
+        (None, Some(bridges)) => bridges.wait(),
+        (None, None) => Ok(()),
     };
     if let Some(launcher) = launcher {
         launcher.channel.send(&ToLauncher::Done).step(lost)?;

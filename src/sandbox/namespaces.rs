@@ -1,7 +1,7 @@
 //! Which namespaces are made, which are joined.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use nix::sched::CloneFlags;
@@ -169,6 +169,12 @@ impl Held {
             joins.push((Join { file, kind: kind.flag, name: kind.name, origin }, kind.foreign));
         }
         Ok(Self { joins, user_first: spec.identity.join.is_some() })
+    }
+
+    /// The network namespace.
+    pub fn network(&self) -> Option<BorrowedFd<'_>> {
+        let join = self.joins.iter().find(|(join, _)| join.kind == CloneFlags::CLONE_NEWNET);
+        join.map(|(join, _)| join.file.as_fd())
     }
 
     /// Their numbers, for a process that closes all other descriptors.

@@ -1,10 +1,13 @@
 //! Interfaces, and descriptors that a started program keeps.
 
+use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Brings the loopback interface up (netdevice(7), SIOCSIFFLAGS); the kernel then gives it 127.0.0.1 and ::1.
 ///
@@ -28,6 +31,31 @@ pub fn loopback_up() -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// Calls `body` with the calling thread in another network namespace (setns(2)), and moves the thread back however
+/// that ends. Sockets that it opens stay in the other namespace, and `/proc/sys/net` is that of the other.
+///
+/// A thread that can't be moved back ends the process: it would go on in the wrong network.
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN over that namespace and the present one, EINVAL where the descriptor is of no network namespace; `body`
+/// is not called then.
+pub fn within<T>(namespace: BorrowedFd<'_>, body: impl FnOnce() -> T) -> io::Result<T> {
+    struct Back(File);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            if move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
+                std::process::abort();
+            }
+        }
+    }
+    let own = File::open("/proc/thread-self/ns/net")?;
+    // Who may not come back does not go.
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Network))?;
+    move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+    let _back = Back(own);
+    Ok(body())
 }
 
 /// Lets the program of `command` inherit descriptors under their own numbers, which must stay open until it is

@@ -6,6 +6,7 @@ mod harness;
 
 mod as_root;
 mod attach;
+mod bridge;
 mod cgroups;
 mod clients;
 mod command_line;

@@ -3,6 +3,6 @@
 mod helpers;
 mod inside;
 mod lost;
-mod outer;
+pub mod outer;
 mod refused;
 mod shared;

@@ -36,7 +36,7 @@ pub fn execute(args: &UpdateArgs, global: &Global) -> Result<u8> {
             return Err(Error::new(format!("cannot use `--restart {restart}`"))
                 .because("the container is removed when it ends (`--rm`)"));
         }
-        place.store.change_settings(id, |settings| Settings { restart: Some(restart), ..settings })?;
+        place.store.change_settings(id, |settings| Ok(Settings { restart: Some(restart), ..settings }))?;
         events::record(place.store.root(), &place.runtime, Event::container(Action::Update, &spec));
         Ok(())
     })

@@ -1,6 +1,6 @@
 //! `sbx network exists`
 
-use super::Shown;
+use super::{Shown, networks};
 use crate::cli::Global;
 use crate::cli::container::Place;
 use crate::cli::failures::MISSING;
@@ -19,5 +19,8 @@ pub struct ExistsArgs {
 }
 
 pub fn execute(args: &ExistsArgs, global: &Global) -> Result<u8> {
-    Ok(if Shown::find(&Place::of(global)?, &args.network)?.is_some() { 0 } else { MISSING })
+    // Nothing is made by looking for it.
+    let there =
+        Shown::is_always_there(&args.network) || networks(&Place::of(global)?).find(&args.network)?.is_some();
+    Ok(if there { 0 } else { MISSING })
 }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::image::filter::wrong;
 use crate::sys::time::Utc;
 
-const KEYS: &str = "driver, id, label, label!, name, until";
+const KEYS: &str = "driver, id, label, label!, name, scope, type, until";
 const PRUNE_KEYS: &str = "label, label!, until";
 
 /// Different keys all have to hold; of the same key one, but of labels all.
@@ -19,6 +19,9 @@ pub struct Filters {
     ids: Vec<String>,
     labels: Vec<LabelFilter>,
     names: Vec<String>,
+    scopes: Vec<String>,
+    /// Whether they were made.
+    made: Vec<bool>,
     until: Option<Utc>,
 }
 
@@ -51,6 +54,12 @@ impl Filters {
                 "driver" => filters.drivers.push(value.to_owned()),
                 "id" => filters.ids.push(value.to_owned()),
                 "name" => filters.names.push(value.to_owned()),
+                "scope" => filters.scopes.push(value.to_owned()),
+                "type" => filters.made.push(match value {
+                    "custom" => true,
+                    "builtin" => false,
+                    _ => return Err(wrong(text).hint("write `type=custom` or `type=builtin`")),
+                }),
                 "until" => {
                     let time = moment::parse(text, value, Timestamp::now())?;
                     filters.until =
@@ -70,6 +79,8 @@ impl Filters {
         any(&self.drivers, &|driver| driver == network.driver)
             && any(&self.ids, &|id| network.id.starts_with(id))
             && any(&self.names, &|part| network.name.contains(part))
+            && any(&self.scopes, &|scope| scope == "local")
+            && (self.made.is_empty() || self.made.contains(&!Shown::is_always_there(&network.name)))
             && label::all_fit(&self.labels, |key| network.labels.get(key).map(String::as_str))
             && self.until.is_none_or(|until| network.created.is_none_or(|created| created < until))
     }

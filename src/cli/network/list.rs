@@ -16,7 +16,7 @@ const TITLES: Titles<'_> = &[("ID", "NETWORK ID"), ("Id", "NETWORK ID")];
 /// List networks
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Filters (`--filter KEY=VALUE`, again for more): driver, id, label, label!, name, until.
+    after_help = "Filters (`--filter KEY=VALUE`, again for more): driver, id, label, label!, name,\nscope, type (custom or builtin), until.
 
 Examples:
   sbx network ls

@@ -9,7 +9,7 @@ use crate::cli::{Global, confirm, rm};
 use crate::container::sweep::{self, Volumes};
 use crate::error::{Error, Result};
 use crate::events::Action;
-use crate::network::named::{self, IN_USE, NamedNetwork};
+use crate::network::named::{self, BUILT_IN, IN_USE, NamedNetwork};
 use crate::output::print;
 
 /// Remove networks
@@ -73,12 +73,16 @@ pub fn execute(args: &RemoveArgs, global: &Global) -> Result<u8> {
 
 /// False: there is none. `force`: with its containers, which are given so many seconds.
 fn remove(place: &Place, word: &str, force: Option<u64>) -> Result<bool> {
-    if let Some(network) = Shown::always_there().into_iter().find(|network| network.name == word) {
-        return Err(
-            Error::new(format!("cannot remove the network `{}`", network.name)).because("it is always there")
-        );
+    let always = |name: &str| {
+        Err(Error::new(format!("cannot remove the network `{name}`")).because("it is always there"))
+    };
+    if Shown::is_always_there(word) {
+        return always(word);
     }
     let Some(network) = networks(place).find(word)? else { return Ok(false) };
+    if network.name == BUILT_IN {
+        return always(BUILT_IN);
+    }
     if let Some(time) = force {
         for member in named::members(&place.store, &network)? {
             rm::remove(&place.store, &place.runtime, &member.id, (Some(time), true), Volumes::Go).map_err(
@@ -116,7 +120,8 @@ pub(crate) fn remove_unused(
     mut gone: impl FnMut(&str),
 ) -> Result<Failures> {
     let mut failures = Failures::default();
-    for network in networks(place).list()?.iter().filter(|network| fits(network)) {
+    let made = networks(place).list()?;
+    for network in made.iter().filter(|network| network.name != BUILT_IN && fits(network)) {
         match go(place, network) {
             Ok(true) => gone(&network.name),
             Ok(false) => {}

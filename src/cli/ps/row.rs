@@ -195,7 +195,7 @@ impl Row<'_> {
     }
 
     fn networks(&self) -> Vec<String> {
-        self.spec().map(|spec| vec![spec.network.shown()]).unwrap_or_default()
+        self.spec().map(|spec| spec.network.names()).unwrap_or_default()
     }
 
     fn labels(&self) -> Map<String, Value> {

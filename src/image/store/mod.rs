@@ -228,6 +228,6 @@ impl ImageStore {
 
 fn random_name() -> Result<String> {
     let mut random = [0_u8; 16];
-    getrandom::fill(&mut random).step(|| "cannot make a random name")?;
+    crate::sys::random::fill(&mut random).step(|| "cannot make a random name")?;
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -4,7 +4,17 @@
 //! only so may an interface be moved into theirs. [`protocol`] is what a monitor and the namespace's holder say to
 //! each other.
 
+mod addresses;
+pub mod allow;
+pub mod forward;
+mod holder;
+pub mod links;
+pub mod names;
+mod place;
 pub mod protocol;
+pub mod publish;
+pub mod rules;
+mod session;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,6 +22,9 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::mac::MacAddress;
+
+pub use place::Place;
+pub use session::{Said, Session};
 
 /// A network that a container is to be in, as its spec or settings have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

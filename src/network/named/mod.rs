@@ -1,12 +1,15 @@
 //! Networks with names, as `sbx network create` makes them: `<store>/networks/s.NAME` is one, and who is in it stands in
-//! the specs of the containers.
-//!
-//! There is no bridge below them yet: each member has a private network of its own, so that members reach each other
-//! by published ports of the host alone. Whoever makes or joins one is told.
+//! the specs of the containers. A bridge is there while a container runs that is in one.
 
+mod creation;
+mod driver_option;
+mod joining;
 mod name;
 mod option;
 mod removal;
+mod routes;
+mod subnets;
+mod update;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,17 +21,22 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::container::name::random_id;
-use crate::container::store::{Store, no_room, short};
+use crate::cli::dialect::{self, Dialect};
 use crate::error::{Error, Result, Step};
 use crate::records::Records;
 use crate::sys::time::Utc;
 
 pub use super::bridge::Membership;
+pub use creation::{Made, Request, built_in_id};
+pub use driver_option::DriverOptions;
+pub use joining::{hold, still_there};
 pub use name::check as check_name;
-pub use option::Asked;
+pub use option::{Asked, check_interface, put};
 pub use removal::{IN_USE, members, remove};
+pub use update::update_servers;
 
+/// The one that is always there, made at its first use.
+pub const BUILT_IN: &str = "bridge";
 /// The driver that all of them have.
 pub const DRIVER: &str = "bridge";
 
@@ -60,6 +68,9 @@ pub struct NamedNetwork {
     /// The name of its bridge.
     #[serde(default)]
     pub interface: String,
+    /// Addresses that no container gets, by the names that they were given.
+    #[serde(default)]
+    pub reserved: BTreeMap<String, IpAddr>,
 }
 
 /// A range of addresses of a network.
@@ -92,41 +103,12 @@ impl NamedNetworks {
         Self { lock: directory.join("lock"), records: Records::in_directory(directory) }
     }
 
-    /// Makes a network. None: there is one of that name.
-    ///
-    /// # Errors
-    /// The name can be no network's, or the store takes no more.
-    pub fn create(&self, name: &str, labels: BTreeMap<String, String>) -> Result<Option<NamedNetwork>> {
-        let failed = || format!("cannot make the network `{}`", name.escape_debug());
-        check_name(name).map_err(|error| error.while_doing(failed()))?;
-        let driver = DRIVER.to_owned();
-        let network = NamedNetwork {
-            id: random_id()?,
-            name: name.to_owned(),
-            created: Utc::now(),
-            driver,
-            labels,
-            subnets: Vec::new(),
-            internal: false,
-            dns: true,
-            dns_servers: Vec::new(),
-            options: BTreeMap::new(),
-            interface: String::new(),
-        };
-        let text = serde_json::to_vec(&network).step(failed)?;
-        match self.records.write(name, &text, false) {
-            Ok(()) => Ok(Some(network)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-            Err(error) => Err(no_room(error, failed())),
-        }
-    }
-
     /// The one of that name.
     ///
     /// # Errors
     /// Its record cannot be read, or is damaged.
     pub fn named(&self, name: &str) -> Result<Option<NamedNetwork>> {
-        if check_name(name).is_err() {
+        if check_name(name).is_err() && name != BUILT_IN {
             return Ok(None);
         }
         let failed = || format!("cannot read the network `{name}`");
@@ -153,11 +135,15 @@ impl NamedNetworks {
         Ok(self.records.names()?.into_iter().filter_map(read).collect())
     }
 
-    /// The one that a name, an ID or the beginning of an ID means.
+    /// The one that a name, an ID or the beginning of an ID means; the built-in one is made where it is not there yet.
     ///
     /// # Errors
     /// Several IDs begin so, or its record is damaged.
     pub fn find(&self, word: &str) -> Result<Option<NamedNetwork>> {
+        let podmans = || word == "podman" && dialect::current() == Dialect::Podman;
+        if word == BUILT_IN || word == built_in_id() || podmans() {
+            return self.built_in().map(Some);
+        }
         if let Some(network) = self.named(word)? {
             return Ok(Some(network));
         }
@@ -168,27 +154,25 @@ impl NamedNetworks {
         }
     }
 
-    /// What a container becomes that is to be in a network.
+    /// The same, which has to be there.
     ///
     /// # Errors
-    /// There is no such network.
-    pub fn join(&self, asked: &Asked) -> Result<Membership> {
-        match self.find(&asked.name)? {
-            Some(NamedNetwork { id, name, .. }) => Ok(Membership {
-                id,
-                name,
-                aliases: asked.aliases.clone(),
-                ip: None,
-                ip6: None,
-                mac_address: None,
-                interface: None,
-            }),
-            None => Err(missing(&asked.name).hint(format!(
-                "`sbx network create {}` makes it; or use none, host, private, slirp4netns, pasta, ns:PATH or \
+    /// There is none.
+    pub fn to_join(&self, word: &str) -> Result<NamedNetwork> {
+        self.find(word)?.ok_or_else(|| {
+            missing(word).hint(format!(
+                "`sbx network create {word}` makes it; or use none, host, private, slirp4netns, pasta, ns:PATH or \
                  container:NAME",
-                asked.name
-            ))),
-        }
+            ))
+        })
+    }
+
+    /// Keeps all networks from being removed. The directory has to be there.
+    ///
+    /// # Errors
+    /// Those of open(2) and flock(2).
+    pub fn keep(&self) -> io::Result<Hold> {
+        Ok(Hold { _lock: Some(self.lock(false)?) })
     }
 
     fn lock(&self, exclusive: bool) -> io::Result<File> {
@@ -203,60 +187,29 @@ impl NamedNetworks {
     }
 }
 
-/// Keeps the network of a container that is being made until its spec says that it is in it.
-///
-/// # Errors
-/// It was removed meanwhile.
-pub fn hold(store: &Store, network: &super::Network) -> Result<Hold> {
-    let Some(membership) = &network.named else { return Ok(Hold { _lock: None }) };
-    let networks = NamedNetworks::new(store.root());
-    let failed = || format!("cannot connect the container to the network `{}`", membership.name);
-    let lock = networks.lock(false).step(failed)?;
-    still_there(store, network).map_err(|error| error.while_doing(failed()))?;
-    Ok(Hold { _lock: Some(lock) })
-}
-
-/// For a container that starts.
-///
-/// # Errors
-/// Its network is gone. No command of sbx removes one that a container is in.
-pub fn still_there(store: &Store, network: &super::Network) -> Result<()> {
-    let Some(membership) = &network.named else { return Ok(()) };
-    match NamedNetworks::new(store.root()).named(&membership.name)? {
-        Some(found) if found.id == membership.id => Ok(()),
-        _ => Err(Error::new(format!("the network `{}` is gone", membership.name))
-            .because(format!("there is no network with the ID {}", short(&membership.id)))
-            .hint("make the network and the container anew")),
-    }
-}
-
 /// There is none of that name.
 pub fn missing(word: &str) -> Error {
     Error::new(format!("no such network: \"{}\"", word.escape_debug()))
-}
-
-/// What members of the network cannot do yet.
-pub fn limits(name: &str) -> String {
-    format!(
-        "containers of the network `{name}` do not reach each other by name or address yet, only by published ports of \
-         the host"
-    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn make(networks: &NamedNetworks, name: &str) -> NamedNetwork {
+        networks.create(&Request::plain(name)).unwrap().unwrap().network
+    }
+
     #[test]
     fn a_network_is_found_by_its_name_and_the_beginning_of_its_id() {
         let folder = tempfile::tempdir().unwrap();
         let networks = NamedNetworks::new(folder.path());
         assert!(networks.list().unwrap().is_empty() && networks.find("shop").unwrap().is_none());
-        let made = networks.create("shop", BTreeMap::new()).unwrap().unwrap();
+        let made = make(&networks, "shop");
         for word in ["shop", &made.id, &made.id[..6]] {
             assert_eq!(networks.find(word).unwrap().unwrap(), made, "{word}");
         }
-        assert!(networks.create("shop", BTreeMap::new()).unwrap().is_none());
+        assert!(networks.create(&Request::plain("shop")).unwrap().is_none());
         assert!(networks.find("").unwrap().is_none() && networks.find("../x").unwrap().is_none());
         let lock = networks.lock(true).unwrap();
         assert_eq!(networks.list().unwrap(), [made], "the lock is no network");
@@ -267,7 +220,7 @@ mod tests {
     fn a_damaged_record_is_left_out_of_the_list_and_told_of() {
         let folder = tempfile::tempdir().unwrap();
         let networks = NamedNetworks::new(folder.path());
-        networks.create("good", BTreeMap::new()).unwrap().unwrap();
+        make(&networks, "good");
         networks.records.write("bad", b"{", false).unwrap();
         assert_eq!(networks.list().unwrap().len(), 1);
         assert!(networks.find("bad").is_err());
@@ -277,10 +230,38 @@ mod tests {
     fn a_container_joins_what_is_there() {
         let folder = tempfile::tempdir().unwrap();
         let networks = NamedNetworks::new(folder.path());
-        let asked = Asked { name: "shop".to_owned(), aliases: vec!["web".to_owned()], mac_address: None };
-        assert!(networks.join(&asked).unwrap_err().report().contains("sbx network create shop"));
-        let made = networks.create("shop", BTreeMap::new()).unwrap().unwrap();
-        let membership = networks.join(&asked).unwrap();
+        let asked = Asked { aliases: vec!["web".to_owned()], ..Asked::named("shop") };
+        assert!(networks.to_join("shop").unwrap_err().report().contains("sbx network create shop"));
+        let made = make(&networks, "shop");
+        let membership = networks.to_join("shop").unwrap().membership(&asked).unwrap();
         assert_eq!((membership.id, membership.aliases), (made.id, asked.aliases));
+        assert_eq!(networks.to_join(BUILT_IN).unwrap().id, built_in_id());
+    }
+
+    #[test]
+    fn an_address_is_one_of_the_network() {
+        let folder = tempfile::tempdir().unwrap();
+        let networks = NamedNetworks::new(folder.path());
+        let request = Request {
+            subnets: vec!["10.210.0.0/24".parse().unwrap()],
+            reserved: [("printer".to_owned(), "10.210.0.9".parse().unwrap())].into(),
+            ..Request::plain("shop")
+        };
+        networks.create(&request).unwrap().unwrap();
+        let shop = networks.to_join("shop").unwrap();
+        let asked = |ip: &str| shop.membership(&Asked { ip: ip.parse().ok(), ..Asked::named("shop") });
+        assert_eq!(asked("10.210.0.7").unwrap().ip, "10.210.0.7".parse().ok());
+        for (ip, cause) in [
+            ("10.210.1.7", "not in the subnet 10.210.0.0/24"),
+            ("10.210.0.0", "of the network"),
+            ("10.210.0.255", "broadcast"),
+            ("10.210.0.1", "gateway's"),
+            ("10.210.0.9", "`printer`"),
+        ] {
+            let report = asked(ip).expect_err(ip).report();
+            assert!(report.contains(cause), "{ip}: {report}");
+        }
+        let ip6 = shop.membership(&Asked { ip6: "fd00::7".parse().ok(), ..Asked::named("shop") });
+        assert!(ip6.unwrap_err().report().contains("no IPv6 addresses"));
     }
 }

@@ -17,7 +17,7 @@ pub fn members(store: &Store, network: &NamedNetwork) -> Result<Vec<Spec>> {
     let mut members = Vec::new();
     for id in store.all_ids()? {
         match store.read_spec(&id) {
-            Ok(spec) if spec.network.named.as_ref().is_some_and(|of| of.id == network.id) => {
+            Ok(spec) if spec.network.memberships.iter().any(|of| of.id == network.id) => {
                 members.push(spec);
             }
             Ok(_) => {}

@@ -21,9 +21,9 @@ pub fn images() -> &'static Images {
     static IMAGES: OnceLock<Images> = OnceLock::new();
     let found = FOUND.get_or_init(|| match std::env::var_os("SBX_TEST_IMAGES") {
         Some(path) => Some(path.into()),
-        None => super::newest_below(Path::new("/var/cache/sbx-test-images"), "python/index.json"),
+        None => super::newest_below(Path::new("/var/cache/sbx-test-images"), "services/index.json"),
     });
-    let Some(directory) = found.as_ref().filter(|path| path.join("python/index.json").is_file()) else {
+    let Some(directory) = found.as_ref().filter(|path| path.join("services/index.json").is_file()) else {
         panic!(
             "the images for the tests are missing: run `scripts/test-images` and set SBX_TEST_IMAGES to what it prints"
         )
@@ -52,6 +52,11 @@ impl Images {
         self.image("python", "latest")
     }
 
+    /// nginx, redis, Python with redis's client, and iperf3 above [`Self::busybox`].
+    pub fn services(&self) -> TestImage {
+        self.image("services", "latest")
+    }
+
     fn image(&self, name: &str, tag: &'static str) -> TestImage {
         TestImage { layout: self.0.join(name), tag }
     }
@@ -72,7 +77,11 @@ mod tests {
     fn every_image_has_its_tag() {
         let (busybox, all) =
             (["latest", "configured", "odd", "changed", "foreign", "multi", "empty"], images());
-        let named = busybox.map(|tag| all.busybox_of(tag)).into_iter().chain([all.debian(), all.python()]);
+        let named = busybox.map(|tag| all.busybox_of(tag)).into_iter().chain([
+            all.debian(),
+            all.python(),
+            all.services(),
+        ]);
         for image in named {
             let index = std::fs::read_to_string(image.layout.join("index.json")).expect("an index");
             let index: serde_json::Value = serde_json::from_str(&index).expect("JSON");

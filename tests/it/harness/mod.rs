@@ -32,7 +32,7 @@ pub use leftovers::Leftovers;
 pub use prerequisites::{repository, require, require_root, sbx_binary, shim_binary};
 pub use pty::Pty;
 pub use registry::Registry;
-pub use rootfs::{debian_rootfs, rootfs};
+pub use rootfs::{debian_rootfs, rootfs, services_rootfs};
 pub use tokens::TokenServer;
 pub use world::{Sbx, sbx};
 

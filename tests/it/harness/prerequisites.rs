@@ -10,6 +10,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("bindfs", "bindfs"),
     ("busybox", "busybox-static"),
     ("bzip2", "bzip2"),
+    ("curl", "curl"),
     ("docker-registry", "docker-registry"),
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("fusermount3", "fuse3"),

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use nix::fcntl::{Flock, FlockArg};
 
+use super::images::TestImage;
 use super::prerequisites::{require, scratch};
 
 const PASSWD: &str = "\
@@ -69,29 +70,42 @@ pub fn rootfs() -> &'static Path {
 /// all of it. No test changes it.
 pub fn debian_rootfs() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| {
-        let layout = super::images().debian().layout;
-        let document = |digest: &str| -> serde_json::Value {
-            let path = layout.join("blobs").join(digest.replace(':', "/"));
-            serde_json::from_slice(&fs::read(path).expect("a document of the image")).expect("JSON")
-        };
-        let index = fs::read(layout.join("index.json")).expect("the index of the image");
-        let index: serde_json::Value = serde_json::from_slice(&index).expect("JSON");
-        let manifest = document(index["manifests"][0]["digest"].as_str().expect("a digest"));
-        let layer = manifest["layers"][0]["digest"].as_str().expect("a layer");
-        let name = format!("debian-1-{}", &layer["sha256:".len()..][..12]);
-        let unpack = |target: &Path| {
+    MADE.get_or_init(|| unpacked("debian", &super::images().debian()))
+}
+
+/// nginx, redis, Python and iperf3 above busybox, from the image `services`, in the same way.
+pub fn services_rootfs() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| unpacked("services", &super::images().services()))
+}
+
+/// All layers of an image over each other; of whiteouts nothing is known here.
+fn unpacked(name: &str, image: &TestImage) -> PathBuf {
+    let blob = |digest: &str| image.layout.join("blobs").join(digest.replace(':', "/"));
+    let document = |path: PathBuf| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path).expect("a document of the image")).expect("JSON")
+    };
+    let index = document(image.layout.join("index.json"));
+    let manifest = document(blob(index["manifests"][0]["digest"].as_str().expect("a digest")));
+    let layers = manifest["layers"].as_array().expect("layers").iter();
+    let layers: Vec<&str> = layers.map(|layer| layer["digest"].as_str().expect("a layer")).collect();
+    let last = layers.last().expect("a layer");
+    let unpack = |target: &Path| {
+        for layer in &layers {
             let done = Command::new("tar")
                 .args(["--no-same-owner", "--exclude=./dev/*", "-xzf"])
-                .arg(layout.join("blobs").join(layer.replace(':', "/")))
+                .arg(blob(layer))
                 .arg("-C")
                 .arg(target)
                 .status()?;
-            if done.success() { Ok(()) } else { Err(std::io::Error::other("tar failed")) }
-        };
-        make_once(scratch(), &name, unpack)
-            .unwrap_or_else(|error| panic!("cannot unpack Debian for the tests: {error}"))
-    })
+            if !done.success() {
+                return Err(std::io::Error::other("tar failed"));
+            }
+        }
+        Ok(())
+    };
+    make_once(scratch(), &format!("{name}-1-{}", &last["sha256:".len()..][..12]), unpack)
+        .unwrap_or_else(|error| panic!("cannot unpack {name} for the tests: {error}"))
 }
 
 /// Visible by one rename, made under a lock: a test run that is killed halfway leaves no half directory.

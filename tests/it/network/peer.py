@@ -45,13 +45,26 @@ def answer(connection):
         connection.recv(1)
 
 
+def tell(connection, client):
+    with connection:
+        connection.sendall(plain(client[0]).encode() + b"\n")
+
+
+def plain(host):
+    return host.removeprefix("::ffff:")
+
+
 def serve(*places):
-    """serve tcp:HOST:PORT udp:HOST:PORT dns:HOST:PORT…; the host `*` is every address of both families."""
+    """serve tcp:HOST:PORT udp:HOST:PORT dns:HOST:PORT…; the host `*` is every address of both families.
+
+    Servers of the kinds `who` (TCP) and `whou` (UDP) answer with the client's address; `log` prints that of each datagram,
+    and what was in it."""
     servers = {}
     for place in places:
         kind, rest = place.split(":", 1)
         host, port = rest.rsplit(":", 1)
-        server = listen(host.replace("*", "::"), port, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+        stream = kind in ("tcp", "who")
+        server = listen(host.replace("*", "::"), port, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
         servers[server] = kind
     print("ready", flush=True)
     while True:
@@ -61,8 +74,16 @@ def serve(*places):
                     return
             elif servers[server] == "tcp":
                 threading.Thread(target=answer, args=(server.accept()[0],), daemon=True).start()
+            elif servers[server] == "who":
+                tell(*server.accept())
+            elif servers[server] == "log":
+                data, client = server.recvfrom(DATAGRAM)
+                print(plain(client[0]), data.decode(), flush=True)
             else:
                 data, client = server.recvfrom(DATAGRAM)
+                if servers[server] == "whou":
+                    server.sendto(plain(client[0]).encode(), client)
+                    continue
                 server.sendto(data[::-1] if servers[server] == "udp" else name_answer(data), client)
 
 
@@ -114,4 +135,78 @@ def udp(host, port, count="5", timeout="2"):
         print(error)
 
 
-{"serve": serve, "tcp": tcp, "half": tcp, "udp": udp}[sys.argv[1]](*sys.argv[2:])
+def who(host, port, kind="tcp", timeout="5"):
+    """Who the other side says that we are."""
+    try:
+        client = connect(host, port, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM, timeout)
+        if kind == "udp":
+            client.send(b"?")
+        print(client.recv(100).decode().strip() or "nothing came")
+    except OSError as error:
+        print(error)
+
+
+TYPES = {"A": 1, "PTR": 12, "AAAA": 28, "MX": 15}
+CODES = {0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED"}
+
+
+def ask(server, name, kind="A", transport="udp"):
+    """Asks a name server: the code, and what it answers, sorted. A cut answer is asked for again over TCP."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.rstrip(".").split("."))
+    query = struct.pack(">HHHHHH", 0x1234, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", TYPES[kind], 1)
+    try:
+        if transport == "udp":
+            client = connect(server, 53, socket.SOCK_DGRAM, 5)
+            client.send(query)
+            reply = client.recv(DATAGRAM)
+            if reply[2] & 2:
+                print("cut", end=" ")
+                return ask(server, name, kind, "tcp")
+        else:
+            client = connect(server, 53, socket.SOCK_STREAM, 5)
+            client.sendall(struct.pack(">H", len(query)) + query)
+            reply = exactly(client, struct.unpack(">H", exactly(client, 2))[0])
+        print(*read_reply(reply, query))
+    except OSError as error:
+        print(error)
+
+
+def read_reply(reply, query):
+    number, flags, questions, answers = struct.unpack(">HHHH", reply[:8])
+    assert number == 0x1234 and flags & 0x8000 and questions == 1, "no answer to this query"
+    at, found = len(query), []
+    for _ in range(answers):
+        _, at = read_name(reply, at)
+        kind, _, _, length = struct.unpack(">HHIH", reply[at : at + 10])
+        at += 10
+        if kind in (TYPES["A"], TYPES["AAAA"]):
+            family = socket.AF_INET if kind == TYPES["A"] else socket.AF_INET6
+            found.append(socket.inet_ntop(family, reply[at : at + length]))
+        elif kind == TYPES["PTR"]:
+            found.append(read_name(reply, at)[0])
+        at += length
+    return [CODES[flags & 15], *sorted(found)]
+
+
+def read_name(reply, at):
+    labels = []
+    while length := reply[at]:
+        if length >= 0xC0:
+            rest, _ = read_name(reply, (length & 0x3F) << 8 | reply[at + 1])
+            return ".".join([*labels, rest]), at + 2
+        labels.append(reply[at + 1 : at + 1 + length].decode())
+        at += 1 + length
+    return ".".join(labels), at + 1
+
+
+def look_up(name):
+    """As any program does it: what getaddrinfo(3) knows of a name, sorted."""
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(name, 0, type=socket.SOCK_STREAM)}
+        print(*sorted(found))
+    except OSError as error:
+        print(error)
+
+
+VERBS = {"serve": serve, "tcp": tcp, "half": tcp, "udp": udp, "who": who, "ask": ask, "lookup": look_up}
+VERBS[sys.argv[1]](*sys.argv[2:])

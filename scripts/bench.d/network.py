@@ -1,0 +1,289 @@
+"""What is measured of networks: bulk data and small requests between containers, host and containers, and the start of a
+container on a bridge network. Servers and clients are iperf3 and redis out of the image `services` of scripts/test-images, the
+same for every engine; those on the host are in containers on the host's network."""
+
+import json
+import os
+import re
+import socket
+import statistics
+import subprocess
+import time
+
+import measure
+from cases import Case
+
+NETWORK = "bench"
+IPERF, REDIS = 5201, 6379
+# Seconds of each stream; requests of each kind, from so many clients at once.
+SECONDS, REQUESTS, CONNECTIONS, CLIENTS = 2, 50000, 10000, 50
+COLUMNS = ("Gbit/s, 1 stream", "Gbit/s, 4 streams", "requests/s", "connections/s")
+TIMEOUT = 30
+# pasta gives the host's own address to its container: the host is reached at the address of its router instead.
+PASTA = "pasta:--map-gw"
+
+
+class Engine:
+    """sbx or podman, on one root file system."""
+
+    def __init__(self, name, argv, environment, rootfs):
+        self.name, self.argv, self.environment, self.rootfs = name, argv, environment, rootfs
+
+    def call(self, *words):
+        done = subprocess.run([*self.argv, *words], env=self.environment, stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=TIMEOUT, check=False)
+        if done.returncode != 0:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            raise measure.Failure(f"{self.name} {' '.join(words[:3])}: {said[-1] if said else done.returncode}")
+        return done.stdout
+
+    def start(self, name, options, *command):
+        self.call("run", "-d", "--name", name, *options, "--rootfs", self.rootfs, *command)
+
+    def exec(self, name, *command):
+        return self.call("exec", name, *command)
+
+    def remove(self, *names):
+        for name in names:
+            try:
+                self.call("rm", "-f", "-t", "0", name)
+            except (measure.Failure, subprocess.TimeoutExpired):
+                pass
+
+
+class Link:
+    """Where client and server are: in a container on one of the engine's networks, or (None) on the host."""
+
+    def __init__(self, label, engine, client, server, peer=None):
+        self.label, self.engine, self.client, self.server, self.peer = label, engine, client, server, peer
+        self.rates = {}
+
+
+class World:
+    def __init__(self, base, images):
+        self.rootfs = unpack(images, os.path.join(base.directory, "services"))
+        podman_environment = dict(base.podman_environment)
+        self.sbx = Engine("sbx", [base.sbx], base.sbx_environment, self.rootfs)
+        self.podman = Engine("podman", ["podman"], podman_environment, self.rootfs + ":O")
+        self.host, self.router = host_address(), router_address()
+
+    def links(self):
+        sbx, podman, bridge = self.sbx, self.podman, NETWORK
+        between, outwards, inwards = "container to container", "container to host", "host to container"
+        return [
+            Link(f"sbx, {between}, bridge", sbx, bridge, bridge, f"podman, {between}, bridge"),
+            Link(f"podman, {between}, bridge", podman, bridge, bridge),
+            Link(f"sbx, {outwards}, bridge", sbx, bridge, None, f"podman, {outwards}, bridge"),
+            Link(f"podman, {outwards}, bridge", podman, bridge, None),
+            Link(f"sbx, {outwards}, slirp4netns", sbx, "slirp4netns", None, f"podman, {outwards}, slirp4netns"),
+            Link(f"sbx, {outwards}, pasta", sbx, PASTA, None, f"podman, {outwards}, slirp4netns"),
+            Link(f"podman, {outwards}, slirp4netns", podman, "slirp4netns", None),
+            Link(f"sbx, {inwards}, bridge", sbx, None, bridge, f"podman, {inwards}, bridge"),
+            Link(f"podman, {inwards}, bridge", podman, None, bridge),
+        ]
+
+
+def unpack(images, target):
+    """All layers of the image over each other, as if the caller owned every file."""
+    layout = os.path.join(images, "services")
+
+    def blob(digest):
+        return os.path.join(layout, "blobs", *digest.split(":"))
+
+    with open(os.path.join(layout, "index.json"), encoding="utf-8") as file:
+        manifest = blob(json.load(file)["manifests"][0]["digest"])
+    with open(manifest, encoding="utf-8") as file:
+        layers = json.load(file)["layers"]
+    os.makedirs(target)
+    for layer in layers:
+        subprocess.run(["tar", "--no-same-owner", "-xzf", blob(layer["digest"]), "-C", target], check=True)
+    return target
+
+
+def host_address():
+    """One of the host's addresses that is not of its loopback interface; no packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("203.0.113.1", 9))
+        return probe.getsockname()[0]
+
+
+def router_address():
+    """That of the first default route, as proc_net(5) has it: little-endian hexadecimal."""
+    with open("/proc/net/route", encoding="utf-8") as file:
+        routes = [line.split() for line in file]
+    gateways = [route[2] for route in routes if route[1] == "00000000"]
+    return socket.inet_ntoa(bytes.fromhex(gateways[0])[::-1]) if gateways else None
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return probe.getsockname()[1]
+
+
+def servers(iperf, redis):
+    script = f"iperf3 -s -p {iperf} >/dev/null & exec redis-server --port {redis} --protected-mode no --save '' >/dev/null"
+    return ["sh", "-c", script]
+
+
+class Running:
+    """A link whose ends are there."""
+
+    def __init__(self, world, link, number):
+        self.link, self.host = link, world.sbx
+        self.client, self.server = f"bench-client-{number}", f"bench-server-{number}"
+        self.at, self.ports = self.server, (IPERF, REDIS)
+        if link.server is None or link.client is None:
+            self.ports = (free_port(), free_port())
+        if link.server is None:
+            self.at = world.router if link.client == PASTA else world.host
+            if not self.at:
+                raise measure.Failure("this host has no default route")
+            self.host.start(self.server, ["--network", "host"], *servers(*self.ports))
+        elif link.client is None:
+            self.at = "127.0.0.1"
+            published = [f"-p127.0.0.1:{own}:{inside}" for own, inside in zip(self.ports, (IPERF, REDIS))]
+            link.engine.start(self.server, ["--network", link.server, *published], *servers(IPERF, REDIS))
+        else:
+            link.engine.start(self.server, ["--network", link.server], *servers(IPERF, REDIS))
+        engine, network = (link.engine, link.client) if link.client else (self.host, "host")
+        engine.start(self.client, ["--network", network], "sleep", "100000")
+        self.asking = engine
+        self.wait()
+
+    def wait(self):
+        """Until redis answers, which it does last."""
+        end = time.monotonic() + 10
+        while True:
+            try:
+                return self.redis("-c", "1", "-n", "1")
+            except measure.Failure:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.1)
+
+    def gigabits(self, streams):
+        text = self.asking.exec(self.client, "iperf3", "-c", self.at, "-p", str(self.ports[0]), "-t", str(SECONDS), "-P",
+                                str(streams), "--json")
+        return json.loads(text)["end"]["sum_received"]["bits_per_second"] / 1e9
+
+    def redis(self, *options):
+        text = self.asking.exec(self.client, "redis-benchmark", "-h", self.at, "-p", str(self.ports[1]), "-t", "ping_mbulk",
+                                "--csv", *options)
+        found = re.search(r'^"PING_MBULK","([0-9.]+)"', text, re.MULTILINE)
+        if not found:
+            raise measure.Failure(f"redis-benchmark: {text.strip().splitlines()[-1:]}")
+        return float(found.group(1))
+
+    def measure(self):
+        many = ["-c", str(CLIENTS), "-n"]
+        return (self.gigabits(1), self.gigabits(4), self.redis(*many, str(REQUESTS)),
+                self.redis(*many, str(CONNECTIONS), "-k", "0"))
+
+    def end(self):
+        for engine in {self.host, self.link.engine}:
+            engine.remove(self.client, self.server)
+
+
+def measured(base, images, rounds, runs):
+    """(rows of rates, rows of starts, what could not be measured)."""
+    world = World(base, images)
+    failures = {}
+    clean(world)
+    for engine in (world.sbx, world.podman):
+        try:
+            engine.call("network", "create", NETWORK)
+        except (measure.Failure, FileNotFoundError) as error:
+            failures[engine.name] = str(error)
+    links = [link for link in world.links() if link.engine.name not in failures]
+    try:
+        rates(world, links, rounds, failures)
+        times = starts(world, runs, failures)
+    finally:
+        clean(world)
+    return rate_rows(links), start_rows(times), failures
+
+
+def clean(world):
+    for engine in (world.sbx, world.podman):
+        for words in (["rm", "--all", "--force", "--time", "0"], ["network", "rm", "--force", NETWORK]):
+            try:
+                engine.call(*words)
+            except (measure.Failure, FileNotFoundError, subprocess.TimeoutExpired):
+                pass
+
+
+def rates(world, links, rounds, failures):
+    """One link at a time, since each takes the whole machine; A B C A B C, as everywhere."""
+    for number in range(rounds):
+        for at, link in enumerate(links):
+            if link.label in failures:
+                continue
+            running = None
+            try:
+                running = Running(world, link, f"{number}-{at}")
+                for column, value in zip(COLUMNS, running.measure()):
+                    link.rates.setdefault(column, []).append(value)
+            except (measure.Failure, subprocess.TimeoutExpired) as failure:
+                failures[link.label] = str(failure)
+            finally:
+                if running:
+                    running.end()
+                else:
+                    for engine in (world.sbx, link.engine):
+                        engine.remove(f"bench-client-{number}-{at}", f"bench-server-{number}-{at}")
+
+
+def rate_rows(links):
+    medians = {link.label: {column: statistics.median(values) for column, values in link.rates.items()} for link in links}
+    rows = [("", *COLUMNS)]
+    for link in links:
+        own = medians[link.label]
+        if len(own) == len(COLUMNS):
+            rows.append((link.label, *(cell(column, own[column], medians.get(link.peer, {}).get(column)) for column in COLUMNS)))
+    return rows
+
+
+def cell(column, own, peers):
+    text = f"{own:.2f}" if column.startswith("Gbit") else f"{own:.0f}"
+    return f"{text} ({own / peers:.2f} ×)" if peers else text
+
+
+FIRST, NEXT = "on a bridge network", "beside another container there"
+
+
+def starts(world, runs, failures):
+    """{case: sorted milliseconds} of `true`: as the first container on the network, and with another there."""
+    times = {}
+    for state in (FIRST, NEXT):
+        cases = []
+        for engine in (world.sbx, world.podman):
+            argv = [*engine.argv, "run", "--rm", "--network", NETWORK, "--rootfs", engine.rootfs, "true"]
+            case = Case(f"{engine.name}, {state}", "", argv, engine.environment, None if engine.name == "sbx" else f"sbx, {state}")
+            try:
+                if state == NEXT:
+                    engine.start("bench-there", ["--network", NETWORK], "sleep", "100000")
+                with measure.deadline(case):
+                    measure.run_once(case)
+                cases.append(case)
+            except (measure.Failure, FileNotFoundError) as failure:
+                failures[case.label] = str(failure)
+        for _ in range(runs):
+            for case in cases:
+                if state == FIRST:
+                    time.sleep(0.1)  # What the one before had for itself goes.
+                with measure.deadline(case):
+                    times.setdefault(case, []).append(measure.run_once(case))
+        for engine in (world.sbx, world.podman):
+            engine.remove("bench-there")
+    return {case: sorted(values) for case, values in times.items()}
+
+
+def start_rows(times):
+    medians = {case.label: statistics.median(values) for case, values in times.items()}
+    rows = [("", "median ms", "min", "max", "ratio")]
+    for case, values in times.items():
+        base = medians.get(case.peer)
+        ratio = f"{medians[case.label] / base:.2f} × {case.peer}" if base else ""
+        rows.append((case.label, f"{medians[case.label]:.1f}", f"{values[0]:.1f}", f"{values[-1]:.1f}", ratio))
+    return rows
