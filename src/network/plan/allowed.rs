@@ -81,9 +81,16 @@ mod tests {
 
     #[test]
     fn other_networks_would_lead_past_it() {
-        for other in
-            ["host", "none", "bridge", "container:web", "ns:/proc/self/ns/net", "slirp4netns", "pasta", "mine"]
-        {
+        for other in [
+            "host",
+            "none",
+            "bridge",
+            "container:web",
+            "ns:/proc/self/ns/net",
+            "slirp4netns",
+            "pasta",
+            "mine",
+        ] {
             let error = plan_of(&[other], &["example.org"]).unwrap_err();
             assert_eq!(error.message(), format!("cannot use `--net-allow` with `--network {other}`"));
         }
