@@ -149,6 +149,9 @@ class Running:
         engine, network = (link.engine, link.client) if link.client else (self.host, "host")
         engine.start(self.client, ["--network", network], "sleep", "100000")
         self.asking = engine
+        if link.client and link.server:
+            # Once: redis-benchmark looks a name up for each connection.
+            self.at = engine.exec(self.client, "getent", "hosts", self.server).split()[0]
         self.wait()
 
     def wait(self):

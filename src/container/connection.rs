@@ -37,14 +37,17 @@ pub fn connect(
 ) -> Result<When> {
     let networks = NamedNetworks::new(store.root());
     let membership = network.membership(asked)?;
-    // Made before the lock is taken, which a new network waits for.
-    let built_in = networks.built_in()?;
+    // Before the lock is taken, for which whoever makes a network waits.
+    let before = memberships(&store.read_spec(id)?, &networks)?;
     let _hold = networks.keep().step(|| "cannot keep the network from being removed")?;
     check_there(&networks, network)?;
     let mut when = When::NextStart;
     store.change_settings(id, |settings| {
         let spec = store.read_spec(id)?;
-        let mut memberships = memberships(&spec, &built_in)?;
+        let mut memberships = match spec.network.mode {
+            Mode::Bridge => spec.network.memberships.clone(),
+            _ => before,
+        };
         if memberships.iter().any(|other| other.id == network.id) {
             return Err(Error::new(format!(
                 "container {} is already connected to network \"{}\"",
@@ -116,17 +119,32 @@ pub fn reload(store: &Store, runtime: &Path, id: &str) -> Result<()> {
     }
 }
 
+/// Lets the networks of a container answer to the name that it has been given.
+///
+/// # Errors
+/// They cannot be told.
+pub fn renamed(store: &Store, runtime: &Path, id: &str) -> Result<()> {
+    match when_changed(store, id) {
+        When::Now => tell(store, runtime, id, &Request::NetworkRename),
+        When::NextStart | When::NextStartThoughItRuns => Ok(()),
+    }
+}
+
 /// Where the container is now, and can be with others.
-fn memberships(spec: &Spec, built_in: &NamedNetwork) -> Result<Vec<Membership>> {
+fn memberships(spec: &Spec, networks: &NamedNetworks) -> Result<Vec<Membership>> {
     let failed = || {
         Error::new(format!("container {} cannot be connected to another network", spec.name))
             .because(format!("\"{}\" is not supported: invalid network mode", spec.network.mode))
     };
     match &spec.network.mode {
+        Mode::Bridge if spec.network.allowed.is_some() => {
+            Err(Error::new(format!("container {} cannot be connected to another network", spec.name))
+                .because("it has `--net-allow`, and another network would lead past the list"))
+        }
         Mode::Bridge => Ok(spec.network.memberships.clone()),
         // What docker connects a container to that names no network.
         Mode::Slirp4netns(options) | Mode::Pasta(options) if options.is_empty() => {
-            Ok(vec![built_in.membership(&Asked::named(BUILT_IN))?])
+            Ok(vec![networks.built_in()?.membership(&Asked::named(BUILT_IN))?])
         }
         Mode::Slirp4netns(_) | Mode::Pasta(_) => {
             Err(failed().hint(format!("make it anew with `--network {BUILT_IN}`")))
@@ -135,6 +153,14 @@ fn memberships(spec: &Spec, built_in: &NamedNetwork) -> Result<Vec<Membership>> 
             Err(failed().hint("make it anew with `--network NAME`"))
         }
     }
+}
+
+/// Whether the container runs, and what it is connected by can be had by a new monitor alone.
+pub fn waits_for_a_bridge(store: &Store, id: &str) -> bool {
+    let planned = store.read_spec(id).is_ok_and(|spec| {
+        spec.network.mode == Mode::Bridge && spec.network.allowed.is_none() && !spec.remove_on_exit
+    });
+    planned && when_changed(store, id) == When::NextStartThoughItRuns
 }
 
 fn check_there(networks: &NamedNetworks, network: &NamedNetwork) -> Result<()> {

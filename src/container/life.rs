@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::container::connection;
 use crate::container::control_group;
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::spec::Spec;
@@ -313,6 +314,9 @@ pub fn restart(
     timeout: Option<u64>,
     size: Option<(u16, u16)>,
 ) -> Result<()> {
+    if connection::waits_for_a_bridge(store, id) {
+        stop(store, runtime, id, timeout, None)?;
+    }
     while let Some(channel) = ask(store, runtime, id, &Request::Restart { timeout })? {
         match answer(&channel)? {
             Answer::Started => return Ok(()),

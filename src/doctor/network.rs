@@ -1,16 +1,32 @@
-//! The way out of a private network namespace: a userspace helper and /dev/net/tun.
+//! The way out of a private network namespace: a userspace helper and /dev/net/tun; what bridge networks need besides.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::{Check, Situation};
 use crate::host::tun;
+use crate::network::programs;
 
 const STOPS: &str = "containers with a private network that reaches the world, and published ports; \
                      `--net none` and `--net host` work";
 
 pub(super) fn checks(situation: &Situation) -> Vec<Check> {
-    vec![helper(tun::slirp4netns(), tun::pasta(), situation), device(tun::device())]
+    vec![
+        helper(tun::slirp4netns(), tun::pasta(), situation),
+        device(tun::device()),
+        rules(programs::find("nft"), situation),
+    ]
+}
+
+fn rules(nft: Option<PathBuf>, situation: &Situation) -> Check {
+    let check = |found: String| Check::ok("nft", "nft", found);
+    match nft {
+        Some(path) => check(path.display().to_string()),
+        None => check("not found".to_owned()).warn(
+            "bridge networks (`sbx network create`, `--network bridge`) and `--net-allow`",
+            situation.packages.install("nft"),
+        ),
+    }
 }
 
 fn helper(slirp4netns: Option<PathBuf>, pasta: Option<PathBuf>, situation: &Situation) -> Check {
@@ -59,6 +75,9 @@ mod tests {
         let check = helper(None, None, &situation);
         assert_eq!(check.status, Status::Warning);
         assert_eq!(check.mend.as_deref(), Some("sudo dnf install slirp4netns"));
+        let check = rules(None, &situation);
+        assert_eq!(check.mend.as_deref(), Some("sudo dnf install nftables"));
+        assert_eq!(rules(Some("/usr/sbin/nft".into()), &situation).status, Status::Ok);
     }
 
     #[test]

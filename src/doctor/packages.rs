@@ -18,6 +18,7 @@ const PACKAGES: &[(&str, [&str; 5])] = &[
     ("fuse-overlayfs", ["fuse-overlayfs"; 5]),
     ("slirp4netns", ["slirp4netns"; 5]),
     ("pasta", ["passt"; 5]),
+    ("nft", ["nftables"; 5]),
 ];
 
 impl PackageManager {

@@ -69,7 +69,9 @@ pub fn generate(
     let cache = network::cache(runtime);
     let links = links::hosts(store, spec)?;
     let bridges = network::Bridges { endpoints, host_loopback, links: &links };
-    let files = network::files(&spec.network, hostname, &spec.name, &cache, &bridges)?;
+    // It may have been renamed since its monitor was started.
+    let name = store.settings(&spec.id).name.unwrap_or_else(|| spec.name.clone());
+    let files = network::files(&spec.network, hostname, &name, &cache, &bridges)?;
     let Some(files) = files else { return Ok(()) };
     let texts = [Some(files.resolv_conf), files.hosts, Some(files.hostname)];
     for ((path, _), text) in directory.generated_files().iter().zip(texts) {

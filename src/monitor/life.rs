@@ -16,6 +16,7 @@ use crate::monitor::sessions::Sessions;
 use crate::monitor::{guard, output};
 use crate::network::Helper;
 use crate::network::bridge::Session;
+use crate::network::bridge::allow::log::NetworkLog;
 use crate::sandbox::launch::Sandbox;
 use crate::sys::process::{reap_any, send_signal, wait_for};
 
@@ -47,6 +48,8 @@ pub(super) struct Life {
     pub deadline: Option<Instant>,
     /// Its place in bridge networks; it is out of them when this goes.
     pub bridges: Option<Session>,
+    /// With `--net-allow`: what the container has tried to reach.
+    pub network_log: Option<NetworkLog>,
     /// When to try again to join them: whoever held them was killed.
     pub rejoin_at: Option<Instant>,
     pub born: Instant,
@@ -176,13 +179,32 @@ impl Life {
                 self.forget(pid);
             }
         }
-        self.bridges = None;
+        self.leave_networks();
         self.sandbox.end_servers();
         self.sandbox.cgroup = None;
         for stream in &mut self.streams {
             stream.drain(log, owner);
         }
         self.streams.clear();
+    }
+
+    /// Once nothing of the container runs.
+    fn leave_networks(&mut self) {
+        let Some(bridges) = self.bridges.take() else { return };
+        if self.network_log.is_none() {
+            return;
+        }
+        match bridges.leave() {
+            Ok(lines) => lines.iter().for_each(|line| self.note_traffic(line)),
+            Err(error) => ::log::debug!("{error}"),
+        }
+    }
+
+    pub fn note_traffic(&mut self, line: &str) {
+        let written = self.network_log.as_mut().map_or(Ok(()), |log| log.write(line));
+        if let Err(error) = written {
+            ::log::debug!("cannot write the network log: {error}");
+        }
     }
 
     pub fn end_guard(&mut self) {

@@ -37,6 +37,8 @@ pub enum Request {
     NetworkDisconnect { network: String },
     /// Set up all of its interfaces, names and ports again. Answered as [`Self::NetworkConnect`].
     NetworkReload,
+    /// Answer to its new name in its networks, which is in its settings. Answered as [`Self::NetworkConnect`].
+    NetworkRename,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -11,10 +11,10 @@ use crate::monitor::files;
 use crate::monitor::life::Life;
 use crate::monitor::message::ToClient;
 use crate::monitor::run::Monitor;
-use crate::network::bridge::protocol::{Joiner, Wanted};
+use crate::network::bridge::protocol::{Allowed, Joiner, Wanted};
 use crate::network::bridge::publish::Published;
 use crate::network::bridge::{Endpoint, Membership, Place, Said, Session};
-use crate::network::named::{self, NamedNetwork};
+use crate::network::named::{self, NamedNetwork, NamedNetworks};
 use crate::network::{Mode, Network};
 use crate::sandbox::namespaces;
 use crate::sys::process::parent_namespace;
@@ -46,12 +46,24 @@ impl Monitor<'_> {
         if let Some(memberships) = settings.networks {
             network.memberships = memberships;
         }
+        let allowed = match &network.allowed {
+            Some(list) => Some(Allowed {
+                list: list.clone(),
+                occupied: NamedNetworks::new(self.store.root()).occupied()?,
+                before: self.record.endpoints.iter().flat_map(|one| one.addresses.clone()).collect(),
+                mac_address: network.mac_address.as_deref().map(str::parse).transpose()?,
+            }),
+            None => None,
+        };
         let joiner = Joiner {
             id: self.spec.id.clone(),
             name: settings.name.unwrap_or_else(|| self.spec.name.clone()),
             hostname: self.spec.hostname.clone().unwrap_or_default(),
-            wanted: wanted(self.store, &network, &self.record.endpoints)?,
-            allowed: None,
+            wanted: match allowed {
+                None => wanted(self.store, &network, &self.record.endpoints)?,
+                Some(_) => Vec::new(),
+            },
+            allowed,
             dns: self.spec.network.dns.clone(),
         };
         let session = Session::join(&place, &self.spec.identity, former, &joiner)?;
@@ -66,7 +78,11 @@ impl Monitor<'_> {
         let Some(session) = self.life.as_mut().and_then(|life| life.bridges.as_mut()) else { return };
         for said in session.said() {
             match said {
-                Said::Traffic(_) => {}
+                Said::Traffic(line) => {
+                    if let Some(life) = &mut self.life {
+                        life.note_traffic(&line);
+                    }
+                }
                 Said::Gone => self.rejoin(),
             }
         }
@@ -137,6 +153,15 @@ impl Monitor<'_> {
 
     pub(super) fn network_reload(&mut self, id: u64) {
         let answer = match self.with_networks(Session::reload) {
+            Ok(()) => ToClient::Done,
+            Err(error) => ToClient::Failed(error),
+        };
+        self.sessions.dismiss(id, &answer);
+    }
+
+    pub(super) fn network_rename(&mut self, id: u64) {
+        let name = self.store.settings(&self.spec.id).name.unwrap_or_else(|| self.spec.name.clone());
+        let answer = match self.with_networks(|session| session.rename(&name)) {
             Ok(()) => ToClient::Done,
             Err(error) => ToClient::Failed(error),
         };

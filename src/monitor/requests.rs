@@ -82,6 +82,7 @@ impl Monitor<'_> {
             Request::NetworkConnect(ref wanted) => self.network_connect(id, wanted),
             Request::NetworkDisconnect { ref network } => self.network_disconnect(id, network),
             Request::NetworkReload => self.network_reload(id),
+            Request::NetworkRename => self.network_rename(id),
             Request::Exec(ref request) => self.exec(id, request, descriptor),
             Request::Attach { stdin, stdout, stderr } => {
                 if let Err(error) = self.attach(id, stdin, stdout, stderr) {

@@ -24,6 +24,7 @@ use crate::monitor::message::ToClient;
 use crate::monitor::sessions::{Role, Sessions};
 use crate::monitor::wires::Wires;
 use crate::monitor::{Caller, Job, control, files, guard, output};
+use crate::network::bridge::allow::log::NetworkLog;
 use crate::network::bridge::publish::Published;
 use crate::sandbox::launch::{self, Born, Meanwhile};
 use crate::sys::channel::Channel;
@@ -249,6 +250,12 @@ impl Monitor<'_> {
         if sandbox.cgroup.is_none() {
             self.record.cgroup = None;
         }
+        let network_log = spec.network.allowed.as_ref().and_then(|_| {
+            let path = directory.network_log();
+            NetworkLog::open(&path)
+                .inspect_err(|error| ::log::warn!("cannot write `{}`: {error}", path.display()))
+                .ok()
+        });
         let mut life = Life {
             sandbox,
             trouble: None,
@@ -260,6 +267,7 @@ impl Monitor<'_> {
             stop_at: None,
             deadline: None,
             bridges,
+            network_log,
             rejoin_at: None,
             born: Instant::now(),
         };

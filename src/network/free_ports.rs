@@ -147,6 +147,9 @@ pub(super) fn refused(request: &PortRequest, port: u16, cause: &io::Error) -> Er
             }
         }
         io::ErrorKind::AddrNotAvailable => error.because("this host does not have that address"),
+        _ if cause.raw_os_error() == Some(libc::EMFILE) => error
+            .because(cause)
+            .hint("each port takes an open file: raise the limit of the shell, `ulimit -n`"),
         _ => error.because(cause),
     }
 }

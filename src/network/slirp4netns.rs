@@ -32,6 +32,8 @@ pub struct Options {
     pub outbound_addr6: Option<String>,
     /// What the tap is called inside; there is no word for it.
     pub interface: &'static str,
+    /// It gives the tap its address and makes it the default route; there is no word for it.
+    pub configure: bool,
 }
 
 impl Default for Options {
@@ -44,6 +46,7 @@ impl Default for Options {
             outbound_addr: None,
             outbound_addr6: None,
             interface: "tap0",
+            configure: true,
         }
     }
 }
@@ -189,11 +192,13 @@ pub fn arguments(
     };
     need("--ready-fd", "sbx must know when the network is ready")?;
     let mut arguments = vec![
-        "--configure".to_owned(),
         format!("--mtu={}", options.mtu),
         format!("--ready-fd={}", fds.ready),
         format!("--exit-fd={}", fds.exit),
     ];
+    if options.configure {
+        arguments.insert(0, "--configure".to_owned());
+    }
     if !options.allow_host_loopback {
         need(
             "--disable-host-loopback",

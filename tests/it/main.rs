@@ -35,6 +35,7 @@ mod listing;
 mod login;
 mod logs;
 mod mounts;
+mod net_allow;
 mod network;
 mod networks_named;
 mod newuidmap_shim;

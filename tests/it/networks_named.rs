@@ -2,6 +2,7 @@
 
 mod addresses;
 mod changes;
+mod live;
 
 use serde_json::Value;
 

@@ -86,6 +86,7 @@ mod tests {
             ("github.com/a/b", Some(("https://github.com/a/b", None, None))),
             ("https://a/b.tar.gz", None),
             ("https://a/b.tar.gz#x.git", None),
+            ("https://a/b.git.tar", None),
             ("a/b.git", None),
             ("a@b", None),
             ("dir@x/y:z", None),

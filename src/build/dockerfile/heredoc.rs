@@ -2,6 +2,7 @@
 
 use super::ast::HereDocument;
 use super::complaint::Complaint;
+use super::limits;
 use super::logical::Reader;
 use super::source::Span;
 
@@ -40,7 +41,7 @@ pub fn read(word: &str) -> Option<Announced> {
     Some(Announced { expand: plain, name, strip_tabs, descriptor: descriptor.parse().ok() })
 }
 
-/// The words of a shell's line, quotes and escapes still in them; white space after `<<` does not end a word.
+/// The words of a shell's line with `<<` in them, quotes and escapes still there; white space after `<<` does not end a word.
 fn shell_words(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -72,16 +73,15 @@ fn shell_words(line: &str) -> Option<Vec<String>> {
                 }
             }
             _ if letter.is_whitespace() => {
-                if !word.is_empty() {
+                if word.contains("<<") && words.len() <= limits::DOCUMENTS {
                     words.push(std::mem::take(&mut word));
                 }
+                word.clear();
             }
             _ => word.push(letter),
         }
     }
-    if !word.is_empty() {
-        words.push(word);
-    }
+    words.push(word);
     Some(words)
 }
 
@@ -186,9 +186,9 @@ mod tests {
 
     #[test]
     fn lines_are_taken_as_they_are() {
-        let mut reader = Reader::new("# no comment\n\tx \\\n\n\t EOF\nEOF\nRUN b\n");
+        let mut reader = Reader::new("# no comment\n\tx \\\n\n\tEOF\nEOF\nRUN b\n");
         let doc = collect(&mut reader, read("<<EOF").unwrap(), Span::default()).unwrap();
-        assert_eq!(doc.content, "# no comment\n\tx \\\n\n\t EOF\n");
+        assert_eq!(doc.content, "# no comment\n\tx \\\n\n\tEOF\n");
         assert_eq!(reader.logical().unwrap().text, "RUN b");
 
         let mut reader = Reader::new("\t\ta\n\tb\r\n\tEOF\n");

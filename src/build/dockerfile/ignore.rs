@@ -172,7 +172,8 @@ impl Directory {
         let path = format!("{}{name}", self.prefix);
         let mut ignored = false;
         for (rule, &above) in ignore.rules.iter().zip(&self.matched) {
-            if above || (rule.exception == ignored && rule.matches(&path)) {
+            // What would change nothing need not be compared.
+            if rule.exception == ignored && (above || rule.matches(&path)) {
                 ignored = !rule.exception;
             }
         }
@@ -185,8 +186,8 @@ impl Directory {
         let mut matched = self.matched.clone();
         let mut ignored = false;
         for (rule, matched) in ignore.rules.iter().zip(&mut matched) {
-            // A rule that would change nothing need not be asked, but what matched above still counts.
-            *matched |= rule.exception == ignored && rule.matches(&path);
+            // Also a rule that changes nothing here may decide about what is below.
+            *matched |= rule.matches(&path);
             if *matched {
                 ignored = !rule.exception;
             }
@@ -250,6 +251,8 @@ mod tests {
             ("../a", "a", false),
             ("a", "b/a", false),
             ("a[b-d]e", "ace", true),
+            ("**/*.rs\n!src", "src/a.rs", false),
+            ("*/*.rs\n!src\nsrc/a.rs", "src/a.rs", true),
             ("é*", "éa", true),
         ] {
             assert_eq!(ignore(patterns).ignores(path), ignored, "{patterns:?} {path}");
@@ -316,16 +319,35 @@ mod tests {
         assert_eq!(walked("*\n!**/keep").0, ["node_modules/x/keep"]);
     }
 
+    /// The rule in the words of the reference: the last pattern that matches the path or a directory above it.
+    fn by_the_book(ignore: &Ignore, path: &str) -> bool {
+        let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+        let paths: Vec<&str> = ends.map(|end| &path[..end]).collect();
+        let last = ignore.rules.iter().rev().find(|rule| paths.iter().any(|path| rule.pattern.matches(path)));
+        last.is_some_and(|rule| !rule.exception)
+    }
+
     #[test]
-    fn a_walk_agrees_with_the_question_for_each_path() {
-        let paths = ["a.md", "node_modules/x/keep", "src/a", "src/b"];
-        for patterns in
-            ["*", "**", "src", "*\n!src", "**/a\n!src", "*/?\n!src/b", "!src\nsrc/*", "n*/**\n!**/keep"]
-        {
+    fn a_walk_takes_what_the_rule_does() {
+        for patterns in [
+            "*",
+            "**",
+            "src",
+            "*\n!src",
+            "**/a\n!src",
+            "*/?\n!src/b",
+            "!src\nsrc/*",
+            "n*/**\n!**/keep",
+            "**\n!**/x",
+            "node_modules/x\n!node_modules",
+            "*\n!src\nsrc/a",
+            "src\n!src/a\nsrc",
+            "!*\n*\n!*.md",
+        ] {
             let (taken, _) = walked(patterns);
-            for path in paths {
+            for path in ["a.md", "node_modules/x/keep", "src/a", "src/b"] {
                 let found = taken.iter().any(|each| each == path);
-                assert_eq!(found, !ignore(patterns).ignores(path), "{patterns:?} {path}");
+                assert_eq!(found, !by_the_book(&ignore(patterns), path), "{patterns:?} {path}");
             }
         }
     }

@@ -34,4 +34,5 @@ pub mod settings;
 pub mod source;
 pub mod step;
 pub mod substitution;
+pub mod variables;
 pub mod words;

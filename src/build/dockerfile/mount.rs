@@ -2,8 +2,8 @@
 
 use super::ast::Word;
 use super::complaint::Complaint;
-use super::near;
 use super::step::{From, Mount, MountKind, Owner, Sharing};
+use super::{limits, near};
 use crate::container::size;
 use crate::container::volume::csv;
 
@@ -90,6 +90,9 @@ pub fn from(word: &Word) -> Result<Option<String>, Complaint> {
 }
 
 fn fields(word: &Word) -> Result<Vec<Field>, String> {
+    if word.text.len() > limits::MOUNT {
+        return Err(format!("a mount is longer than {} KiB", limits::MOUNT >> 10));
+    }
     let field = |text: String| match text.split_once('=') {
         // SELinux' `z` and `Z` are the only keys whose case counts.
         None if text == "Z" => Field { key: text, value: None },

@@ -13,6 +13,7 @@ use super::step::{
     Add, AddSource, Attributes, CommandLine, Copy, From, Healthcheck, InlineFile, Program, Run, RunNetwork,
     RunSecurity, Step,
 };
+use super::variables::Variables;
 use super::{chmod, limits, mount};
 use crate::container::env::DEFAULT_PATH;
 use crate::error::Result;
@@ -56,9 +57,9 @@ pub struct Missing {
 pub struct Scope<'f> {
     frame: &'f Frame<'f>,
     /// ENV, of the base and of the stage; each name once, in order.
-    environment: Vec<(String, String)>,
+    environment: Variables,
     /// ARG, those with a value; each name once, in order.
-    arguments: Vec<(String, String)>,
+    arguments: Variables,
     /// ARG, also those without a value.
     declared: BTreeSet<String>,
     missing: Vec<Missing>,
@@ -71,15 +72,15 @@ impl<'f> Scope<'f> {
     pub fn on_image<'e>(frame: &'f Frame<'f>, environment: impl IntoIterator<Item = &'e str>) -> Self {
         let mut scope = Self {
             frame,
-            environment: Vec::new(),
-            arguments: Vec::new(),
+            environment: Variables::default(),
+            arguments: Variables::default(),
             declared: BTreeSet::new(),
             missing: Vec::new(),
             budget: limits::STAGE,
         };
         for pair in environment {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            set(&mut scope.environment, name, value);
+            scope.environment.set(name, value);
         }
         scope
     }
@@ -93,45 +94,34 @@ impl<'f> Scope<'f> {
 
     /// ENV overrides ARG, wherever it stands (Dockerfile reference, "Using ARG variables").
     fn value(&self, name: &str) -> Option<&str> {
-        let find = |list: &'_ [(String, String)]| list.iter().position(|(other, _)| other == name);
-        match (find(&self.environment), find(&self.arguments)) {
-            (Some(at), _) => Some(&self.environment[at].1),
-            (None, Some(at)) => Some(&self.arguments[at].1),
+        self.environment.get(name).or_else(|| self.arguments.get(name)).or_else(|| match name {
             // An image without one has docker's.
-            (None, None) if name == "PATH" => Some(DEFAULT_PATH),
-            (None, None) if PREDEFINED.contains(&name) => {
-                self.frame.settings.arguments.get(name).map(String::as_str)
-            }
-            (None, None) => None,
-        }
+            "PATH" => Some(DEFAULT_PATH),
+            name if PREDEFINED.contains(&name) => self.frame.settings.arguments.get(name).map(String::as_str),
+            _ => None,
+        })
     }
 
     /// The variables of ENV, as the image's configuration keeps them.
     pub fn environment(&self) -> &[(String, String)] {
-        &self.environment
+        self.environment.list()
     }
 
     /// The declared arguments that have a value: RUN sees them, and its cache depends on them.
     pub fn arguments(&self) -> impl Iterator<Item = (&str, &str)> {
-        let overridden = |name: &str| self.environment.iter().any(|(other, _)| other == name);
-        let seen = self.arguments.iter().filter(move |(name, _)| !overridden(name));
-        seen.map(|(name, value)| (name.as_str(), value.as_str()))
+        self.arguments.iter().filter(|(name, _)| self.environment.get(name).is_none())
     }
 
     /// The proxies that were given with `--build-arg` and not declared: RUN sees them, nobody else ever does.
     pub fn proxies(&self) -> impl Iterator<Item = (&str, &str)> {
-        let is_set = |name: &str| {
-            let mut names = self.environment.iter().chain(&self.arguments).map(|(other, _)| other);
-            names.any(|other| other == name)
-        };
-        let given = PREDEFINED.into_iter().filter(move |name| !is_set(name));
+        let is_set = |name| self.environment.get(name).or_else(|| self.arguments.get(name)).is_some();
+        let given = PREDEFINED.into_iter().filter(move |name| !is_set(*name));
         given.filter_map(|name| Some((name, self.frame.settings.arguments.get(name)?.as_str())))
     }
 
     /// What RUN gets: proxies, arguments and ENV, in this order.
     pub fn run_environment(&self) -> Vec<(&str, &str)> {
-        let environment = self.environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        self.proxies().chain(self.arguments()).chain(environment).collect()
+        self.proxies().chain(self.arguments()).chain(self.environment.iter()).collect()
     }
 
     /// What was asked for and not set, since this was asked last.
@@ -141,7 +131,7 @@ impl<'f> Scope<'f> {
 
     /// Names that a misspelt one may have meant.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        let environment = self.environment.iter().map(|(name, _)| name.as_str());
+        let environment = self.environment.iter().map(|(name, _)| name);
         environment.chain(self.declared.iter().map(String::as_str))
     }
 
@@ -172,7 +162,7 @@ impl<'f> Scope<'f> {
                     if name.contains('=') {
                         return Err(Complaint::new(instruction.span, "a variable's name has no `=`"));
                     }
-                    set(&mut self.environment, name, value);
+                    self.environment.set(name, value);
                 }
                 self.affordable(instruction.span)?;
                 Step::Env(pairs)
@@ -257,10 +247,7 @@ impl<'f> Scope<'f> {
 
     /// What ENV and ARG hold together.
     fn affordable(&self, span: Span) -> Result<(), Complaint> {
-        let size = |list: &[(String, String)]| -> usize {
-            list.iter().map(|(name, value)| name.len() + value.len()).sum()
-        };
-        match size(&self.environment) + size(&self.arguments) > limits::ENVIRONMENT {
+        match self.environment.size() + self.arguments.size() > limits::ENVIRONMENT {
             true => {
                 let what = format!("the variables hold more than {} MiB", limits::ENVIRONMENT >> 20);
                 Err(Complaint::new(span, what))
@@ -282,7 +269,7 @@ impl<'f> Scope<'f> {
         }
         for (name, value) in values {
             if let Some(value) = value {
-                set(&mut self.arguments, &name, &value);
+                self.arguments.set(&name, &value);
             }
             self.declared.insert(name);
         }
@@ -304,9 +291,9 @@ impl<'f> Scope<'f> {
                     let what = format!("`{}` is no port", text.escape_debug());
                     return Err(Complaint::new(word.span, what).hint("write `80`, `80/udp` or `8000-8010`"));
                 };
-                for port in range {
-                    self.spend(port.len(), word.span)?;
-                    ports.push(port);
+                ports.extend(range);
+                if ports.len() > limits::PORTS {
+                    return Err(Complaint::new(word.span, "these are more ports than there are"));
                 }
             }
         }
@@ -422,13 +409,6 @@ impl<'f> Scope<'f> {
                 .hint(format!("end it with a slash: `{destination}/`")));
         }
         Ok(destination)
-    }
-}
-
-fn set(list: &mut Vec<(String, String)>, name: &str, value: &str) {
-    match list.iter_mut().find(|(other, _)| other == name) {
-        Some((_, old)) => value.clone_into(old),
-        None => list.push((name.to_owned(), value.to_owned())),
     }
 }
 

@@ -2,13 +2,17 @@
 
 use std::ops::Range;
 
+use super::limits;
 use super::logical::Logical;
 
-/// At white space alone: FROM, COPY, EXPOSE, …
+/// At white space alone: FROM, COPY, EXPOSE, … Of too many words (`limits::WORDS`) only one too many is given.
 pub fn plain(logical: &Logical, range: Range<usize>) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut start = None;
     for (at, letter) in logical.text[range.clone()].char_indices() {
+        if words.len() > limits::WORDS {
+            return words;
+        }
         match (letter.is_whitespace(), start) {
             (true, Some(begun)) => {
                 words.push(begun..range.start + at);
@@ -26,7 +30,9 @@ pub fn plain(logical: &Logical, range: Range<usize>) -> Vec<Range<usize>> {
 pub fn quoted(logical: &Logical, range: Range<usize>, escape: char) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut rest = range;
-    while let Some(word) = first(logical, rest.clone(), escape) {
+    while words.len() <= limits::WORDS
+        && let Some(word) = first(logical, rest.clone(), escape)
+    {
         rest.start = word.end;
         words.push(word);
     }
@@ -66,8 +72,9 @@ pub enum Json {
     NotStrings,
 }
 
+/// Longer than `limits::WORD` it is none.
 pub fn json(text: &str) -> Json {
-    if !text.trim_start().starts_with('[') {
+    if !text.trim_start().starts_with('[') || text.len() > limits::WORD {
         return Json::No;
     }
     match serde_json::from_str::<Vec<serde_json::Value>>(text) {

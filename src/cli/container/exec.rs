@@ -10,7 +10,7 @@ use crate::client;
 use crate::client::keys::DetachKeys;
 use crate::container::spec::{Process, Spec};
 use crate::container::store::short;
-use crate::container::{env, life, name};
+use crate::container::{env, life, links, name};
 use crate::error::{Error, Result};
 use crate::monitor::exec::{self, NOT_RUNNING};
 use crate::monitor::message::Request;
@@ -77,7 +77,9 @@ pub struct ExecArgs {
 pub fn execute(mut args: ExecArgs, global: &Global) -> Result<u8> {
     let place = Place::of(global)?;
     let id = target(&place, &mut args)?;
-    let spec = place.store.read_spec(&id)?;
+    let mut spec = place.store.read_spec(&id)?;
+    // Of a container that has gone there is nothing to say any more.
+    spec.process.env.extend(links::environment(&place.store, &spec).unwrap_or_default());
     let secrets = copies::values(&spec, &place.store.directory_of(&spec))?;
     let mut entry = entry(&args, &spec)?;
     env::set_all(&mut entry.process.env, copies::variables(&spec, &secrets)?);

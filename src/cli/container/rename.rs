@@ -2,7 +2,7 @@
 
 use crate::cli::Global;
 use crate::cli::container::Place;
-use crate::container::name;
+use crate::container::{connection, name};
 use crate::error::Result;
 use crate::events::{self, Action, Event};
 
@@ -27,5 +27,8 @@ pub fn execute(args: &RenameArgs, global: &Global) -> Result<u8> {
     place.store.rename(&id, &args.name)?;
     let event = Event::container(Action::Rename, &place.store.read_spec(&id)?).with("oldName", old);
     events::record(place.store.root(), &place.runtime, event);
+    if let Err(error) = connection::renamed(&place.store, &place.runtime, &id) {
+        log::warn!("the networks of the container know its old name: {error}");
+    }
     Ok(0)
 }

@@ -166,7 +166,8 @@ pub fn reload(args: &ReloadArgs, global: &Global) -> Result<u8> {
 fn say(when: When, container: &str) {
     if when == When::NextStartThoughItRuns {
         log::warn!(
-            "container `{container}` was started where no bridge reaches it: the change takes place at its next start"
+            "container `{container}` was started where no bridge reaches it: the change takes place when it is started again, \
+             as with `sbx restart`"
         );
     }
 }

@@ -9,6 +9,7 @@ use crate::container::list::{Listed, Status};
 use crate::container::spec::Spec;
 use crate::container::store::{Store, short};
 use crate::image::digest::Digest;
+use crate::network::bridge::allow::hidden;
 use crate::network::bridge::{Endpoint, Membership};
 use crate::network::named::BUILT_IN;
 use crate::network::{Mode, PortMapping};
@@ -20,6 +21,10 @@ pub(super) fn settings(listed: &Listed, spec: &Spec) -> Value {
     for membership in &spec.network.memberships {
         let live = listed.endpoints.iter().find(|one| one.network == membership.id);
         networks.insert(membership.name.clone(), member(spec, membership, live));
+    }
+    if spec.network.allowed.is_some() {
+        let live = listed.endpoints.first();
+        networks.insert(hidden::NAME.to_owned(), member(spec, &hidden::membership(&spec.id), live));
     }
     if networks.is_empty() && spec.network.mode != Mode::Bridge {
         networks.insert(spec.network.shown(), unnamed(spec));
@@ -35,6 +40,10 @@ pub(super) fn settings(listed: &Listed, spec: &Spec) -> Value {
             _ => String::new(),
         },
     });
+    if let Some(allowed) = &spec.network.allowed {
+        // What `--net-allow` lists; neither docker nor podman has a field for it.
+        settings["Allowed"] = json!(allowed);
+    }
     // As docker's, which says there what it says of the network that is always there.
     let top = match &settings["Networks"][BUILT_IN] {
         Value::Null => unnamed(spec),

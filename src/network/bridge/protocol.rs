@@ -3,11 +3,13 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, Membership};
 use crate::Error;
 use crate::network::PortMapping;
+use crate::network::mac::MacAddress;
 use crate::network::named::NamedNetwork;
 
 /// A network to be in: the membership, and the network's record.
@@ -19,6 +21,17 @@ pub struct Wanted {
     pub before: Vec<IpAddr>,
 }
 
+/// A container that is alone in a network of its own, and reaches what is listed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Allowed {
+    pub list: Vec<String>,
+    /// Ranges that its network must not have: those of the store's networks and of the host's routes.
+    pub occupied: Vec<IpNet>,
+    /// The addresses that the container had before, with the length of the prefix.
+    pub before: Vec<IpNet>,
+    pub mac_address: Option<MacAddress>,
+}
+
 /// Who joins.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Joiner {
@@ -27,8 +40,8 @@ pub struct Joiner {
     pub name: String,
     pub hostname: String,
     pub wanted: Vec<Wanted>,
-    /// What `--net-allow` lists, as typed; none: everything may be reached.
-    pub allowed: Option<Vec<String>>,
+    /// What `--net-allow` lists; none: everything may be reached. With it `wanted` is empty.
+    pub allowed: Option<Allowed>,
     /// The name servers that unknown names are asked of (`--dns`); empty: those of the network, or else the host's.
     pub dns: Vec<IpAddr>,
 }
@@ -47,6 +60,10 @@ pub enum ToHolder {
     Connect(Box<Wanted>),
     /// Out of the network with this ID. Answered by [`FromHolder::Done`].
     Disconnect { network: String },
+    /// The container has this name now. Answered by [`FromHolder::Done`].
+    Rename { name: String },
+    /// Out of all networks. Answered by [`FromHolder::Done`], after the last lines for the network log.
+    Leave,
     /// Set up all of the container's interfaces, names and ports again. Answered by [`FromHolder::Done`].
     Reload,
 }

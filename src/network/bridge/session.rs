@@ -54,8 +54,10 @@ impl Session {
     ) -> Result<Self> {
         for _ in 0..ATTEMPTS {
             let channel = connect(place, identity, former)?;
-            if channel.send(&ToHolder::Join(Box::new(joiner.clone()))).is_err() {
-                continue;
+            match channel.send(&ToHolder::Join(Box::new(joiner.clone()))) {
+                Ok(()) => {}
+                Err(gone) if matches!(gone.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => continue,
+                Err(error) => return Err(error).step(lost),
             }
             // One that was about to end leaves without a word.
             let Some((answer, namespace)) = receive(&channel)? else { continue };
@@ -127,6 +129,25 @@ impl Session {
         self.wait()?;
         self.endpoints.retain(|endpoint| endpoint.network != network);
         Ok(())
+    }
+
+    /// Out of all networks; gives the last lines for the network log.
+    ///
+    /// # Errors
+    /// The holder is gone.
+    pub fn leave(mut self) -> Result<Vec<String>> {
+        self.channel.send(&ToHolder::Leave).step(lost)?;
+        self.wait()?;
+        Ok(self.said)
+    }
+
+    /// Gives the container another name in all of its networks.
+    ///
+    /// # Errors
+    /// The holder is gone.
+    pub fn rename(&mut self, name: &str) -> Result<()> {
+        self.channel.send(&ToHolder::Rename { name: name.to_owned() }).step(lost)?;
+        self.wait()
     }
 
     /// # Errors

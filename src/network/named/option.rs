@@ -121,7 +121,8 @@ pub fn put<T>(place: &mut Option<T>, option: &str, value: T) -> Result<()> {
     }
 }
 
-/// What the kernel takes as the name of an interface (net/core/dev.c, dev_valid_name), and no pattern of one.
+/// What the kernel takes as the name of an interface (net/core/dev.c, dev_valid_name), and no pattern of one: neither its
+/// own nor one of nft's, whose strings know no quote either.
 ///
 /// # Errors
 /// It can be the name of none, or of another only.
@@ -129,7 +130,7 @@ pub fn check_interface(name: &str) -> Result<()> {
     let wrong = |cause: &str| {
         Err(Error::new(format!("cannot name an interface `{}`", name.escape_debug())).because(cause))
     };
-    let allowed = |c: char| c.is_ascii_graphic() && !"/:%".contains(c);
+    let allowed = |c: char| c.is_ascii_graphic() && !"/:%*\"\\".contains(c);
     match name {
         "" => wrong("the name is empty"),
         "lo" => wrong("that is the loopback interface"),
@@ -144,6 +145,14 @@ pub fn check_interface(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_of_an_interface_is_more_than_a_name_to_nft() {
+        assert!(check_interface("br-0.1@x").is_ok());
+        for bad in ["br*", "a\"b", "a\\b", "a b", "a%d", "", "..", "all", "sixteen-letters-"] {
+            assert!(check_interface(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn options_are_read() {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{NamedNetwork, Subnet, routes};
+use super::{NamedNetwork, NamedNetworks, Subnet, routes};
 use crate::error::{Error, Result, Step};
 
 /// docker's words, which its users look for.
@@ -22,6 +22,8 @@ const POOLS: [(Ipv4Addr, Ipv4Addr); 3] = [
 /// Ranges in which no network can be: this host, loopback, link-local, multicast and beyond (RFC 6890).
 const UNUSABLE: [Ipv4Net; 4] =
     [v4(0, 0, 0, 0, 8), v4(127, 0, 0, 0, 8), v4(169, 254, 0, 0, 16), v4(224, 0, 0, 0, 3)];
+/// So many ranges in use are told to whoever chooses one for a single container.
+const MOST_OCCUPIED: usize = 256;
 /// With longer prefixes there is no room for a gateway and a container.
 const LONGEST_V4: u8 = 30;
 const LONGEST_V6: u8 = 126;
@@ -38,6 +40,24 @@ pub(super) struct Occupied {
     /// The networks of the store, by name.
     networks: Vec<(String, IpNet)>,
     routes: Vec<IpNet>,
+}
+
+impl NamedNetworks {
+    /// Ranges of private addresses that are in use: those of networks, and of the host's routes.
+    ///
+    /// # Errors
+    /// The networks cannot be read.
+    pub fn occupied(&self) -> Result<Vec<IpNet>> {
+        let Occupied { networks, routes } = Occupied::now(&self.list()?);
+        let private = |range: &IpNet| match range.addr() {
+            IpAddr::V4(address) => address.is_private(),
+            IpAddr::V6(address) => address.is_unique_local(),
+        };
+        let mut all: Vec<IpNet> = networks.into_iter().map(|(_, range)| range).chain(routes).collect();
+        all.retain(private);
+        // They are to fit into one message.
+        Ok(IpNet::aggregate(&all).into_iter().take(MOST_OCCUPIED).collect())
+    }
 }
 
 impl Occupied {

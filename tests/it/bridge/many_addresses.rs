@@ -12,9 +12,16 @@ fn a_name_of_many_has_all_their_addresses() {
     let place = Place::new(&world);
     place.create(&["pool"]);
     let options = ["--network=pool:alias=worker"];
-    let workers: Vec<_> =
-        (0..MEMBERS).map(|number| place.sleeper(&format!("worker{number}"), &options)).collect();
-    let mut addresses: Vec<String> = workers.iter().map(|worker| worker.address("pool")).collect();
+    let names: Vec<String> = (0..MEMBERS).map(|number| format!("worker{number}")).collect();
+    let workers: Vec<_> = std::thread::scope(|scope| {
+        let start = |name| place.sleeper(name, &options);
+        let started: Vec<_> = names.iter().map(|name| scope.spawn(move || start(name))).collect();
+        started.into_iter().map(|thread| thread.join().expect("it started")).collect()
+    });
+    let containers = place.document(&["network", "inspect", "pool"])["Containers"].clone();
+    let shown = containers.as_object().expect("containers").values();
+    let mut addresses: Vec<String> =
+        shown.filter_map(|one| one["IPv4Address"].as_str()?.split('/').next()).map(str::to_owned).collect();
     addresses.sort();
     addresses.dedup();
     assert_eq!(addresses.len(), MEMBERS, "each has its own");

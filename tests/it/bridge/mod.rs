@@ -78,10 +78,13 @@ impl<'w> Place<'w> {
         documents[0].clone()
     }
 
-    /// `sbx run VERB… OPTIONS… --rootfs …`: nginx, redis, Python and busybox, with what the test has for it at /test.
+    /// `sbx run OPTIONS… --rootfs … COMMAND…`: nginx, redis, Python and busybox, with what the test has for it at /test.
     pub fn run(&self, options: &[&str], command: &[&str]) -> Run<'w> {
         let shown = format!("{}:/test:ro", self.world.work().display());
-        let run = self.sbx(["run", "--stop-timeout=0"]).args(options).args(["-v", &shown, "--rootfs"]);
+        // A namespace of the test's own maps one ID, and sbx would warn of that.
+        let map: &[&str] = if self.outer.is_some() { &["--id-tier=single"] } else { &[] };
+        let run =
+            self.sbx(["run", "--stop-timeout=0"]).args(map).args(options).args(["-v", &shown, "--rootfs"]);
         run.arg(services_rootfs()).args(command)
     }
 

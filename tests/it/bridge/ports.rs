@@ -6,7 +6,7 @@ use crate::harness::sbx;
 use crate::network::outer::{FAR, INTERFACE};
 
 fn gateway(member: &Member) -> String {
-    member.sh("ip route show default | awk '{print $3}'").succeed()
+    member.sh("ip route | awk '/^default/ {print $3}'").succeed()
 }
 
 #[test]

@@ -19,8 +19,8 @@ fn each_network_is_an_interface() {
         let mac = app.sh(&format!("cat /sys/class/net/{interface}/address")).succeed();
         assert_eq!(mac, app.mac(network));
     }
-    let routes = app.sh("ip route show default").succeed();
-    assert!(routes.lines().count() == 1 && routes.contains("dev eth0"), "{routes}");
+    let route = app.exec(&["ip", "route", "get", "203.0.113.7"]).succeed();
+    assert!(route.contains("dev eth0"), "the first leads out: {route}");
     assert_eq!(app.peer(&["tcp", "web", "80"]), "whole");
     assert_eq!(app.peer(&["tcp", "db", "6379"]), "whole");
     drop((web, database));
@@ -45,7 +45,7 @@ fn addresses_names_and_interfaces_are_as_asked() {
         ],
     );
     assert_eq!(app.sh("cat /sys/class/net/web0/address").succeed(), "02:42:ac:11:00:09");
-    let shown = app.sh("ip -o -4 address show dev web0; ip route show default").succeed();
+    let shown = app.sh("ip -o -4 address show dev web0; ip route | grep ^default || true").succeed();
     assert!(shown.contains(" 10.210.5.9/24 ") && shown.contains("via 10.210.5.254 dev web0"), "{shown}");
     assert_eq!(app.address("back"), "10.210.6.9");
     let endpoint = app.endpoint("front");

@@ -135,6 +135,29 @@ def udp(host, port, count="5", timeout="2"):
         print(error)
 
 
+def reach(port, timeout, *hosts):
+    """Of so many addresses, asked all at once: those that give a whole answer, over TCP or UDP."""
+    question, found = b"12345", []
+
+    def ask_one(host, kind):
+        try:
+            client = connect(host, port, kind, timeout)
+            head = struct.pack(">Q", len(question)) if kind == socket.SOCK_STREAM else b""
+            client.sendall(head + question)
+            if exactly(client, len(question)) == question[::-1]:
+                found.append(f"{host}/{'tcp' if head else 'udp'}")
+        except OSError:
+            pass
+
+    kinds = (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+    threads = [threading.Thread(target=ask_one, args=(host, kind)) for host in hosts for kind in kinds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(*sorted(found))
+
+
 def who(host, port, kind="tcp", timeout="5"):
     """Who the other side says that we are."""
     try:
@@ -208,5 +231,5 @@ def look_up(name):
         print(error)
 
 
-VERBS = {"serve": serve, "tcp": tcp, "half": tcp, "udp": udp, "who": who, "ask": ask, "lookup": look_up}
+VERBS = {"serve": serve, "tcp": tcp, "half": tcp, "udp": udp, "reach": reach, "who": who, "ask": ask, "lookup": look_up}
 VERBS[sys.argv[1]](*sys.argv[2:])

@@ -125,8 +125,8 @@ fn flags_that_a_network_cannot_honour() {
     for (words, message) in [
         (&["--net", "none", "-p", "80"][..], "cannot use `--publish` with `--network none`"),
         (&["--net", "host", "--mac-address", "02:42:ac:11:00:02"], "cannot use `--mac-address`"),
-        (&["--net", "none", "--net", "host"], "cannot connect the container to 2 networks"),
-        (&["--net", "bridge"], "bridge network"),
+        (&["--net", "none", "--net", "host"], "cannot connect the container to `none` and other networks"),
+        (&["--net", "bridge:colour=red"], "no option `colour=red`"),
         (&["--net", "container:nobody"], "no container with the name or ID `nobody`"),
         (&["--net", "none", "--add-host", "up:host-gateway"], "host-gateway"),
         (&["--dns", "example.org"], "invalid name server `example.org`"),

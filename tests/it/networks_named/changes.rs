@@ -91,13 +91,18 @@ fn a_private_container_joins_at_its_next_start() {
     make(&world, &["shop"]);
     sleeper(&world, &["run", "-d"], &["--name=web"]).expect_code(0);
     let connected = world.sbx(["network", "connect", "shop", "web"]).expect_code(0);
-    connected.stderr_has("at its next start").stdout_is("");
+    connected.stderr_has("when it is started again").stdout_is("");
     // What docker has a container in that names no network.
     assert_eq!(networks(&world, "web"), "bridge,shop");
     world
         .sbx(["network", "reload", "web"])
         .expect_code(125)
         .stderr_has("none that `sbx network create` made");
+    sleeper(&world, &["run", "-d"], &["--name=db", "--network=shop"]).expect_code(0);
+    world.sbx(["exec", "web", "ping", "-c1", "-W1", "db"]).expect_code(1);
+    world.sbx(["restart", "-t0", "web"]).expect_code(0).stderr_is("");
+    world.sbx(["exec", "web", "ping", "-c1", "-W2", "db"]).expect_code(0);
+    world.sbx(["rm", "-f", "db"]).expect_code(0);
     world.sbx(["rm", "-f", "web"]).expect_code(0);
     world.assert_clean();
 }

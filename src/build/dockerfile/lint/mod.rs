@@ -11,7 +11,7 @@ use super::complaint::Complaint;
 use super::expand::{Syntax, expand};
 use super::ignore::Ignore;
 use super::near;
-use super::plan::{Base, Plan, plan};
+use super::plan::{Base, Plan, PlannedStage, plan};
 use super::scope::{Frame, Scope};
 use super::settings::{Globals, Settings};
 use super::source::Span;
@@ -285,6 +285,11 @@ impl Linter {
     ) -> Result<()> {
         let frame = Frame::new(dockerfile, settings)?;
         let mut done: BTreeMap<usize, Seen> = BTreeMap::new();
+        let child = |stage: &'_ PlannedStage| match stage.base {
+            Base::Stage(base) => Some((base, stage.index)),
+            _ => None,
+        };
+        let last_child: BTreeMap<usize, usize> = plan.stages.iter().filter_map(child).collect();
         for planned in &plan.stages {
             let mut seen = match &planned.base {
                 Base::Stage(base) => match done.get(base) {
@@ -304,6 +309,15 @@ impl Linter {
                 self.step(instruction, &mut seen, surroundings.ignore)?;
             }
             done.insert(planned.index, seen);
+            // Only what a later stage is built on is kept.
+            if let Base::Stage(base) = planned.base
+                && last_child.get(&base) == Some(&planned.index)
+            {
+                done.remove(&base);
+            }
+            if !last_child.contains_key(&planned.index) {
+                done.remove(&planned.index);
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::super::complaint::Complaint;
 use super::super::heredoc;
 use super::super::logical::Logical;
 use super::super::words::{self, Json};
-use super::super::{chmod, mount, step};
+use super::super::{chmod, limits, mount, step};
 use super::flags::{Flag, Kind, Values};
 
 const NOT_STRINGS: &str = "an array here has strings alone";
@@ -36,6 +36,21 @@ impl<'l> Arguments<'l> {
 
     fn text(&self) -> &'l str {
         &self.logical.text[self.rest.clone()]
+    }
+
+    fn plain(&self) -> Result<Vec<Range<usize>>, Complaint> {
+        self.bounded(words::plain(self.logical, self.rest.clone()))
+    }
+
+    fn quoted(&self) -> Result<Vec<Range<usize>>, Complaint> {
+        self.bounded(words::quoted(self.logical, self.rest.clone(), self.escape))
+    }
+
+    fn bounded(&self, words: Vec<Range<usize>>) -> Result<Vec<Range<usize>>, Complaint> {
+        match words.len() > limits::WORDS {
+            true => self.complain(format!("more than {} words", limits::WORDS)),
+            false => Ok(words),
+        }
     }
 
     fn complain<T>(&self, message: impl Into<String>) -> Result<T, Complaint> {
@@ -85,7 +100,7 @@ impl<'l> Arguments<'l> {
             "COPY" => Body::Copy(self.transfer(name, &flags)?),
             "ENTRYPOINT" => Body::Entrypoint(self.command(self.rest.clone())?),
             "ENV" => Body::Env(self.pairs(name)?),
-            "EXPOSE" => Body::Expose(self.at_least_one(words::plain(self.logical, self.rest.clone()), name)?),
+            "EXPOSE" => Body::Expose(self.at_least_one(self.plain()?, name)?),
             "HEALTHCHECK" => Body::Healthcheck(self.healthcheck(&flags)?),
             "LABEL" => Body::Label(self.pairs(name)?),
             "MAINTAINER" => Body::Maintainer(self.one(name)?),
@@ -102,7 +117,7 @@ impl<'l> Arguments<'l> {
 
     pub fn from(&self, flags: Vec<Flag>) -> Result<From, Complaint> {
         let flags = Values::read(flags, "FROM", &[("platform", Kind::Text)])?;
-        let words = words::plain(self.logical, self.rest.clone());
+        let words = self.plain()?;
         let word = |index: usize| self.logical.word(words[index].clone());
         let platform = flags.text("platform");
         match words.len() {
@@ -138,7 +153,12 @@ impl<'l> Arguments<'l> {
 
     /// The words of an array; their place is that of the array. None: it is no array.
     fn array(&self, range: Range<usize>) -> Result<Option<Vec<Word>>, Complaint> {
-        match words::json(&self.logical.text[range.clone()]) {
+        let text = &self.logical.text[range.clone()];
+        if text.starts_with('[') && text.len() > limits::WORD {
+            let what = format!("an array is longer than {} KiB", limits::WORD >> 10);
+            return Err(Complaint::new(self.logical.span(range), what));
+        }
+        match words::json(text) {
             Json::No => Ok(None),
             Json::NotStrings => Err(Complaint::new(self.logical.span(range), NOT_STRINGS)),
             Json::Words(words) => {
@@ -193,7 +213,7 @@ impl<'l> Arguments<'l> {
         let words = match self.array(self.rest.clone())? {
             Some(words) if words.is_empty() => return self.complain("VOLUME needs an argument"),
             Some(words) => words,
-            None => self.at_least_one(words::plain(self.logical, self.rest.clone()), "VOLUME")?,
+            None => self.at_least_one(self.plain()?, "VOLUME")?,
         };
         match words.iter().find(|word| word.text.trim().is_empty()) {
             Some(empty) => Err(Complaint::new(empty.span, "a volume is a path")),
@@ -203,7 +223,7 @@ impl<'l> Arguments<'l> {
 
     /// `NAME[=VALUE]…` of ARG.
     fn names(&self) -> Result<Vec<Argument>, Complaint> {
-        let words = words::quoted(self.logical, self.rest.clone(), self.escape);
+        let words = self.quoted()?;
         if words.is_empty() {
             return self.complain("ARG needs a name");
         }
@@ -222,7 +242,7 @@ impl<'l> Arguments<'l> {
 
     /// `NAME=VALUE…` of ENV and LABEL, or the one pair `NAME VALUE` of old.
     fn pairs(&self, name: &str) -> Result<Vec<Pair>, Complaint> {
-        let words = words::quoted(self.logical, self.rest.clone(), self.escape);
+        let words = self.quoted()?;
         let Some(first) = words.first() else {
             return self.complain(format!("{name} needs `NAME=VALUE`"));
         };
@@ -256,7 +276,7 @@ impl<'l> Arguments<'l> {
     }
 
     fn healthcheck(&self, flags: &Values) -> Result<Healthcheck, Complaint> {
-        let Some(kind) = words::plain(self.logical, self.rest.clone()).into_iter().next() else {
+        let Some(kind) = self.plain()?.into_iter().next() else {
             return self.complain("HEALTHCHECK needs `NONE` or `CMD` and a command");
         };
         let rest = self.logical.trimmed(kind.end..self.rest.end);
@@ -291,7 +311,7 @@ impl<'l> Arguments<'l> {
         let mut words = match self.array(self.rest.clone())? {
             Some(words) => words,
             None => {
-                let words = words::plain(self.logical, self.rest.clone());
+                let words = self.plain()?;
                 words.into_iter().map(|word| self.logical.word(word)).collect()
             }
         };

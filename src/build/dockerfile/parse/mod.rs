@@ -116,6 +116,9 @@ fn dockerfile(source: &Source) -> Result<Dockerfile, Complaint> {
         let (keyword, _) = parser.keyword(&logical, logical.trimmed(0..logical.text.len()));
         if logical.text[keyword].eq_ignore_ascii_case("FROM") {
             stages.push(parser.from(&logical)?);
+            if stages.len() > limits::STAGES {
+                return Err(Complaint::new(whole, format!("more than {} stages", limits::STAGES)));
+            }
             continue;
         }
         let instruction = parser.instruction(&mut reader, &logical)?;
@@ -226,6 +229,10 @@ impl Parser {
         }
         let span = logical.span(range.clone());
         let announced = heredoc::announced(&logical.text[range]);
+        if announced.len() > limits::DOCUMENTS {
+            let what = format!("more than {} here-documents", limits::DOCUMENTS);
+            return Err(Complaint::new(span, what));
+        }
         announced.into_iter().map(|each| heredoc::collect(reader, each, span)).collect()
     }
 

@@ -302,7 +302,17 @@ fn hostile_files_are_refused_at_little_cost() {
             .unwrap_err()
             .contains("65536")
     );
-    assert!(text(format!("FROM a\nRUN [{}", "[".repeat(1 << 20))).is_ok());
+    assert!(text("FROM a\n".repeat(limits::STAGES + 1)).unwrap_err().contains("1000 stages"));
+    assert!(text(format!("FROM a\nRUN [{}", "[".repeat(1 << 19))).is_ok());
+    for (line, part) in [
+        (format!("RUN [{}", "[".repeat(1 << 20)), "1024 KiB"),
+        (format!("COPY {}/", "a ".repeat(1 << 20)), "65536 words"),
+        (format!("ENV {}", "a=b ".repeat(1 << 20)), "65536 words"),
+        (format!("RUN {}", "<<A ".repeat(1 << 20)), "1000 here-documents"),
+        (format!("RUN --mount={} y", "x,".repeat(1 << 20)), "64 KiB"),
+    ] {
+        assert!(text(format!("FROM a\n{line}\n")).unwrap_err().contains(part), "{part}");
+    }
     assert!(text(format!("FROM a\n{}", "x".repeat(1 << 20))).unwrap_err().len() < 1000);
     assert!(text(format!("FROM a\nRUN x{}", " \\\n".repeat(1 << 20))).is_ok());
     let endless = std::io::repeat(b'#');

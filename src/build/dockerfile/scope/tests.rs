@@ -226,6 +226,7 @@ fn what_is_wrong_once_variables_are_known() {
         ("STOPSIGNAL nosuch", "2:12", "no signal"),
         ("EXPOSE 80/x", "2:8", "no port"),
         ("EXPOSE 70000", "2:8", "no port"),
+        ("EXPOSE 1-65535 1-65535/udp 1-65535/sctp 1", "2:41", "more ports"),
         ("ENV A=\"${X:?give it}\"", "2:7", "`X`: give it"),
         ("ENV A=$X\"", "2:7", "double quote"),
         ("LABEL $X=y", "2:7", "may not be empty"),
@@ -256,12 +257,12 @@ fn what_nobody_has_set_is_noted() {
 fn doubling_a_variable_ends_early() {
     let mut text = "FROM a\nENV A=xxxxxxxxxxxxxxxx\n".to_owned();
     text.push_str(&"ENV A=$A$A\n".repeat(64));
-    assert!(steps(&text, &[]).unwrap_err().message().contains("1024 KiB"));
+    assert!(steps(&text, &[]).unwrap_err().message().contains("1 MiB"));
     let mut text = format!("FROM a\nENV A={}\n", "x".repeat(1 << 19));
     for index in 0..1000 {
         text.push_str(&format!("ENV B{index}=$A\n"));
     }
-    assert!(steps(&text, &[]).unwrap_err().message().contains("4 MiB"));
+    assert!(steps(&text, &[]).unwrap_err().message().contains("1 MiB"));
     let mut text = format!("FROM a\nENV A={}\n", "x".repeat(1 << 19));
     text.push_str(&"LABEL a=$A\n".repeat(1000));
     assert!(steps(&text, &[]).unwrap_err().message().contains("256 MiB"));

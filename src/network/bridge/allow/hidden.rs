@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::error::{Error, Result};
 use crate::network::bridge::Membership;
+use crate::network::bridge::protocol::{Allowed, Wanted};
 use crate::network::named::{DRIVER, NamedNetwork, Subnet};
 use crate::sys::time::Utc;
 
@@ -16,31 +17,30 @@ pub const NAME: &str = "net-allow";
 const POOLS: [[u8; 2]; 8] =
     [[10, 87], [10, 86], [10, 85], [10, 84], [172, 30], [172, 29], [192, 168], [10, 250]];
 
-/// The network of the container with this ID, and its membership. `occupied` are ranges that are in use: those of
-/// networks, hidden ones too, of uplinks, and of the host's routes.
+/// The network of the container with this ID: the one that it had before, where that is free. `live` are the ranges of
+/// all networks that are in use, hidden ones too.
 ///
 /// # Errors
 /// No range is free.
-pub fn network(id: &str, occupied: &[IpNet]) -> Result<(NamedNetwork, Membership)> {
-    let overlaps = |one: &IpNet| occupied.iter().any(|other| one.contains(other) || other.contains(one));
-    let four = POOLS
-        .iter()
-        .flat_map(|[a, b]| (0..=u16::MAX).step_by(8).map(move |rest| (*a, *b, rest.to_be_bytes())))
-        .filter_map(|(a, b, [c, d])| Ipv4Net::new(Ipv4Addr::new(a, b, c, d), 29).ok())
-        .map(IpNet::V4)
-        .find(|range| !overlaps(range))
-        .ok_or_else(|| {
-            Error::new("cannot find addresses for a container with `--net-allow`")
-                .because("every range that sbx takes for that is in use")
-        })?;
-    let subnets = vec![subnet(four), subnet(unique_local(id))];
+pub fn wanted(id: &str, allowed: &Allowed, live: &[IpNet]) -> Result<Wanted> {
+    let is_free = |one: &IpNet, occupied: &[IpNet]| {
+        !occupied.iter().any(|other| one.contains(other) || other.contains(one))
+    };
+    let before: Vec<IpNet> = allowed.before.iter().map(IpNet::trunc).collect();
+    let ranges = match before.is_empty() || !before.iter().all(|range| is_free(range, live)) {
+        true => {
+            let occupied = [&allowed.occupied, live].concat();
+            vec![choose(|range| is_free(range, &occupied))?, unique_local(id)]
+        }
+        false => before,
+    };
     let network = NamedNetwork {
         id: id.to_owned(),
         name: NAME.to_owned(),
         created: Utc::now(),
         driver: DRIVER.to_owned(),
         labels: BTreeMap::new(),
-        subnets,
+        subnets: ranges.into_iter().map(subnet).collect(),
         internal: false,
         dns: true,
         dns_servers: Vec::new(),
@@ -48,7 +48,26 @@ pub fn network(id: &str, occupied: &[IpNet]) -> Result<(NamedNetwork, Membership
         interface: bridge(id),
         reserved: BTreeMap::new(),
     };
-    let membership = Membership {
+    let membership = Membership { mac_address: allowed.mac_address, ..membership(id) };
+    Ok(Wanted { membership, network, before: allowed.before.iter().map(IpNet::addr).collect() })
+}
+
+fn choose(is_free: impl Fn(&IpNet) -> bool) -> Result<IpNet> {
+    POOLS
+        .iter()
+        .flat_map(|[a, b]| (0..=u16::MAX).step_by(8).map(move |rest| (*a, *b, rest.to_be_bytes())))
+        .filter_map(|(a, b, [c, d])| Ipv4Net::new(Ipv4Addr::new(a, b, c, d), 29).ok())
+        .map(IpNet::V4)
+        .find(is_free)
+        .ok_or_else(|| {
+            Error::new("cannot find addresses for a container with `--net-allow`")
+                .because("every range that sbx takes for that is in use")
+        })
+}
+
+/// That of the container with this ID in its network.
+pub fn membership(id: &str) -> Membership {
+    Membership {
         id: id.to_owned(),
         name: NAME.to_owned(),
         aliases: Vec::new(),
@@ -56,8 +75,7 @@ pub fn network(id: &str, occupied: &[IpNet]) -> Result<(NamedNetwork, Membership
         ip6: None,
         mac_address: None,
         interface: None,
-    };
-    Ok((network, membership))
+    }
 }
 
 /// The name of its bridge.
@@ -86,14 +104,25 @@ mod tests {
 
     #[test]
     fn each_container_gets_a_range_that_is_free() {
-        let occupied: Vec<IpNet> =
-            ["10.87.0.0/24", "10.87.1.0/29"].iter().map(|range| range.parse().unwrap()).collect();
+        let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let allowed = |occupied, before| Allowed { list: Vec::new(), occupied, before, mac_address: None };
         let id = "0123456789abcdef".repeat(4);
-        let (network, membership) = network(&id, &occupied).unwrap();
-        let shown: Vec<_> =
-            network.subnets.iter().map(|one| format!("{} {}", one.subnet, one.gateway)).collect();
-        assert_eq!(shown, ["10.87.1.8/29 10.87.1.9", "fd01:2345:6789:abcd::/64 fd01:2345:6789:abcd::1"]);
-        assert_eq!((network.interface.as_str(), &membership.id), ("a0123456789ab", &id));
-        assert!(super::network(&id, &["0.0.0.0/0".parse().unwrap()]).is_err());
+        let shown = |wanted: &Wanted| {
+            let each = wanted.network.subnets.iter().map(|one| format!("{} {}", one.subnet, one.gateway));
+            each.collect::<Vec<_>>()
+        };
+        let live = ranges(&["10.87.1.0/29"]);
+        let first = wanted(&id, &allowed(ranges(&["10.87.0.0/24"]), Vec::new()), &live).unwrap();
+        let expected = ["10.87.1.8/29 10.87.1.9", "fd01:2345:6789:abcd::/64 fd01:2345:6789:abcd::1"];
+        assert_eq!(shown(&first), expected);
+        assert_eq!((first.network.interface.as_str(), &first.membership.id), ("a0123456789ab", &id));
+
+        let before = ranges(&["10.87.1.10/29", "fd01:2345:6789:abcd::2/64"]);
+        let again = wanted(&id, &allowed(ranges(&["10.87.0.0/16"]), before.clone()), &live).unwrap();
+        assert_eq!(shown(&again), expected, "what it had before");
+        assert_eq!(again.before.len(), 2);
+        let taken = wanted(&id, &allowed(Vec::new(), before), &ranges(&["10.87.1.8/29"])).unwrap();
+        assert_eq!(shown(&taken)[0], "10.87.0.0/29 10.87.0.1", "another has it");
+        assert!(wanted(&id, &allowed(ranges(&["0.0.0.0/0"]), Vec::new()), &[]).is_err());
     }
 }

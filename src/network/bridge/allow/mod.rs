@@ -2,12 +2,12 @@
 //!
 //! Such a container is alone in a network of its own, and the list is enforced in the shared namespace, where no
 //! capability of the container counts. What the kernel enforces are addresses: those of a listed name are let through
-//! for as long as the name server's answer is valid ([`Allowances::answered`]), and with them whoever else answers at
+//! for as long as the name server's answer is valid ([`Allowances::learned`]), and with them whoever else answers at
 //! them. Connections that are open outlive that.
 //!
 //! [`watch`] hears of refused packets and of connections; [`record`] limits how much of that is told.
 
-mod attributes;
+pub mod attributes;
 pub mod flows;
 pub mod hidden;
 pub mod list;
@@ -24,6 +24,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::names::{Asker, Found, Policy};
 use super::rules::Rules;
 use crate::error::Result;
 pub use list::List;
@@ -142,13 +143,8 @@ impl Allowances {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).remove_limit(&live.member.bridge);
     }
 
-    /// Whether a container has a list.
-    pub fn restricts(&self, container: &str) -> bool {
-        self.state().members.contains_key(container)
-    }
-
     /// Whether a container may ask for a name (lower case, no dot at the end). If not, that is recorded.
-    pub fn allows(&self, container: &str, name: &str) -> bool {
+    fn may_ask(&self, container: &str, name: &str) -> bool {
         let mut state = self.state();
         let Some(live) = state.members.get_mut(container) else { return true };
         let allowed = live.member.list.has_name(name);
@@ -161,7 +157,7 @@ impl Allowances {
 
     /// Lets a container reach what it is about to learn that a name is, for as many seconds as it may believe it. The
     /// container must not have the answer before this returns.
-    pub fn answered(&self, container: &str, name: &str, addresses: &[(IpAddr, u32)]) {
+    fn learned(&self, container: &str, name: &str, addresses: &[(IpAddr, u32)]) {
         let now = Instant::now();
         let mut changes = Vec::new();
         let bridge = {
@@ -214,6 +210,20 @@ impl Allowances {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Policy for Allowances {
+    fn restricts(&self, container: &str) -> bool {
+        self.state().members.contains_key(container)
+    }
+
+    fn allows(&self, asker: &Asker, name: &str) -> bool {
+        self.may_ask(&asker.container, name)
+    }
+
+    fn answered(&self, asker: &Asker, found: &Found) {
+        self.learned(&asker.container, &found.name, &found.addresses);
     }
 }
 

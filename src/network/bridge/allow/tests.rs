@@ -42,10 +42,10 @@ fn serve(list: &str) {
         let line = line.unwrap();
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
-            ["allows", name] => say(&format!("allows {}", allowances.allows(CONTAINER, name))),
+            ["allows", name] => say(&format!("allows {}", allowances.may_ask(CONTAINER, name))),
             ["answered", name, address, seconds] => {
                 let found = [(address.parse().unwrap(), seconds.parse().unwrap())];
-                allowances.answered(CONTAINER, name, &found);
+                allowances.learned(CONTAINER, name, &found);
                 say("ready");
             }
             ["remove"] => {

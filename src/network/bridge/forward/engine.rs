@@ -174,7 +174,8 @@ impl Engine {
     }
 
     fn retarget(&mut self, owner: &str, target: &Target) {
-        let owned = self.owned(owner);
+        let moved = |listener: &Listener| listener.owner == owner && listener.target != *target;
+        let owned: HashSet<Key> = self.listeners.keys(moved).into_iter().collect();
         for key in &owned {
             if let Some(listener) = self.listeners.get_mut(*key) {
                 listener.target = target.clone();

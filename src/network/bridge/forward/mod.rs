@@ -114,6 +114,7 @@ impl Forwarder {
     }
 
     /// Changes where the container's ports lead to. Connections to an address that it has no longer are reset.
+    /// Nothing happens to those that lead there already.
     ///
     /// # Errors
     /// The forwarder has ended.

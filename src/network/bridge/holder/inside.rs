@@ -13,6 +13,7 @@ use super::uplink::{Connected, Uplink};
 use super::{ToInside, ToOutside};
 use crate::error::{Error, Result, Step};
 use crate::network::PortMapping;
+use crate::network::bridge::allow::hidden;
 use crate::network::bridge::place::Place;
 use crate::network::bridge::protocol::{FromHolder, Joiner, ToHolder, Wanted};
 use crate::network::bridge::{Endpoint, links};
@@ -46,7 +47,7 @@ pub fn run(place: &Place, listener: OwnedFd, outside: Channel, former: Option<Ow
                 next: 0,
                 uplinks: HashMap::new(),
             }
-            .serve()
+            .serve();
         }
         Err(error) => {
             let _ = outside.send(&ToOutside::Failed(error));
@@ -175,10 +176,14 @@ impl Inside<'_> {
     }
 
     fn connected(&mut self, uplink: Uplink, connected: &Connected) {
-        self.uplinks.insert(uplink, Connection::There);
-        if uplink == Uplink::World {
-            self.services.set_name_servers(&connected.name_servers);
-        }
+        let ready = match uplink {
+            Uplink::World => {
+                self.services.set_name_servers(&connected.name_servers);
+                Ok(())
+            }
+            Uplink::Loopback => self.services.address_loopback_uplink(),
+        };
+        self.uplinks.insert(uplink, ready.map_or_else(Connection::Failed, |()| Connection::There));
     }
 
     fn serve_session(&mut self, id: SessionId) {
@@ -208,6 +213,14 @@ impl Inside<'_> {
                 self.disconnect(id, &network);
                 FromHolder::Done
             }
+            (ToHolder::Rename { name }, _) => {
+                self.rename(id, name);
+                FromHolder::Done
+            }
+            (ToHolder::Leave, _) => {
+                self.depart(id);
+                FromHolder::Done
+            }
             (ToHolder::Reload, _) => match self.reload(id) {
                 Ok(()) => FromHolder::Done,
                 Err(error) => FromHolder::Failed(error),
@@ -226,7 +239,16 @@ impl Inside<'_> {
         }
     }
 
-    fn join(&mut self, id: SessionId, joiner: Joiner) {
+    fn join(&mut self, id: SessionId, mut joiner: Joiner) {
+        if let Some(allowed) = &joiner.allowed {
+            match hidden::wanted(&joiner.id, allowed, &self.registry.ranges()) {
+                Ok(wanted) => joiner.wanted = vec![wanted],
+                Err(error) => {
+                    self.answer(id, &FromHolder::Failed(error));
+                    return self.leave(id);
+                }
+            }
+        }
         let networks: Vec<NamedNetwork> = joiner.wanted.iter().map(|wanted| wanted.network.clone()).collect();
         let joined = self
             .registry
@@ -284,9 +306,21 @@ impl Inside<'_> {
         for (number, endpoint) in member.endpoints.iter().enumerate() {
             let Some(active) = self.registry.networks.get(&endpoint.network) else { continue };
             self.services.plug(network.as_fd(), endpoint, &active.network, number)?;
+            if member.joiner.allowed.is_some() {
+                let channel =
+                    session.channel.try_clone().step(|| "cannot tell of the container's traffic")?;
+                self.services.limit(member, &active.network, channel)?;
+            }
         }
         self.services.know(member);
         Ok(())
+    }
+
+    fn rename(&mut self, id: SessionId, name: String) {
+        if let Some(member) = self.registry.members.get_mut(&id) {
+            member.joiner.name = name;
+            self.services.know(member);
+        }
     }
 
     fn connect(&mut self, id: SessionId, wanted: &Wanted) -> Result<Endpoint> {
@@ -315,7 +349,10 @@ impl Inside<'_> {
 
     fn disconnect(&mut self, id: SessionId, network: &str) {
         let Some(endpoint) = self.registry.disconnect(id, network) else { return };
-        self.services.unplug(&endpoint);
+        // Whoever asked for it finds it done.
+        if let Err(error) = self.services.unplug_now(&endpoint) {
+            log::debug!("{error}");
+        }
         if let (Some(session), Some(member)) = (self.sessions.get_mut(&id), self.registry.members.get(&id)) {
             self.services.know(member);
             if let Err(error) = self.services.publish(member, &mut session.ports) {
@@ -334,7 +371,7 @@ impl Inside<'_> {
             let Some(active) = self.registry.networks.get(&endpoint.network) else { continue };
             self.services.open(&active.network)?;
             if let Some(network) = &session.network {
-                self.services.unplug(endpoint);
+                self.services.unplug_now(endpoint)?;
                 self.services.plug(network.as_fd(), endpoint, &active.network, number)?;
             }
         }
@@ -345,7 +382,11 @@ impl Inside<'_> {
 
     /// The monitor is gone, or its container has no network any more.
     fn leave(&mut self, id: SessionId) {
+        self.depart(id);
         self.sessions.remove(&id);
+    }
+
+    fn depart(&mut self, id: SessionId) {
         let Some(member) = self.registry.leave(id) else { return };
         for endpoint in &member.endpoints {
             self.services.unplug(endpoint);

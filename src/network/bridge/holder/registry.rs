@@ -44,8 +44,9 @@ impl Registry {
     /// # Errors
     /// An address or a name is not to be had.
     pub fn join(&mut self, session: SessionId, joiner: Joiner) -> Result<&Member> {
-        self.members.insert(session, Member { joiner: joiner.clone(), endpoints: Vec::new() });
-        for wanted in &joiner.wanted {
+        let wanted = joiner.wanted.clone();
+        self.members.insert(session, Member { joiner, endpoints: Vec::new() });
+        for wanted in &wanted {
             if let Err(error) = self.connect(session, wanted, &[]) {
                 self.members.remove(&session);
                 return Err(error);
@@ -62,6 +63,10 @@ impl Registry {
         let Wanted { membership, network, before } = wanted;
         let failed = || format!("cannot connect the container to the network `{}`", network.name);
         let member = self.members.get(&session).ok_or_else(gone)?;
+        if member.joiner.allowed.is_some() && !member.endpoints.is_empty() {
+            return Err(Error::new(failed())
+                .because("it has `--net-allow`, and another network would lead past the list"));
+        }
         if member.endpoints.iter().any(|endpoint| endpoint.network == network.id) {
             return Err(Error::new(failed()).because("it is in that network already"));
         }
@@ -102,6 +107,12 @@ impl Registry {
         };
         member.endpoints.push(endpoint.clone());
         Ok(endpoint)
+    }
+
+    /// The addresses of all networks that somebody is in.
+    pub fn ranges(&self) -> Vec<IpNet> {
+        let networks = self.networks.values().map(|active| &active.network);
+        networks.flat_map(|network| network.subnets.iter().map(|subnet| subnet.subnet)).collect()
     }
 
     /// Takes a member out of one network.

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::registry::Member;
 use super::uplink::Uplink;
@@ -11,11 +12,14 @@ use crate::error::{Result, Step};
 use crate::network::HOST_LOOPBACK;
 use crate::network::PortMapping;
 use crate::network::bridge::Endpoint;
+use crate::network::bridge::allow::{self, Allowances, List};
 use crate::network::bridge::forward::{Forwarder, Target};
 use crate::network::bridge::links::{Bridge, Links, Plug};
-use crate::network::bridge::names::{self, Responder, Unrestricted};
+use crate::network::bridge::names::{self, Responder};
+use crate::network::bridge::protocol::FromHolder;
 use crate::network::bridge::rules::{self, HostLoopback, Nft, Rules, Uplinks};
 use crate::network::named::NamedNetwork;
+use crate::sys::channel::Channel;
 
 /// The uplink's, so that nothing has to be cut up on its way out.
 const MTU: u32 = 65520;
@@ -23,7 +27,9 @@ const MTU: u32 = 65520;
 /// All of them.
 pub struct Services {
     links: Links,
-    rules: Rules,
+    unplugger: Unplugger,
+    rules: Arc<Mutex<Rules>>,
+    allowances: Arc<Allowances>,
     responder: Responder,
     forwarder: Forwarder,
     /// The networks in which names are answered.
@@ -41,14 +47,38 @@ impl Services {
         links.prepare()?;
         let mut rules = Rules::new(nft, uplinks());
         rules.commit()?;
-        let responder = Responder::start(Arc::new(Unrestricted), Vec::new())
+        let rules = Arc::new(Mutex::new(rules));
+        let allowances = Arc::new(Allowances::new(rules.clone()));
+        let responder = Responder::start(allowances.clone(), Vec::new())
             .step(|| "cannot start the name server of bridge networks")?;
         let forwarder = Forwarder::start()?;
-        Ok(Self { links, rules, responder, forwarder, listening: HashSet::new() })
+        Ok(Self {
+            links,
+            unplugger: Unplugger::start()?,
+            rules,
+            allowances,
+            responder,
+            forwarder,
+            listening: HashSet::new(),
+        })
+    }
+
+    fn rules(&self) -> MutexGuard<'_, Rules> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn set_name_servers(&mut self, servers: &[IpAddr]) {
         self.responder.set_servers(servers.to_vec());
+    }
+
+    /// Gives the way to the host's loopback interface the address that its helper answers to.
+    ///
+    /// # Errors
+    /// The interface is gone.
+    pub fn address_loopback_uplink(&mut self) -> Result<()> {
+        let [a, b, c, _] = HOST_LOOPBACK.octets();
+        let own = ipnet::Ipv4Net::new_assert([a, b, c, 100].into(), 24);
+        self.links.bring_up(Uplink::Loopback.interface(), MTU, &own.into())
     }
 
     /// Makes the bridge of a network, where it is not there yet, with everything that it offers.
@@ -67,7 +97,7 @@ impl Services {
             addresses: &addresses,
         })?;
         let gateways: Vec<IpAddr> = network.subnets.iter().map(|subnet| subnet.gateway).collect();
-        self.rules.add_network(rules::Network {
+        self.rules().add_network(rules::Network {
             bridge: network.interface.clone(),
             gateways: gateways.clone(),
             internal: network.internal,
@@ -89,7 +119,7 @@ impl Services {
         self.responder.silence(&network.id);
         self.listening.remove(&network.id);
         self.responder.update(|table| table.remove_network(&network.id));
-        self.rules.remove_network(&network.interface);
+        self.rules().remove_network(&network.interface);
         if let Err(error) = self.links.remove_bridge(&network.interface) {
             log::debug!("{error}");
         }
@@ -119,7 +149,7 @@ impl Services {
                 metric: 100 + u32::try_from(number).unwrap_or(u32::MAX / 2),
             },
         )?;
-        self.rules.add_endpoint(rules::Endpoint {
+        self.rules().add_endpoint(rules::Endpoint {
             host_interface: endpoint.host_interface.clone(),
             mac_address: endpoint.mac_address,
             addresses: endpoint.addresses.iter().map(ipnet::IpNet::addr).collect(),
@@ -128,10 +158,17 @@ impl Services {
     }
 
     pub fn unplug(&mut self, endpoint: &Endpoint) {
-        self.rules.remove_endpoint(&endpoint.host_interface);
-        if let Err(error) = self.links.unplug(&endpoint.host_interface) {
-            log::debug!("{error}");
-        }
+        self.rules().remove_endpoint(&endpoint.host_interface);
+        self.unplugger.unplug(&endpoint.host_interface);
+    }
+
+    /// The same, where the interface is made again.
+    ///
+    /// # Errors
+    /// The kernel does not let it go.
+    pub fn unplug_now(&mut self, endpoint: &Endpoint) -> Result<()> {
+        self.rules().remove_endpoint(&endpoint.host_interface);
+        self.links.unplug(&endpoint.host_interface)
     }
 
     /// Answers to the container's names from now on, in all of its networks and no others.
@@ -159,9 +196,32 @@ impl Services {
     pub fn forget(&mut self, member: &Member) {
         let id = &member.joiner.id;
         self.responder.update(|table| table.forget(id));
+        self.allowances.remove(id);
         if let Err(error) = self.forwarder.withdraw(id) {
             log::debug!("{error}");
         }
+    }
+
+    /// Enforces a container's list from now on, before anything comes from it. What it tries goes to `channel`.
+    ///
+    /// # Errors
+    /// The list is wrong, or the kernel cannot enforce it.
+    pub fn limit(&self, member: &Member, network: &NamedNetwork, channel: Channel) -> Result<()> {
+        let Some(allowed) = &member.joiner.allowed else { return Ok(()) };
+        let each = member.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+        self.allowances.add(allow::Member {
+            container: member.joiner.id.clone(),
+            bridge: network.interface.clone(),
+            addresses: each.map(ipnet::IpNet::addr).collect(),
+            gateways: network.subnets.iter().map(|subnet| subnet.gateway).collect(),
+            list: List::parse(&allowed.list)?,
+            report: Box::new(move |line| {
+                // A monitor that is too busy to read it misses the line, and one that is gone needs none.
+                if let Err(error) = channel.send(&FromHolder::Traffic(line)) {
+                    log::debug!("cannot tell a monitor of its container's traffic: {error}");
+                }
+            }),
+        })
     }
 
     /// Gives the kernel all changes of the rules.
@@ -169,7 +229,31 @@ impl Services {
     /// # Errors
     /// It refuses them.
     pub fn commit(&mut self) -> Result<()> {
-        self.rules.commit()
+        self.rules().commit()
+    }
+}
+
+/// A thread that removes interfaces: the kernel takes 15 to 20 ms for one, and others can be plugged in meanwhile.
+struct Unplugger(Sender<String>);
+
+impl Unplugger {
+    fn start() -> Result<Self> {
+        let mut links = Links::open()?;
+        let (sender, receiver) = channel::<String>();
+        let work = move || {
+            for interface in receiver {
+                if let Err(error) = links.unplug(&interface) {
+                    log::debug!("{error}");
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("sbx-unplug".to_owned()).stack_size(64 << 10);
+        thread.spawn(work).step(|| "cannot start a thread")?;
+        Ok(Self(sender))
+    }
+
+    fn unplug(&self, interface: &str) {
+        let _ = self.0.send(interface.to_owned());
     }
 }
 
@@ -178,17 +262,12 @@ fn mtu(network: &NamedNetwork) -> u32 {
 }
 
 fn uplinks() -> Uplinks {
-    let ranges = |texts: &[&str]| texts.iter().filter_map(|text| text.parse().ok()).collect();
-    let uplink = |uplink: Uplink, texts: &[&str]| rules::Uplink {
-        interface: uplink.interface().to_owned(),
-        ranges: ranges(texts),
-    };
-    let loopback = Uplink::Loopback.interface().to_owned();
+    let ranges = ["10.0.2.0/24", "fd00::/64"].iter().filter_map(|text| text.parse().ok()).collect();
     Uplinks {
-        interfaces: vec![
-            uplink(Uplink::World, &["10.0.2.0/24", "fd00::/64"]),
-            uplink(Uplink::Loopback, &["10.0.3.0/24"]),
-        ],
-        host_loopback: Some(HostLoopback { interface: loopback, address: HOST_LOOPBACK }),
+        interfaces: vec![rules::Uplink { interface: Uplink::World.interface().to_owned(), ranges }],
+        host_loopback: Some(HostLoopback {
+            interface: Uplink::Loopback.interface().to_owned(),
+            address: HOST_LOOPBACK,
+        }),
     }
 }

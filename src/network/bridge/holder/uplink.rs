@@ -48,6 +48,7 @@ pub fn start(uplink: Uplink, pid: i32, runtime: &Path) -> Result<(Helper, Connec
         Uplink::Loopback => Requested::Decided(Mode::Slirp4netns(vec![
             "allow_host_loopback=true".to_owned(),
             "cidr=10.0.3.0/24".to_owned(),
+            "enable_ipv6=false".to_owned(),
         ]))
         .decide()?,
     };
@@ -56,6 +57,8 @@ pub fn start(uplink: Uplink, pid: i32, runtime: &Path) -> Result<(Helper, Connec
         Mode::Slirp4netns(words) => {
             let options = slirp4netns::Options {
                 interface: uplink.interface(),
+                // Nothing but the host's loopback interface is behind the other: it is nobody's default route.
+                configure: uplink == Uplink::World,
                 ..slirp4netns::Options::parse(&words)?
             };
             helper::start_slirp4netns(&Network::of(Mode::Slirp4netns(words)), &options, &target)?

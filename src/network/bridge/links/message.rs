@@ -96,6 +96,13 @@ pub fn up(index: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::SetLink(with_up(index))
 }
 
+pub fn mtu(index: u32, mtu: u32) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.attributes = vec![LinkAttribute::Mtu(mtu)];
+    RouteNetlinkMessage::SetLink(message)
+}
+
 /// Gives an interface the address that it has: the kernel takes that for news, and tells the neighbours (ip-sysctl.rst,
 /// arp_notify and ndisc_notify).
 pub fn announce(index: u32, mac: MacAddress) -> RouteNetlinkMessage {

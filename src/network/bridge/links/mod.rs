@@ -152,6 +152,21 @@ impl Links {
             .map_err(|refusal| failure::meaning(format!("cannot remove the bridge `{name}`"), &refusal))
     }
 
+    /// Gives an interface that somebody else has made an address, and brings it up.
+    ///
+    /// # Errors
+    /// It is gone, or the kernel takes the MTU or the address not.
+    pub fn bring_up(&mut self, name: &str, mtu: u32, address: &IpNet) -> Result<()> {
+        let failed = |refusal: Refusal| failure::meaning(format!("cannot bring `{name}` up"), &refusal);
+        let index = self.index(name).map_err(failed)?;
+        let requests = [
+            (message::mtu(index, mtu), 0),
+            (message::address(index, address), NLM_F_CREATE | NLM_F_REPLACE),
+            (message::up(index), 0),
+        ];
+        self.all(&requests).map_err(failed)
+    }
+
     /// Connects a container, whose network namespace this is, to a bridge. The namespace's user namespace has to be
     /// below that of the calling process. When it returns, frames go through. After a failure nothing is left.
     ///

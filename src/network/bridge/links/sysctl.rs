@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// Forwarding comes first: it resets others (the kernel's ip-sysctl.rst, ip_forward).
-const ROUTER: [(&str, &str); 19] = [
+const ROUTER: [(&str, &str); 21] = [
     ("ipv4/ip_forward", "1"),
     ("ipv6/conf/all/forwarding", "1"),
     // A router takes announcements for itself with 2 alone; the uplink has its address and route from one.
@@ -21,6 +21,9 @@ const ROUTER: [(&str, &str); 19] = [
     ("ipv4/conf/default/send_redirects", "0"),
     ("ipv6/conf/all/accept_redirects", "0"),
     ("ipv6/conf/default/accept_redirects", "0"),
+    // As the host has them, which may be otherwise (net.core.devconf_inherit_init_net).
+    ("ipv4/conf/all/accept_source_route", "0"),
+    ("ipv4/conf/all/route_localnet", "0"),
     // Replies to transparent sockets are for addresses that are elsewhere; the firewall stops false senders.
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),

@@ -8,15 +8,36 @@ use super::{Endpoint, TRANSPARENT_MARK, Uplinks, limit, link_local};
 /// Begins the text; nothing else contains it.
 pub const HEAD: &str = "add table inet sbx\ndelete table inet sbx\n";
 
+/// What a helper would connect to its host's loopback interface, whatever it was told: it has the addresses from the
+/// packet, and asks the host's kernel. An unspecified address means loopback there, and so does an IPv4 address in an
+/// IPv6 one (RFC 4291, 2.5.5), which this namespace would route like any other. No program asks for these: only
+/// packets out of a raw socket have them.
+const OF_THE_HOST_4: &[&str] = &["0.0.0.0/8", "127.0.0.0/8"];
+const OF_THE_HOST_6: &[&str] = &["::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "fe80::/10"];
+
 /// The base ruleset.
 ///
 /// In table `bridge sbx` a frame passes only when its port is known and everything in it that says where it comes
 /// from is that port's: the sender's MAC and IP address, those in ARP, and what neighbour advertisements announce.
 /// So it holds for containers with CAP_NET_RAW and CAP_NET_ADMIN too. Frames with a VLAN tag and of other protocols
 /// do not pass: their insides would not have been looked at.
+///
+/// A bridge hands frames for the group addresses 01:80:c2:00:00:0X to the port itself, past that chain
+/// (`br_handle_frame`), and a port that is in no bridge yet, or no more, keeps all of its frames: so table `inet sbx`
+/// takes nothing that came in by a port.
 pub fn text(uplinks: &Uplinks) -> String {
     let Uplinks { interfaces, host_loopback } = uplinks;
     let mut blocked = String::new();
+    let ways = interfaces.iter().map(|uplink| &uplink.interface);
+    for interface in ways.chain(host_loopback.as_ref().map(|way| &way.interface)) {
+        for (family, ranges) in [("ip", OF_THE_HOST_4), ("ip6", OF_THE_HOST_6)] {
+            let _ = writeln!(
+                blocked,
+                "    oifname \"{interface}\" {family} daddr {{ {} }} goto refuse",
+                ranges.join(", ")
+            );
+        }
+    }
     for uplink in interfaces {
         for range in &uplink.ranges {
             let (family, interface) = (family(range.addr()), &uplink.interface);
@@ -33,10 +54,13 @@ pub fn text(uplinks: &Uplinks) -> String {
             way.interface, way.address
         )
     });
+    let mut entries = all.clone();
+    entries.push("lo".to_owned());
+    let entries = set(&entries).unwrap_or_default();
     let (names, all) = (set(&names), set(&all));
     let out = names
         .as_ref()
-        .map_or_else(String::new, |names| format!("{blocked}    iifname @outward oifname {names} accept\n"));
+        .map_or_else(String::new, |names| format!("    iifname @outward oifname {names} accept\n"));
     let masquerade = all.as_ref().map_or_else(String::new, |all| format!("    oifname {all} masquerade\n"));
     let from_uplinks = all.as_ref().map_or_else(String::new, |all| {
         format!(
@@ -94,6 +118,11 @@ table inet sbx {{
   set gateways6 {{ type ifname . ipv6_addr; }}
   map limited {{ type ifname : verdict; }}
   map limited_input {{ type ifname : verdict; }}
+  chain entry {{
+    type filter hook prerouting priority raw; policy drop;
+    iifname {entries} accept
+    iifname @bridges accept
+  }}
   chain transparent {{
     type filter hook prerouting priority mangle; policy accept;
     socket transparent 1 meta mark set {TRANSPARENT_MARK}
@@ -121,7 +150,7 @@ table inet sbx {{
     ct state invalid drop
     iifname . oifname @between accept
     iifname vmap @limited
-{loopback}{out}    iifname @bridges goto refuse
+{loopback}{blocked}{out}    iifname @bridges goto refuse
   }}
   chain refuse {{
 {refuse}  }}

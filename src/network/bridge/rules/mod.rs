@@ -13,6 +13,8 @@ mod limit;
 mod nft;
 #[cfg(test)]
 pub(super) mod tests;
+#[cfg(test)]
+mod tests_hostile;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -108,15 +110,19 @@ impl Rules {
         if self.wanted.networks.get(&network.bridge) == Some(&network) {
             return;
         }
-        self.remove_network(&network.bridge);
+        self.forget_network(&network.bridge);
         let others: Vec<&Network> = self.wanted.networks.values().collect();
         self.text.push_str(&elements(Change::Add, &of_network(&network, &others, &self.uplinks)));
         self.wanted.networks.insert(network.bridge.clone(), network);
     }
 
-    /// A network whose bridge goes. Its endpoints are removed by themselves.
+    /// A network whose bridge goes, and its list. Its endpoints are removed by themselves.
     pub fn remove_network(&mut self, bridge: &str) {
         self.remove_limit(bridge);
+        self.forget_network(bridge);
+    }
+
+    fn forget_network(&mut self, bridge: &str) {
         let Some(network) = self.wanted.networks.remove(bridge) else { return };
         let others: Vec<&Network> = self.wanted.networks.values().collect();
         self.text.push_str(&elements(Change::Delete, &of_network(&network, &others, &self.uplinks)));

@@ -39,19 +39,19 @@ def udp(sport, dport, payload):
 
 def frame(mark, kind, o):
     own = mac("02:00:00:00:00:01")
-    sender, to = mac(o.get("mac", "02:00:00:00:00:01")), mac("ff:ff:ff:ff:ff:ff")
+    sender, to = mac(o.get("mac", "02:00:00:00:00:01")), mac(o.get("to", "ff:ff:ff:ff:ff:ff"))
     tail = mark.encode()
     four, six = ip(o.get("source", "10.88.0.2")) if kind in ("ip", "dhcp", "udp") else b"", b""
     if kind in ("ip6", "na", "ns", "ra", "redirect", "dhcp6"):
         six = ip(o.get("source", "fd88:0::2"))
     all_nodes = ip("ff02::1")
     if kind == "ip":
-        protocol, body = 0x0800, ipv4(four, ip("10.88.0.3"), 253, tail)
+        protocol, body = 0x0800, ipv4(four, ip(o.get("address", "10.88.0.3")), 253, tail)
     elif kind in ("dhcp", "udp"):
-        body = udp(int(o.get("ports", 67)), 68, tail)
-        protocol, body = 0x0800, ipv4(four, ip("255.255.255.255"), 17, body)
+        body = udp(int(o.get("ports", 67)), int(o.get("port", 68)), tail)
+        protocol, body = 0x0800, ipv4(four, ip(o.get("address", "255.255.255.255")), 17, body)
     elif kind == "ip6":
-        protocol, body = 0x86DD, ipv6(six, ip("fd88:0::3"), 253, tail)
+        protocol, body = 0x86DD, ipv6(six, ip(o.get("address", "fd88:0::3")), 253, tail)
     elif kind == "dhcp6":
         protocol, body = 0x86DD, ipv6(six, all_nodes, 17, udp(547, 546, tail))
     elif kind == "arp":

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{accept, both, connect, in_namespaces, pair};
+use super::{accept, both, connect, in_namespaces, pair, processor_time};
 use crate::network::Protocol;
 use crate::network::bridge::forward::Forwarder;
 
@@ -67,10 +67,4 @@ fn a_process_without_descriptors_lets_new_clients_wait() {
         accept(&server).0.read_exact(&mut text).expect("read");
         assert_eq!(&text, b"late");
     });
-}
-
-/// Of this process.
-fn processor_time() -> Duration {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
 }

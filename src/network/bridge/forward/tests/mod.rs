@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::publish::Published;
 use super::{Forwarder, Target};
@@ -177,6 +178,9 @@ fn patient_udp(socket: UdpSocket) -> UdpSocket {
 }
 
 fn accept(server: &TcpListener) -> (TcpStream, SocketAddr) {
+    let wait = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
+    let ready = poll(&mut [PollFd::new(server, PollFlags::IN)], Some(&wait));
+    assert_eq!(ready, Ok(1), "nobody reaches the server");
     let (stream, client) = server.accept().expect("a client");
     (patient(stream), client)
 }
@@ -205,4 +209,10 @@ fn in_namespaces<F: FnOnce(&World)>(body: F) {
     let said = String::from_utf8_lossy(&outcome.stdout);
     let complaint = String::from_utf8_lossy(&outcome.stderr);
     assert!(outcome.status.success() && said.contains("1 passed"), "{said}\n{complaint}");
+}
+
+/// Of this process.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec as u32)
 }

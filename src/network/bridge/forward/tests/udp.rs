@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use super::{OWNER, both, in_namespaces, patient_udp};
+use super::{OWNER, both, in_namespaces, patient_udp, target};
 use crate::network::Protocol;
 use crate::network::bridge::forward::Forwarder;
 
@@ -90,5 +90,23 @@ fn the_oldest_conversation_makes_room() {
         clients[1].send_to(b"?", ("192.0.2.1", port)).expect("sent");
         server.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
         server.recv_from(&mut [0; 8]).expect_err("withdrawn");
+    });
+}
+
+#[test]
+fn conversations_go_on_where_nothing_moves() {
+    in_namespaces(|world| {
+        let server = world.bind("0.0.0.0:53");
+        let port = world.publish(Protocol::Udp, 53, both());
+        let client = patient_udp(world.host.run(|| UdpSocket::bind("127.0.0.1:0").expect("a client")));
+        let ask = || {
+            client.send_to(b"?", ("127.0.0.1", port)).expect("sent");
+            server.recv_from(&mut [0; 8]).expect("received").1
+        };
+        let first = ask();
+        world.forwarder.retarget(OWNER, both()).expect("told");
+        assert_eq!(ask(), first);
+        world.forwarder.retarget(OWNER, target(&["10.88.0.3/16"])).expect("told");
+        assert_ne!(ask(), first, "the conversation led to the former address");
     });
 }
