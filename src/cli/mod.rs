@@ -1,6 +1,8 @@
 //! Words become requests: one verb, one file, one function. No logic but parsing, calling and printing.
 
 mod boolean;
+pub mod build;
+pub mod builder;
 mod changes;
 pub mod completion;
 mod confirm;
@@ -114,6 +116,9 @@ enum Verb {
     Rename(container::rename::RenameArgs),
     Update(container::update::UpdateArgs),
     Container(container::ContainerArgs),
+    Build(Box<build::BuildArgs>),
+    #[command(visible_alias = "buildx")]
+    Builder(builder::BuilderArgs),
     Images(image::list::ListArgs),
     Rmi(image::remove::RemoveArgs),
     Tag(image::tag::TagArgs),
@@ -203,6 +208,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Verb::Diff(args) => container::diff::execute(&args, &cli.global),
         Verb::Commit(args) => container::commit::execute(args, &cli.global),
         Verb::Cp(args) => cp::execute(&args, &cli.global),
+        Verb::Build(args) => build::execute(&args, &cli.global),
+        Verb::Builder(args) => builder::execute(&args, &cli.global),
         Verb::Images(args) => image::list::execute(&args, &cli.global),
         Verb::Rmi(args) => image::remove::execute(args, &cli.global),
         Verb::Tag(args) => image::tag::execute(&args, &cli.global),

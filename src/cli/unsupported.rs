@@ -5,7 +5,8 @@ use clap::error::{ContextKind, ContextValue};
 use crate::error::Error;
 
 const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
-const IMAGES: &str = "images are pulled and stored, but not made yet";
+const MANIFESTS: &str = "images for several platforms are pulled, but not made yet";
+const BUILD_CACHE: &str = "the cache of builds is in the store, and is not brought elsewhere yet";
 const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
 const HEALTH: &str = "a container has one health check: `--health-start-period` and `--health-start-interval` are for \
                       its start";
@@ -61,6 +62,11 @@ const KNOWN: &[(&str, &[&str])] = &[
             "--cgroups",
         ],
     ),
+    (BUILD_CACHE, &["--cache-from", "--cache-to", "--cache-ttl"]),
+    ("builds do not forward SSH agents yet", &["--ssh"]),
+    ("each step is a layer of its own: layers are not squashed yet", &["--squash", "--squash-all"]),
+    ("an image is pushed with `sbx push` when it is built", &["--push"]),
+    ("provenance and inventories are not written yet", &["--provenance", "--sbom", "--attest"]),
     ("images stay in the store until `sbx rmi` or `sbx image prune`", &["--rmi"]),
     ("encrypted layers cannot be read", &["--decryption-key"]),
     (
@@ -87,7 +93,7 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Commands of podman and docker that are missing today.
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
-    (IMAGES, &["build", "builder", "buildx", "manifest"]),
+    (MANIFESTS, &["manifest"]),
     (
         "Kubernetes files are not read; `podman-compose` called with the path of sbx reads those of compose",
         &["compose", "kube", "play"],

@@ -66,7 +66,18 @@ pub(crate) fn write(spec: &Spec, directory: &ContainerDirectory, target: &mut dy
 
 fn pack_root(root: &Path, owners: &Owners, target: &mut dyn Write) -> Result<()> {
     let leave_out = BTreeSet::new();
-    pack(&Source { root, kind: Kind::Root, owners, leave_out: &leave_out, removed: &[] }, target).map(|_| ())
+    pack(
+        &Source {
+            root,
+            kind: Kind::Root,
+            owners,
+            leave_out: &leave_out,
+            removed: &[],
+            times: crate::layers::pack::Times::Kept,
+        },
+        target,
+    )
+    .map(|_| ())
 }
 
 /// What the indexes beside the layers say, the higher before the lower.

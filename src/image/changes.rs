@@ -217,7 +217,7 @@ fn health_check(text: &str) -> Result<Value> {
 }
 
 /// A relative one lies below the one before.
-fn working_directory(before: &str, text: &str) -> String {
+pub fn working_directory(before: &str, text: &str) -> String {
     let joined = std::path::Path::new("/").join(before).join(text);
     let mut parts: Vec<&std::ffi::OsStr> = Vec::new();
     for part in joined.components() {

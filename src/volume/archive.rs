@@ -37,6 +37,7 @@ pub fn export(store: &Store, name: &str, target: &mut (dyn Write + Send)) -> Res
             owners: &owners,
             leave_out: &leave_out,
             removed: &[],
+            times: crate::layers::pack::Times::Kept,
         };
         let mut target = BufWriter::with_capacity(1 << 18, target);
         pack(&source, &mut target).map_err(|error| error.while_doing(failed()))?;

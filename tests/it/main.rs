@@ -7,6 +7,7 @@ mod harness;
 mod as_root;
 mod attach;
 mod bridge;
+mod build;
 mod cgroups;
 mod clients;
 mod command_line;

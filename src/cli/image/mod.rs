@@ -13,7 +13,7 @@ pub mod untag;
 
 use clap::Subcommand;
 
-use crate::cli::{Global, transfer};
+use crate::cli::{Global, build, transfer};
 use crate::container::store::Store;
 use crate::error::{Error, Result};
 use crate::host::paths;
@@ -35,6 +35,7 @@ pub struct ImageArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Build(Box<build::BuildArgs>),
     Diff(diff::DiffArgs),
     Exists(exists::ExistsArgs),
     History(history::HistoryArgs),
@@ -56,6 +57,7 @@ enum Verb {
 
 pub fn execute(args: ImageArgs, global: &Global) -> Result<u8> {
     match args.verb {
+        Verb::Build(args) => build::execute(&args, global),
         Verb::Diff(args) => diff::execute(&args, global),
         Verb::Exists(args) => exists::execute(&args, global),
         Verb::History(args) => history::execute(&args, global),

@@ -35,6 +35,11 @@ pub(super) fn all(store: &ImageStore, index: &Index) -> Result<Reachable> {
         let mut marks = Marks { blobs: &mut reachable.blobs, layers: &mut layers, read: &mut read };
         mark(store, descriptor, &mut marks, DEEPEST)?;
     }
+    // What the cache of builds keeps, until it is pruned itself.
+    for made in crate::build::cache::Cache::new(store.root()).layers()? {
+        reachable.blobs.insert(made.blob.digest);
+        layers.insert(made.diff_id);
+    }
     let containers = container::store::Store::new(store.root().to_owned());
     let mut known = true;
     for id in containers.all_ids()? {

@@ -1,29 +1,23 @@
 //! A container becomes an image: what it changed is one more layer on its image's.
 
-use std::io::{self, Write};
-
 use std::time::SystemTime;
 
-use crate::container::difference;
 use crate::container::directory::ContainerDirectory;
-use crate::container::export;
-use crate::container::spec::{Driver, Root, Spec};
+use crate::container::spec::{Root, Spec};
 use crate::container::store::Store;
 use crate::error::{Error, Result, Step};
 use crate::image::changes;
-use crate::image::difference::Change;
 use crate::image::digest::Digest;
 use crate::image::documents::{Descriptor, History, ImageConfig, RootFs, RunConfig, media_type};
 use crate::image::platform::Wanted;
 use crate::image::reference::Reference;
 use crate::image::store::{Image, ImageStore, NewImage};
-use crate::image::transfer::ahead::{CHUNK, Feed, pipe};
 use crate::image::transfer::archive::docker::manifest;
 use crate::image::transfer::convert::{Schema, to_schema};
+use crate::image::transfer::made::{self, Made};
 use crate::image::transfer::session::Session;
-use crate::image::transfer::{Place, import, unpacker};
-use crate::layers::owners::Owners;
-use crate::layers::pack::{Kind, Source, pack};
+use crate::image::transfer::{Place, unpacker};
+use crate::layers::pack::Times;
 use crate::output::progress::Progress;
 
 /// Variables that sbx sets in every container, and that say nothing of the image.
@@ -113,69 +107,22 @@ impl Job<'_> {
                 layers.push(layer.clone());
             }
         }
-        let (blob, diff_id, own_size) = self.layer(base.is_some())?;
-        layers.push(blob);
+        let made = self.layer(base.is_some())?;
+        layers.push(made.blob);
         config.rootfs.kind = "layers".to_owned();
-        config.rootfs.diff_ids.push(diff_id);
-        self.finish(&config, layers, size + own_size)
+        config.rootfs.diff_ids.push(made.diff_id);
+        self.finish(&config, layers, size + made.size)
     }
 
     /// Stores what the container changed, or, without an image below, all of its root.
-    fn layer(&self, on_image: bool) -> Result<(Descriptor, Digest, u64)> {
+    fn layer(&self, on_image: bool) -> Result<Made> {
         let bar = self.session.progress.bar("Committing", 0);
-        let (feed, ahead) = pipe();
-        let (packed, stored) = std::thread::scope(|scope| {
-            let packing = std::thread::Builder::new()
-                .name("pack".to_owned())
-                .spawn_scoped(scope, move || self.pack(on_image, feed))
-                .step(|| "cannot start a thread")?;
-            let stored = import::both(&self.session, Box::new(ahead), media_type::OCI_LAYER, &bar);
-            let packed = packing.join().unwrap_or_else(|_| Err(Error::new("cannot pack the layer")));
-            Ok::<_, Error>((packed, stored))
+        let container = (self.spec, self.directory);
+        let made = made::layer(&self.session, &bar, |target| {
+            made::pack_container(container, on_image, Times::Kept, target)
         })?;
-        match (packed, stored) {
-            (Ok(()), stored) => {
-                bar.done("Commit complete");
-                stored
-            }
-            // A packer whose bytes nobody takes any more has nothing to say.
-            (Err(error), Err(stored)) if error.causes().iter().any(|cause| cause == UNWANTED) => Err(stored),
-            (Err(error), _) => Err(error),
-        }
-    }
-
-    fn pack(&self, on_image: bool, feed: Feed) -> Result<()> {
-        let mut writer = Writer { feed: Some(feed), chunk: Vec::new() };
-        let packed = if on_image {
-            self.pack_changes(&mut writer)
-        } else {
-            export::write(self.spec, self.directory, &mut writer)
-        };
-        let packed = packed.and_then(|()| writer.flush().step(|| "cannot pack the layer"));
-        if let (Err(_), Some(feed)) = (&packed, writer.feed.take()) {
-            // Or what there is so far would pass for the whole.
-            feed.fail(io::Error::other("it cannot be packed"));
-        }
-        packed
-    }
-
-    fn pack_changes(&self, target: &mut Writer) -> Result<()> {
-        let found = difference::find(self.spec, self.directory)?;
-        let copied = self.spec.root.driver() == Some(Driver::Copy);
-        let removed: Vec<Vec<u8>> = found
-            .changes
-            .into_iter()
-            .filter(|(change, _)| copied && *change == Change::Deleted)
-            .map(|(_, path)| path[1..].to_vec())
-            .collect();
-        let source = Source {
-            root: &self.directory.upper(),
-            kind: Kind::Layer,
-            owners: &Owners::load(self.directory.path())?,
-            leave_out: &found.unchanged,
-            removed: &removed,
-        };
-        pack(&source, target).map(|_| ())
+        bar.done("Commit complete");
+        Ok(made)
     }
 
     fn finish(&self, config: &ImageConfig, layers: Vec<Descriptor>, size: u64) -> Result<Digest> {
@@ -199,35 +146,6 @@ impl Job<'_> {
         change.put(self.options.name.as_ref(), &image);
         change.commit()?;
         Ok(id)
-    }
-}
-
-/// The cause of an error of the packer that is none of its own.
-const UNWANTED: &str = "nobody takes the layer any more";
-
-/// Hands what is written to the other thread.
-struct Writer {
-    feed: Option<Feed>,
-    chunk: Vec<u8>,
-}
-
-impl Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.chunk.extend_from_slice(bytes);
-        if self.chunk.len() >= CHUNK {
-            self.flush()?;
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let Some(feed) = &self.feed else { return Ok(()) };
-        if self.chunk.is_empty() {
-            return Ok(());
-        }
-        let mut next = feed.buffer();
-        next.clear();
-        feed.give(std::mem::replace(&mut self.chunk, next)).map_err(|_| io::Error::other(UNWANTED))
     }
 }
 
@@ -287,26 +205,4 @@ fn take_over(spec: &Spec, config: &mut RunConfig) {
         config.working_dir = directory.into_owned();
     }
     config.labels.extend(spec.labels.clone());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn everything_that_is_written_comes_out_in_order() {
-        use std::io::Read;
-        let (feed, mut ahead) = pipe();
-        let text: Vec<u8> = (0..3 * CHUNK + 5).map(|number| (number % 251) as u8).collect();
-        let given = text.clone();
-        let giving = std::thread::spawn(move || {
-            let mut writer = Writer { feed: Some(feed), chunk: Vec::new() };
-            given.chunks(1000).for_each(|piece| writer.write_all(piece).unwrap());
-            writer.flush().unwrap();
-        });
-        let mut taken = Vec::new();
-        ahead.read_to_end(&mut taken).unwrap();
-        giving.join().unwrap();
-        assert!(taken == text);
-    }
 }

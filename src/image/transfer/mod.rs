@@ -10,6 +10,7 @@ pub mod ensure;
 pub mod import;
 mod layer;
 pub mod load;
+pub mod made;
 pub mod pull;
 pub mod push;
 pub mod save;

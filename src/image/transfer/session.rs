@@ -18,6 +18,7 @@ pub struct Session {
     pub lease: Lease,
     pub progress: Progress,
     stopped: AtomicBool,
+    settles: bool,
 }
 
 impl Session {
@@ -32,7 +33,15 @@ impl Session {
             lease,
             progress,
             stopped: AtomicBool::new(false),
+            settles: true,
         })
+    }
+
+    /// Leaves it to the caller to settle the layers ([`LayerStore::settle`]): other sessions are to follow.
+    #[must_use]
+    pub fn unsettled(mut self) -> Self {
+        self.settles = false;
+        self
     }
 
     /// Something failed: nobody's work is of use any more.
@@ -61,7 +70,9 @@ impl Session {
 impl Drop for Session {
     /// Once for all layers. Killed here, they are there until the next boot, and then unpacked again.
     fn drop(&mut self) {
-        if let Err(error) = self.layers.settle() {
+        if self.settles
+            && let Err(error) = self.layers.settle()
+        {
             log::warn!("{error}: what was unpacked is unpacked again after the next boot");
         }
     }

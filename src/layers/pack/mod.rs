@@ -2,7 +2,8 @@
 //!
 //! The same tree gives the same bytes: names in the order of their bytes, numbers for owners, no names of them.
 
-pub(in crate::layers) mod header;
+mod assembly;
+pub mod header;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,8 @@ use crate::layers::unpack::tree::DEEPEST;
 use crate::layers::unpack::whiteouts::{OPAQUE, OPAQUE_MARKS, WHITEOUT};
 
 use header::{BLOCK, Description};
+
+pub use assembly::{Assembly, Found};
 
 /// Below this many bytes of holes a file is packed whole.
 const WORTHWHILE_HOLES: u64 = 64 << 10;
@@ -52,6 +55,29 @@ pub enum Kind {
     Root,
 }
 
+/// When files are said to have been modified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Times {
+    /// As it is.
+    #[default]
+    Kept,
+    /// No later than this (`SOURCE_DATE_EPOCH`).
+    AtMost(Time),
+    /// All at once (`--timestamp`).
+    Exactly(Time),
+}
+
+impl Times {
+    fn of(self, time: Time) -> Time {
+        let after = |latest: Time| (time.seconds, time.nanoseconds) > (latest.seconds, latest.nanoseconds);
+        match self {
+            Self::AtMost(latest) if after(latest) => latest,
+            Self::Exactly(exact) => exact,
+            _ => time,
+        }
+    }
+}
+
 /// What is packed.
 pub struct Source<'a> {
     /// The directory; as root of the user namespace that its owners are those of.
@@ -63,6 +89,7 @@ pub struct Source<'a> {
     pub leave_out: &'a BTreeSet<Vec<u8>>,
     /// What a layer removes without having a mark for it.
     pub removed: &'a [Vec<u8>],
+    pub times: Times,
 }
 
 /// One name with all that is below it, packed under another.
@@ -84,8 +111,13 @@ pub fn pack(source: &Source<'_>, archive: &mut dyn Write) -> Result<u64> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(source.root, flags, Mode::empty())
         .step(|| format!("cannot open `{}`", source.root.display()))?;
-    let rules =
-        Rules { kind: source.kind, owners: source.owners, leave_out: source.leave_out, mounts: Mounts::Any };
+    let rules = Rules {
+        kind: source.kind,
+        owners: source.owners,
+        leave_out: source.leave_out,
+        mounts: Mounts::Any,
+        times: source.times,
+    };
     let mut packer = Packer::new(rules, archive);
     packer.directory(&root, b"")?;
     source.removed.iter().try_for_each(|path| packer.whiteout(path))?;
@@ -99,8 +131,13 @@ pub fn pack(source: &Source<'_>, archive: &mut dyn Write) -> Result<u64> {
 /// As [`pack`], and where there is no such name.
 pub fn pack_part(part: &Part<'_>, archive: &mut dyn Write) -> Result<u64> {
     let nothing = BTreeSet::new();
-    let rules =
-        Rules { kind: Kind::Root, owners: part.owners, leave_out: &nothing, mounts: Mounts::NotOfTheKernel };
+    let rules = Rules {
+        kind: Kind::Root,
+        owners: part.owners,
+        leave_out: &nothing,
+        mounts: Mounts::NotOfTheKernel,
+        times: Times::Kept,
+    };
     let mut packer = Packer::new(rules, archive);
     let failed = |error: Error| error.while_doing(format!("cannot pack `{}`", shown(part.becomes)));
     let stat = rustix::fs::statat(part.parent, part.name, AtFlags::SYMLINK_NOFOLLOW)
@@ -118,6 +155,7 @@ struct Rules<'a> {
     owners: &'a Owners,
     leave_out: &'a BTreeSet<Vec<u8>>,
     mounts: Mounts,
+    times: Times,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +257,18 @@ impl<'a> Packer<'a> {
         path: &[u8],
         stat: &Stat,
     ) -> Result<Option<OwnedFd>> {
+        self.entry_as(parent, name, path, stat, self.rules.owners.get(path))
+    }
+
+    /// As [`Self::entry`], with the line of the index that belongs to the name.
+    fn entry_as(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        name: &[u8],
+        path: &[u8],
+        stat: &Stat,
+        line: Option<&owners::Line>,
+    ) -> Result<Option<OwnedFd>> {
         let found = FileType::from_raw_mode(stat.st_mode);
         if self.rules.kind == Kind::Layer && found == FileType::CharacterDevice && stat.st_rdev == 0 {
             self.whiteout(path)?;
@@ -228,7 +278,7 @@ impl<'a> Packer<'a> {
             log::debug!("the socket `{}` is left out: archives have none", shown(path));
             return Ok(None);
         }
-        let attributes = Attributes::read(parent, name, found, self.rules.owners.get(path))?;
+        let attributes = Attributes::read(parent, name, found, line)?;
         let link_name = (stat.st_ino, stat.st_dev);
         if found != FileType::Directory
             && stat.st_nlink > 1
@@ -237,14 +287,14 @@ impl<'a> Packer<'a> {
             let mut entry = describe(EntryType::Link, path, stat, &attributes);
             entry.link = first.clone();
             entry.records.clear();
-            self.write(&entry.to_bytes())?;
+            self.write(&self.header(&entry))?;
             return Ok(None);
         }
         match found {
             FileType::Directory => {
                 let directory = open(parent, name, OFlags::DIRECTORY)?;
                 let entry = describe(EntryType::Directory, &[path, b"/"].concat(), stat, &attributes);
-                self.write(&entry.to_bytes())?;
+                self.write(&self.header(&entry))?;
                 if attributes.opaque && self.rules.kind == Kind::Layer {
                     self.marker(&[path, b"/", OPAQUE].concat())?;
                 }
@@ -259,14 +309,16 @@ impl<'a> Packer<'a> {
                     rustix::fs::readlinkat(parent, name, Vec::new()).step(|| "cannot read the symlink")?;
                 let mut entry = describe(EntryType::Symlink, path, stat, &attributes);
                 entry.link = target.into_bytes();
-                self.write(&entry.to_bytes())?;
+                self.write(&self.header(&entry))?;
             }
-            FileType::Fifo => self.write(&describe(EntryType::Fifo, path, stat, &attributes).to_bytes())?,
+            FileType::Fifo => {
+                self.write(&self.header(&describe(EntryType::Fifo, path, stat, &attributes)))?;
+            }
             FileType::CharacterDevice | FileType::BlockDevice => {
                 let kind = if found == FileType::BlockDevice { EntryType::Block } else { EntryType::Char };
                 let mut entry = describe(kind, path, stat, &attributes);
                 entry.device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-                self.write(&entry.to_bytes())?;
+                self.write(&self.header(&entry))?;
             }
             _ => return Err(Error::new("it is a file of an unknown kind")),
         }
@@ -295,7 +347,7 @@ impl<'a> Packer<'a> {
             size: 0,
             records: Vec::new(),
         };
-        self.write(&entry.to_bytes())
+        self.write(&self.header(&entry))
     }
 
     fn file(
@@ -312,15 +364,15 @@ impl<'a> Packer<'a> {
             return Err(Error::new("it changed while it was being packed"));
         }
         if let Some(device) = attributes.device() {
-            return self
-                .write(&Description { size: 0, ..device.description(path, &stat, attributes) }.to_bytes());
+            let entry = Description { size: 0, ..device.description(path, &stat, attributes) };
+            return self.write(&self.header(&entry));
         }
         let mut entry = describe(EntryType::Regular, path, &stat, attributes);
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         match holes(&file, &stat)? {
             None => {
                 entry.size = size;
-                self.write(&entry.to_bytes())?;
+                self.write(&self.header(&entry))?;
                 self.content(&file, 0, size)?;
                 self.pad(size)
             }
@@ -356,7 +408,7 @@ impl<'a> Packer<'a> {
         entry.records.extend(records);
         entry.name = short;
         entry.size = map.len() as u64 + data;
-        self.write(&entry.to_bytes())?;
+        self.write(&self.header(&entry))?;
         self.write(&map)?;
         for (offset, length) in parts {
             self.content(file, *offset, *length)?;
@@ -389,6 +441,14 @@ impl<'a> Packer<'a> {
     fn pad(&mut self, size: u64) -> Result<()> {
         let padding = size.next_multiple_of(BLOCK as u64) - size;
         self.write(&[0; BLOCK][..padding as usize])
+    }
+
+    /// The header of an entry as it is written.
+    fn header(&self, description: &Description) -> Vec<u8> {
+        match self.rules.times.of(description.modified) {
+            modified if modified == description.modified => description.to_bytes(),
+            modified => Description { modified, ..description.clone() }.to_bytes(),
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {

@@ -9,9 +9,18 @@ use crate::layers::unpack::{Keep, Limits, unpack};
 
 fn packed(root: &Path, owners: &Owners, kind: Kind) -> Vec<u8> {
     let mut archive = Vec::new();
-    let length =
-        pack(&Source { root, kind, owners, leave_out: &BTreeSet::new(), removed: &[] }, &mut archive)
-            .unwrap();
+    let length = pack(
+        &Source {
+            root,
+            kind,
+            owners,
+            leave_out: &BTreeSet::new(),
+            removed: &[],
+            times: crate::layers::pack::Times::Kept,
+        },
+        &mut archive,
+    )
+    .unwrap();
     assert_eq!(length, archive.len() as u64);
     archive
 }
@@ -83,6 +92,7 @@ fn a_whole_root_keeps_no_whiteouts_and_what_is_left_out_is_not_packed() {
         owners: &unpacked.owners,
         leave_out: &leave_out,
         removed: &[],
+        times: crate::layers::pack::Times::Kept,
     };
     let mut result = Vec::new();
     pack(&source, &mut result).unwrap();
@@ -163,6 +173,7 @@ fn an_archive_that_cannot_be_written_is_told() {
         owners: &Owners::default(),
         leave_out: &BTreeSet::new(),
         removed: &[],
+        times: crate::layers::pack::Times::Kept,
     };
     let mut full = fs::File::options().write(true).open("/dev/full").unwrap();
     let error = pack(&source, &mut full).unwrap_err().to_string();
@@ -182,6 +193,7 @@ fn a_tree_deeper_than_layers_may_be_is_refused() {
             owners: &owners,
             leave_out: &leave_out,
             removed: &[],
+            times: crate::layers::pack::Times::Kept,
         };
         pack(&source, &mut std::io::sink()).unwrap_err().to_string()
     };

@@ -1,0 +1,278 @@
+//! Carries out the stages of a build: each step that makes files becomes a layer, or is found in the cache.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::build::cache::{Cache, Record};
+use crate::build::configuration::Configuration;
+use crate::build::context::Context;
+use crate::build::dockerfile::plan::Base;
+use crate::build::dockerfile::step::Step;
+use crate::build::program::{Prepared, Stage};
+use crate::build::report::Report;
+use crate::build::run::Surroundings;
+use crate::build::tree::Tree;
+use crate::error::{Error, Result};
+use crate::image::digest::{Digest, Hasher};
+use crate::image::documents::{History, ImageConfig};
+use crate::image::store::{ImageStore, Lease};
+use crate::image::transfer::made::Made;
+use crate::image::transfer::session::Session;
+use crate::image::transfer::{Place, unpacker};
+use crate::layers::pack::Times;
+use crate::layers::store::LayerStore;
+use crate::layers::unpack::archive::Time;
+use crate::output::progress::Progress;
+
+/// What of the format of keys was changed last.
+const GENERATION: &str = "1";
+
+/// An image that a stage begins with, or that files come from.
+#[derive(Debug, Clone)]
+pub struct BaseImage {
+    pub id: Digest,
+    pub config: ImageConfig,
+    pub layers: Vec<Made>,
+}
+
+/// A stage that was built.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Built {
+    /// Its history has no times where this build made it.
+    pub configuration: Configuration,
+    pub layers: Vec<Made>,
+    /// Entries of the history that came with the base image.
+    pub inherited: usize,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// None: it changed no file.
+    pub layer: Option<Made>,
+    pub cached: bool,
+}
+
+impl Outcome {
+    pub fn cached(record: Record) -> Self {
+        Self { layer: record.layer, cached: true }
+    }
+
+    pub fn made(layer: Option<Made>) -> Self {
+        Self { layer, cached: false }
+    }
+}
+
+/// Everything that a build works with.
+pub struct Builder<'b> {
+    pub place: Place,
+    pub images: ImageStore,
+    pub layers: LayerStore,
+    pub cache: Cache,
+    /// Keeps all that the build uses.
+    pub lease: Lease,
+    pub context: &'b Context,
+    pub contexts: &'b BTreeMap<String, PathBuf>,
+    /// By the words of FROM and `--from`.
+    pub bases: BTreeMap<String, BaseImage>,
+    pub surroundings: Surroundings<'b>,
+    pub use_cache: bool,
+    pub times: Times,
+    pub report: Report,
+}
+
+impl Builder<'_> {
+    /// Builds one stage on what is there already.
+    ///
+    /// # Errors
+    /// A step fails: with its place in the Dockerfile.
+    pub fn stage(
+        &self,
+        stage: &Stage,
+        done: &BTreeMap<usize, Built>,
+        numbers: (usize, usize),
+    ) -> Result<Built> {
+        let total = stage.steps.len() + 1;
+        self.report.step(numbers, (1, total), &stage.text);
+        let mut built = self.begin(stage, done)?;
+        for (number, step) in stage.steps.iter().enumerate() {
+            self.report.step(numbers, (number + 2, total), &step.text);
+            self.carry_out(step, &mut built, done).map_err(|error| step.place.explain(&error))?;
+        }
+        Ok(built)
+    }
+
+    fn begin(&self, stage: &Stage, done: &BTreeMap<usize, Built>) -> Result<Built> {
+        let built = match &stage.base {
+            Base::Scratch => Built {
+                configuration: Configuration::on(self.empty_image()),
+                layers: Vec::new(),
+                inherited: 0,
+            },
+            Base::Stage(index) => {
+                let base = done.get(index).ok_or_else(|| Error::new("a stage is built before its base"))?;
+                let mut base = base.clone();
+                base.configuration = base.configuration.next_stage();
+                base
+            }
+            Base::Image(name) => {
+                let base = self.base(name)?;
+                Built {
+                    configuration: Configuration::on(base.config.clone()),
+                    layers: base.layers.clone(),
+                    inherited: base.config.history.len(),
+                }
+            }
+            Base::Context { name, .. } => {
+                return Err(Error::new(format!("cannot build on the context `{name}`")).because(
+                    "`--build-context` gives files to COPY and `RUN --mount`, and no base of a stage yet",
+                ));
+            }
+        };
+        Ok(built)
+    }
+
+    fn empty_image(&self) -> ImageConfig {
+        let platform = &self.surroundings.platform;
+        ImageConfig {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            variant: platform.variant.clone(),
+            ..ImageConfig::default()
+        }
+    }
+
+    /// # Errors
+    /// The image was not brought.
+    pub fn base(&self, name: &str) -> Result<&BaseImage> {
+        self.bases.get(name).ok_or_else(|| Error::new(format!("cannot find the image `{name}`")))
+    }
+
+    fn carry_out(&self, step: &Prepared, built: &mut Built, done: &BTreeMap<usize, Built>) -> Result<()> {
+        let outcome = match &step.step {
+            Step::Run(run) => Some(self.run(step, run, built, done)?),
+            Step::Copy(copy) => Some(self.copy(copy, built, done)?),
+            Step::Add(add) => Some(self.add(add, built)?),
+            Step::Workdir(_) => {
+                built.configuration.apply(&step.step);
+                self.working_directory(built)?
+            }
+            other => {
+                built.configuration.apply(other);
+                None
+            }
+        };
+        if let Some(outcome) = &outcome {
+            self.report.outcome(outcome);
+        }
+        let layer = outcome.and_then(|outcome| outcome.layer);
+        let history =
+            History { created_by: step.text.clone(), empty_layer: layer.is_none(), ..History::default() };
+        built.configuration.image.history.push(history);
+        built.layers.extend(layer);
+        Ok(())
+    }
+
+    /// The key of a step: what it says, on what, with what else it goes by.
+    pub fn key(&self, kind: &str, built: &Built, parts: &[&str]) -> Digest {
+        let mut hasher = Hasher::new();
+        let mut add = |text: &str| {
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
+        };
+        add(GENERATION);
+        add(kind);
+        add(self.place.key().as_str());
+        add(&format!("{:?}", self.times));
+        built.layers.iter().for_each(|layer| add(layer.diff_id.as_str()));
+        add("");
+        parts.iter().for_each(|part| add(part));
+        hasher.finish()
+    }
+
+    /// What the step with the key left earlier, where it is still there.
+    pub fn cached(&self, key: &Digest) -> Result<Option<Record>> {
+        if !self.use_cache {
+            return Ok(None);
+        }
+        let Some(record) = self.cache.step(key) else { return Ok(None) };
+        if let Some(layer) = &record.layer {
+            self.lease.add(&layer.blob.digest)?;
+            self.lease.add(&layer.diff_id)?;
+            if !self.images.has_blob(&layer.blob.digest) || !self.layers.has(&layer.diff_id) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(record))
+    }
+
+    /// Keeps what a step left for the next build.
+    pub fn keep(&self, key: &Digest, layer: Option<&Made>) {
+        let record = Record { layer: layer.cloned() };
+        if let Err(error) = self.cache.keep_step(key, &record) {
+            log::warn!("the next build does this step again: {error}");
+        }
+    }
+
+    /// Does `work` as root of the canonical user namespace, whose owners the files of layers have.
+    ///
+    /// # Errors
+    /// What `work` failed with, or that there is no such namespace.
+    pub fn as_root(&self, work: impl FnOnce(&Session) -> Result<Option<Made>>) -> Result<Option<Made>> {
+        let mut outcome = None;
+        unpacker::run(
+            &self.place.identity,
+            |results| {
+                let session =
+                    Session::begin(&self.place.store, self.place.key(), Progress::new(true))?.unsettled();
+                let made = work(&session)?;
+                if let Some(made) = &made {
+                    // The session's own ends with this process.
+                    self.lease.add(&made.blob.digest)?;
+                    self.lease.add(&made.diff_id)?;
+                }
+                results.hand_over(&made)
+            },
+            |made: Option<Made>| {
+                outcome = Some(made);
+                Ok(())
+            },
+        )?;
+        outcome.ok_or_else(|| Error::new("cannot make the layer"))
+    }
+
+    /// Makes a layer of what `pack` writes.
+    ///
+    /// # Errors
+    /// As of `pack`, or the store cannot take it.
+    pub fn layer(
+        session: &Session,
+        pack: impl FnOnce(&mut dyn Write) -> Result<()> + Send,
+    ) -> Result<Option<Made>> {
+        let bar = session.progress.bar("layer", 0);
+        crate::image::transfer::made::layer(session, &bar, pack).map(Some)
+    }
+
+    /// The files of layers.
+    ///
+    /// # Errors
+    /// One of them is gone.
+    pub fn tree(&self, layers: &[Made]) -> Result<Tree> {
+        let paths: Vec<PathBuf> = layers.iter().map(|layer| self.layers.path(&layer.diff_id)).collect();
+        Tree::of_layers(&paths)
+    }
+
+    /// The time of what is made anew.
+    pub fn now(&self) -> Time {
+        match self.times {
+            Times::AtMost(time) | Times::Exactly(time) => time,
+            Times::Kept => {
+                let now = jiff::Timestamp::now();
+                Time { seconds: now.as_second(), nanoseconds: 0 }
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! COPY, ADD and WORKDIR: files become a layer, packed as they are read.
+
+use std::collections::BTreeMap;
+
+use crate::build::builder::{Builder, Built, Outcome};
+use crate::build::dockerfile::ignore::Ignore;
+use crate::build::dockerfile::matching::Destination;
+use crate::build::dockerfile::step::{self, Add, AddSource, Copy, From};
+use crate::build::place::{Attributes, Plan};
+use crate::build::select::{self, Rules, Taken};
+use crate::build::tree::Tree;
+use crate::container::user;
+use crate::error::{Error, Result};
+use crate::image::digest::Digest;
+use crate::image::transfer::made::Made;
+use crate::layers::compression::{self, Compression};
+
+/// The longest passwd or group file that is read.
+const LARGEST_ACCOUNTS: u64 = 16 << 20;
+/// `ustar` stands here in the first block of an archive (tar(5)).
+const MAGIC: std::ops::Range<usize> = 257..262;
+
+/// Where files come from, before any is looked at.
+enum Origin<'o> {
+    /// A directory of the host, with its ignore file.
+    Directory(&'o std::path::Path, Option<&'o Ignore>, String),
+    Layers(&'o [Made], String),
+    Nothing,
+}
+
+impl Builder<'_> {
+    /// # Errors
+    /// A source is missing, the destination does not fit, or a file cannot be read.
+    pub fn copy(&self, copy: &Copy, built: &Built, done: &BTreeMap<usize, Built>) -> Result<Outcome> {
+        let origin = self.origin(&copy.from, done)?;
+        let inline: Vec<(String, Vec<u8>)> =
+            copy.files.iter().map(|file| (file.name.clone(), file.content.clone().into_bytes())).collect();
+        let work = Work {
+            sources: &copy.sources,
+            inline,
+            destination: Destination::read(&copy.destination, built.configuration.working_directory()),
+            attributes: &copy.attributes,
+            parents: copy.parents,
+            says: format!("{copy:?}"),
+        };
+        self.place_files(&work, &origin, built)
+    }
+
+    /// # Errors
+    /// As of COPY; and what ADD does beyond that and sbx does not yet.
+    pub fn add(&self, add: &Add, built: &Built) -> Result<Outcome> {
+        let mut sources = Vec::new();
+        for source in &add.sources {
+            match source {
+                AddSource::Path(path) => sources.push(path.clone()),
+                AddSource::Url(url) => {
+                    return Err(Error::new(format!("cannot add `{url}`"))
+                        .because("ADD does not download anything yet")
+                        .hint("download it with a RUN of curl or wget, or put the file into the context"));
+                }
+                AddSource::Git(source) => {
+                    return Err(Error::new(format!("cannot add the repository `{}`", source.url))
+                        .because("ADD does not clone anything yet")
+                        .hint("clone it with a RUN of git, or put it into the context"));
+                }
+            }
+        }
+        let inline: Vec<(String, Vec<u8>)> =
+            add.files.iter().map(|file| (file.name.clone(), file.content.clone().into_bytes())).collect();
+        let no_stages = BTreeMap::new();
+        let origin = self.origin(&From::Context, &no_stages)?;
+        if add.unpack != Some(false) {
+            self.refuse_archives(&sources, &origin, &add.attributes)?;
+        }
+        let work = Work {
+            sources: &sources,
+            inline,
+            destination: Destination::read(&add.destination, built.configuration.working_directory()),
+            attributes: &add.attributes,
+            parents: false,
+            says: format!("{add:?}"),
+        };
+        self.place_files(&work, &origin, built)
+    }
+
+    /// Makes the working directory where it is missing, as the stage's user.
+    ///
+    /// # Errors
+    /// Something else stands there.
+    pub fn working_directory(&self, built: &Built) -> Result<Option<Outcome>> {
+        let path = built.configuration.working_directory().to_owned();
+        if path == "/" {
+            return Ok(None);
+        }
+        let owner = built.configuration.image.config.user.clone();
+        let key = self.key("WORKDIR", built, &[&path, &owner]);
+        if let Some(record) = self.cached(&key)? {
+            return Ok(Some(Outcome::cached(record)).filter(|outcome| outcome.layer.is_some()));
+        }
+        let made = self.as_root(|session| {
+            let image = self.tree(&built.layers)?;
+            let owner = Some(owner).filter(|owner| !owner.is_empty());
+            let owner = owner.map(|owner| owner_of(&owner, &image)).transpose()?;
+            let mut plan = Plan::new(&image, Attributes { owner, mode: None, now: self.now() });
+            plan.directory(&path)?;
+            match plan.is_empty() {
+                true => Ok(None),
+                false => Self::layer(session, |archive| plan.pack(None, self.times, archive)),
+            }
+        })?;
+        self.keep(&key, made.as_ref());
+        Ok(made.map(|made| Outcome::made(Some(made))))
+    }
+
+    fn origin<'o>(&'o self, from: &'o From, done: &'o BTreeMap<usize, Built>) -> Result<Origin<'o>> {
+        Ok(match from {
+            From::Context => match &self.context.directory {
+                Some(directory) => {
+                    Origin::Directory(directory, Some(&self.context.ignore), "the context".to_owned())
+                }
+                None => Origin::Nothing,
+            },
+            From::Stage(index) => {
+                let stage =
+                    done.get(index).ok_or_else(|| Error::new("a stage is used before it is built"))?;
+                Origin::Layers(&stage.layers, format!("stage {index}"))
+            }
+            From::Named(name) => match self.contexts.get(name) {
+                Some(directory) => Origin::Directory(directory, None, format!("the context `{name}`")),
+                None => Origin::Layers(&self.base(name)?.layers, format!("the image `{name}`")),
+            },
+            From::Scratch => Origin::Nothing,
+        })
+    }
+
+    /// Files of a directory or of layers as a layer of their own, in a directory of it: what `RUN --mount` mounts.
+    ///
+    /// # Errors
+    /// As of COPY.
+    pub fn apart(&self, from: &From, source: &str, done: &BTreeMap<usize, Built>) -> Result<Option<Made>> {
+        let origin = self.origin(from, done)?;
+        let attributes = step::Attributes::default();
+        let work = Work {
+            sources: &[source.to_owned()],
+            inline: Vec::new(),
+            destination: Destination::read(APART, "/"),
+            attributes: &attributes,
+            parents: false,
+            says: format!("mount {source}"),
+        };
+        let nothing = Built {
+            configuration: crate::build::configuration::Configuration::on(Default::default()),
+            layers: Vec::new(),
+            inherited: 0,
+        };
+        Ok(self.place_files(&work, &origin, &nothing)?.layer)
+    }
+
+    fn place_files(&self, work: &Work<'_>, origin: &Origin<'_>, built: &Built) -> Result<Outcome> {
+        let exclude = Ignore::of_patterns(work.attributes.exclude.iter().map(String::as_str))?;
+        let rules = |ignore, place| Rules { ignore, exclude: &exclude, parents: work.parents, place };
+        // What is taken from the host goes by its content, and from layers by their digests.
+        let (content, before) = match origin {
+            Origin::Directory(directory, ignore, place) => {
+                let tree = Tree::of_directory(directory)?;
+                let taken = select::select(&tree, work.sources, &rules(*ignore, place))?;
+                let before = select::fingerprint(&taken);
+                (select::digest(&tree, &taken)?.as_str().to_owned(), Some(before))
+            }
+            Origin::Layers(layers, _) => {
+                let names: Vec<&str> = layers.iter().map(|layer| layer.diff_id.as_str()).collect();
+                (names.join(" "), None)
+            }
+            Origin::Nothing => {
+                if let Some(source) = work.sources.first() {
+                    return Err(Error::new(format!("cannot copy `{}`", source.escape_debug()))
+                        .because("there is no context")
+                        .hint("give the build a directory: `sbx build DIRECTORY`"));
+                }
+                (String::new(), None)
+            }
+        };
+        let key = self.key("COPY", built, &[&work.says, &work.destination.path, &content]);
+        if let Some(record) = self.cached(&key)? {
+            return Ok(Outcome::cached(record));
+        }
+        let made = self.as_root(|session| {
+            let image = self.tree(&built.layers)?;
+            let owner = work.attributes.chown.as_deref().map(|owner| owner_of(owner, &image)).transpose()?;
+            let attributes = Attributes { owner, mode: work.attributes.chmod.clone(), now: self.now() };
+            let mut plan = Plan::new(&image, attributes);
+            let (tree, taken): (Option<Tree>, Vec<Taken>) = match origin {
+                Origin::Directory(directory, ignore, place) => {
+                    let tree = Tree::of_directory(directory)?;
+                    let taken = select::select(&tree, work.sources, &rules(*ignore, place))?;
+                    (Some(tree), taken)
+                }
+                Origin::Layers(layers, place) => {
+                    let tree = self.tree(layers)?;
+                    let taken = select::select(&tree, work.sources, &rules(None, place))?;
+                    (Some(tree), taken)
+                }
+                Origin::Nothing => (None, Vec::new()),
+            };
+            plan.copy(&taken, &work.inline, &work.destination)?;
+            match plan.is_empty() {
+                true => Ok(None),
+                false => Self::layer(session, |archive| plan.pack(tree.as_ref(), self.times, archive)),
+            }
+        })?;
+        if let (Some(before), Origin::Directory(directory, ignore, place)) = (before, origin) {
+            let tree = Tree::of_directory(directory)?;
+            let after = select::select(&tree, work.sources, &rules(*ignore, place))?;
+            if select::fingerprint(&after) != before {
+                log::warn!("{place} was changed while it was copied: the next build copies it again");
+                return Ok(Outcome::made(made));
+            }
+        }
+        self.keep(&key, made.as_ref());
+        Ok(Outcome::made(made))
+    }
+
+    /// ADD unpacks local archives, which sbx does not do yet.
+    fn refuse_archives(
+        &self,
+        sources: &[String],
+        origin: &Origin<'_>,
+        attributes: &step::Attributes,
+    ) -> Result<()> {
+        let Origin::Directory(directory, ignore, place) = origin else { return Ok(()) };
+        let exclude = Ignore::of_patterns(attributes.exclude.iter().map(String::as_str))?;
+        let tree = Tree::of_directory(directory)?;
+        let rules = Rules { ignore: *ignore, exclude: &exclude, parents: false, place };
+        for taken in select::select(&tree, sources, &rules)? {
+            if taken.is_directory() {
+                continue;
+            }
+            let first = tree.read(&taken.path.to_string_lossy(), 512).unwrap_or_default();
+            let packed = compression::detect(&first) != Compression::None;
+            if packed || first.get(MAGIC) == Some(b"ustar") {
+                return Err(Error::new(format!("cannot add the archive `{}`", taken.path.display()))
+                    .because("ADD does not unpack archives yet")
+                    .hint(
+                        "COPY it and unpack it with a RUN of tar, or write `ADD --unpack=false` to add it as it is",
+                    ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the files of [`Builder::apart`] are in their layer.
+pub const APART: &str = "/mounted";
+
+/// One COPY or ADD.
+struct Work<'w> {
+    sources: &'w [String],
+    inline: Vec<(String, Vec<u8>)>,
+    destination: Destination,
+    attributes: &'w step::Attributes,
+    parents: bool,
+    /// The whole of it, for the key.
+    says: String,
+}
+
+/// The numbers of `--chown`, by the image's files.
+fn owner_of(text: &str, image: &Tree) -> Result<(u32, u32)> {
+    let read = |path| image.read(path, LARGEST_ACCOUNTS + 1).unwrap_or_default();
+    let (passwd, group) = (read("etc/passwd"), read("etc/group"));
+    // A number without a group is both (Dockerfile reference, COPY --chown).
+    let doubled;
+    let text = match text.split_once(':') {
+        None if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            doubled = format!("{text}:{text}");
+            &doubled
+        }
+        _ => text,
+    };
+    let resolved = user::resolve(Some(text), &[], &passwd, &group, None)
+        .map_err(|error| error.while_doing(format!("cannot give files to `{text}`")))?;
+    Ok((resolved.uid, resolved.gid))
+}
+
+/// The digest of a text, as part of a name.
+pub fn name_of(text: &str) -> String {
+    Digest::of(text.as_bytes()).hex().to_owned()
+}

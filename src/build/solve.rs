@@ -1,0 +1,328 @@
+//! A whole build: bases are brought, stages built side by side, the target becomes an image.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::PathBuf;
+
+use crate::build::builder::{BaseImage, Builder, Built};
+use crate::build::cache::Cache;
+use crate::build::context::Context;
+use crate::build::dockerfile::ast::Dockerfile;
+use crate::build::dockerfile::plan::{Base, Plan, insert_triggers, plan};
+use crate::build::dockerfile::settings::Settings;
+use crate::build::dockerfile::step::{From, MountKind, Step as Instruction};
+use crate::build::program::{self, Stage};
+use crate::build::report::Report;
+use crate::build::run::{self, Surroundings};
+use crate::build::{finish, leftover};
+use crate::container::store::Store;
+use crate::error::{Error, Result, Step};
+use crate::host::paths::Runtime;
+use crate::identity::Tier;
+use crate::image::digest::Digest;
+use crate::image::platform::Wanted;
+use crate::image::reference::Reference;
+use crate::image::resolve::Request as ImageRequest;
+use crate::image::store::ImageStore;
+use crate::image::transfer::convert::Schema;
+use crate::image::transfer::made::Made;
+use crate::image::transfer::{Place, Policy};
+use crate::layers::pack::Times;
+use crate::layers::store::LayerStore;
+use crate::registry;
+use crate::sys::process::{Fork, die_with_parent, exit_now, fork};
+
+/// How often triggers may lead to bases that have triggers.
+const MOST_ROUNDS: usize = 100;
+
+/// What a build was told.
+pub struct Request {
+    pub context: Context,
+    pub dockerfile: Dockerfile,
+    pub settings: Settings,
+    pub contexts: BTreeMap<String, PathBuf>,
+    pub names: Vec<Reference>,
+    pub labels: Vec<(String, String)>,
+    pub annotations: BTreeMap<String, String>,
+    pub pull: Policy,
+    pub registry: registry::Options,
+    pub tier: Option<Tier>,
+    pub use_cache: bool,
+    pub quiet: bool,
+    pub times: Times,
+    pub schema: Schema,
+    /// Stages that are built at once.
+    pub jobs: usize,
+    /// Options of `sbx run` for RUN.
+    pub options: Vec<String>,
+    pub network: Option<String>,
+    pub secrets: BTreeMap<String, crate::build::mounts::Secret>,
+    pub output: finish::Output,
+}
+
+/// Builds, and gives the image's ID where an image is made.
+///
+/// # Errors
+/// What is wrong with the Dockerfile, a base that is not to be had, a step that fails.
+pub fn build(mut request: Request, store: &Store, runtime: &Runtime) -> Result<Option<Digest>> {
+    // What is wrong with the options is said before anything is done.
+    run::options(&request.options)?;
+    let place = Place::of(store.root(), request.tier)?;
+    leftover::remove(store, &runtime.path);
+    let images = ImageStore::new(store.root());
+    let lease = images.lease()?;
+    let layers = LayerStore::new(store.root(), place.key());
+    let mut bases: BTreeMap<String, BaseImage> = BTreeMap::new();
+    let mut triggered = BTreeSet::new();
+    let mut rounds = 0;
+    let plan = loop {
+        let plan = plan(&request.dockerfile, &request.settings)?;
+        for stage in &plan.stages {
+            let Base::Image(name) = &stage.base else { continue };
+            let mut platform = request.settings.platform.clone();
+            if let Some(text) = stage.platform.as_deref().filter(|text| !text.is_empty()) {
+                platform = text.parse()?;
+            }
+            if !bases.contains_key(name) {
+                let base = bring(&request, store, &images, &layers, name, platform)?;
+                bases.insert(name.clone(), base);
+            }
+        }
+        let mut changed = false;
+        for stage in &plan.stages {
+            let triggers = match &stage.base {
+                Base::Image(name) => bases.get(name).map(triggers).unwrap_or_default(),
+                _ => Vec::new(),
+            };
+            if !triggers.is_empty() && triggered.insert(stage.index) {
+                let Base::Image(name) = &stage.base else { continue };
+                insert_triggers(&mut request.dockerfile, stage.index, name, &triggers)?;
+                changed = true;
+            }
+        }
+        rounds += 1;
+        if !changed {
+            break plan;
+        }
+        if rounds > MOST_ROUNDS {
+            return Err(
+                Error::new("cannot build it").because("the triggers of its bases do not come to an end")
+            );
+        }
+    };
+    let stages = prepare(&request, &plan, &bases)?;
+    for name in named_images(&stages, &request.contexts) {
+        if let Entry::Vacant(vacant) = bases.entry(name) {
+            let platform = request.settings.platform.clone();
+            let base = bring(&request, store, &images, &layers, vacant.key(), platform)?;
+            vacant.insert(base);
+        }
+    }
+    for base in bases.values() {
+        for layer in &base.layers {
+            lease.add(&layer.blob.digest)?;
+            lease.add(&layer.diff_id)?;
+        }
+    }
+    let builder = Builder {
+        place,
+        images,
+        cache: Cache::new(store.root()),
+        layers,
+        lease,
+        context: &request.context,
+        contexts: &request.contexts,
+        bases,
+        surroundings: Surroundings {
+            store,
+            runtime,
+            platform: request.settings.platform.clone(),
+            options: request.options.clone(),
+            network: request.network.clone(),
+            secrets: request.secrets.clone(),
+        },
+        use_cache: request.use_cache,
+        times: request.times,
+        report: Report { quiet: request.quiet },
+    };
+    let built = all_stages(&builder, &stages, request.jobs)?;
+    finish::finish(&builder, built, &request)
+}
+
+fn prepare(request: &Request, plan: &Plan, bases: &BTreeMap<String, BaseImage>) -> Result<Vec<Stage>> {
+    let base_of = |index: usize| {
+        let stage = plan.stages.iter().find(|stage| stage.index == index)?;
+        match &stage.base {
+            Base::Image(name) => bases.get(name).map(|base| base.config.clone()),
+            _ => None,
+        }
+    };
+    program::prepare(&request.dockerfile, &request.settings, plan, &base_of)
+}
+
+fn triggers(base: &BaseImage) -> Vec<String> {
+    let triggers = base.config.config.other.get("OnBuild").and_then(serde_json::Value::as_array);
+    let words = triggers.into_iter().flatten().filter_map(serde_json::Value::as_str);
+    words.map(str::to_owned).collect()
+}
+
+/// The images that files are taken from, and that are no base.
+fn named_images(stages: &[Stage], contexts: &BTreeMap<String, PathBuf>) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut add = |from: &From| {
+        if let From::Named(name) = from
+            && !contexts.contains_key(name)
+        {
+            names.insert(name.clone());
+        }
+    };
+    for step in stages.iter().flat_map(|stage| &stage.steps) {
+        match &step.step {
+            Instruction::Copy(copy) => add(&copy.from),
+            Instruction::Run(run) => {
+                for mount in &run.mounts {
+                    if let MountKind::Bind { from, .. } = &mount.kind {
+                        add(from);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn bring(
+    request: &Request,
+    store: &Store,
+    images: &ImageStore,
+    layers: &LayerStore,
+    name: &str,
+    platform: Wanted,
+) -> Result<BaseImage> {
+    let resolved = run::bring(
+        store,
+        &ImageRequest {
+            name,
+            pull: request.pull,
+            platform,
+            registry: request.registry.clone(),
+            tier: request.tier,
+            quiet: request.quiet,
+        },
+    )?;
+    let crate::image::Source::Image(unpacked) = &resolved.source else {
+        return Err(Error::new(format!("cannot build on `{name}`")).because("it is no image"));
+    };
+    let image = images.find(unpacked.id.hex())?;
+    let image =
+        image.ok_or_else(|| Error::new(format!("cannot build on `{name}`")).because("it was removed"))?;
+    let mut made = Vec::new();
+    for (blob, diff_id) in image.document.layers.iter().zip(&image.config.rootfs.diff_ids) {
+        let size = layers.facts(diff_id)?.size;
+        made.push(Made { blob: blob.clone(), diff_id: diff_id.clone(), size });
+    }
+    Ok(BaseImage { id: image.id, config: image.config, layers: made })
+}
+
+/// Builds all stages, those that wait for none of the others at once, each in a process of its own.
+fn all_stages(builder: &Builder<'_>, stages: &[Stage], jobs: usize) -> Result<Built> {
+    let target = stages.last().ok_or_else(|| Error::new("there is no stage"))?.index;
+    let mut done: BTreeMap<usize, Built> = BTreeMap::new();
+    let mut running: BTreeMap<i32, (usize, File)> = BTreeMap::new();
+    let numbers = |stage: &Stage| {
+        let at = stages.iter().position(|other| other.index == stage.index).unwrap_or(0);
+        (at + 1, stages.len())
+    };
+    let mut waiting: Vec<&Stage> = stages.iter().collect();
+    while !waiting.is_empty() || !running.is_empty() {
+        let (mut ready, rest): (Vec<&Stage>, Vec<&Stage>) =
+            waiting.into_iter().partition(|stage| stage.needs.iter().all(|need| done.contains_key(need)));
+        waiting = rest;
+        // Alone it needs no process of its own.
+        if ready.len() == 1 && running.is_empty() || jobs <= 1 {
+            let stage = ready.remove(0);
+            let built = builder.stage(stage, &done, numbers(stage))?;
+            done.insert(stage.index, built);
+            waiting.splice(0..0, ready);
+            continue;
+        }
+        while running.len() < jobs
+            && let Some(stage) = (!ready.is_empty()).then(|| ready.remove(0))
+        {
+            let (pid, outcome) = beside(builder, stage, &done, numbers(stage))?;
+            running.insert(pid, (stage.index, outcome));
+        }
+        waiting.splice(0..0, ready);
+        let ended = wait(&mut running);
+        let Some((index, outcome)) = ended else { continue };
+        match read(outcome) {
+            Ok(built) => {
+                done.insert(index, built);
+            }
+            Err(error) => {
+                for pid in running.keys() {
+                    let _ = crate::sys::process::send_signal(*pid, libc::SIGKILL);
+                }
+                while !running.is_empty() {
+                    wait(&mut running);
+                }
+                leftover::remove(builder.surroundings.store, &builder.surroundings.runtime.path);
+                return Err(error);
+            }
+        }
+    }
+    done.remove(&target).ok_or_else(|| Error::new("the target was not built"))
+}
+
+/// Builds a stage in a process of its own, which writes into the file what came of it.
+fn beside(
+    builder: &Builder<'_>,
+    stage: &Stage,
+    done: &BTreeMap<usize, Built>,
+    numbers: (usize, usize),
+) -> Result<(i32, File)> {
+    let failed = || "cannot start a process";
+    let outcome = rustix::fs::memfd_create(c"sbx-stage", rustix::fs::MemfdFlags::CLOEXEC).step(failed)?;
+    let mut outcome = File::from(outcome);
+    let parent = std::process::id();
+    match fork().step(failed)? {
+        Fork::Parent(pid) => Ok((pid, outcome)),
+        Fork::Child => {
+            let _ = die_with_parent(parent);
+            let built = builder.stage(stage, done, numbers);
+            let written = serde_json::to_vec(&built).ok().and_then(|text| outcome.write_all(&text).ok());
+            exit_now(i32::from(written.is_none()))
+        }
+    }
+}
+
+/// Waits for one of the processes.
+fn wait(running: &mut BTreeMap<i32, (usize, File)>) -> Option<(usize, File)> {
+    loop {
+        match rustix::process::wait(rustix::process::WaitOptions::empty()) {
+            Ok(Some((pid, _))) => {
+                if let Some(ended) = running.remove(&pid.as_raw_nonzero().get()) {
+                    return Some(ended);
+                }
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            _ => {
+                running.clear();
+                return None;
+            }
+        }
+    }
+}
+
+fn read(mut outcome: File) -> Result<Built> {
+    let failed = || "cannot build a stage";
+    let mut text = Vec::new();
+    outcome.rewind().and_then(|()| outcome.read_to_end(&mut text)).step(failed)?;
+    if text.is_empty() {
+        return Err(Error::new(failed()).because("the process that builds it was killed"));
+    }
+    serde_json::from_slice::<Result<Built>>(&text).step(failed)?
+}
