@@ -365,7 +365,7 @@ mod tests {
         let subnets = network("a", "10.88.0.0/15", "10.89.0.1").subnets;
         for (record, cause) in [
             (NamedNetwork { interface: shop.interface.clone(), ..other.clone() }, "its bridge"),
-            (NamedNetwork { id: shop.id.clone(), ..other.clone() }, "the ID"),
+            (NamedNetwork { id: shop.id, ..other.clone() }, "the ID"),
             (NamedNetwork { subnets, ..other.clone() }, "10.88.0.0/15"),
             (NamedNetwork { interface: "tap0".to_owned(), ..other.clone() }, "uplink"),
             (NamedNetwork { interface: "lo".to_owned(), ..other.clone() }, "loopback"),
