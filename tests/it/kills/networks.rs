@@ -81,6 +81,8 @@ fn live(place: &Place, name: &str, random: &mut Random) {
 
 /// Whoever lost its monitor, or was stopped, starts again at the first attempt; the others need nothing.
 fn everybody_is_back(place: &Place, names: &[String], seed: u64) {
+    // A monitor that was killed last of all is missed a moment later: its guard has to hear of it.
+    std::thread::sleep(Duration::from_millis(500));
     for name in names {
         let state = place.sbx(["inspect", "-f", "{{.State.Status}}", name]).finish();
         if state.code() != 0 {
