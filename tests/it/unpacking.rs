@@ -60,8 +60,14 @@ fn unpacks_what_the_environment_names() {
     }
     if let Some(target) = std::env::var_os(PACK) {
         let (root, leave_out) = (store.path(&diff_id), BTreeSet::new());
-        let source =
-            Source { root: &root, kind: Kind::Layer, owners: &owners, leave_out: &leave_out, removed: &[], times: sbx::layers::pack::Times::Kept };
+        let source = Source {
+            root: &root,
+            kind: Kind::Layer,
+            owners: &owners,
+            leave_out: &leave_out,
+            removed: &[],
+            times: sbx::layers::pack::Times::Kept,
+        };
         let mut target = fs::File::create(target).expect("a file");
         pack(&source, &mut target).expect("it is packed");
     }

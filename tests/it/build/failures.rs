@@ -50,7 +50,7 @@ fn a_killed_build_leaves_nothing_that_the_next_one_does_not_remove() {
         std::thread::sleep(Duration::from_millis(50));
     }
     build.signal(Signal::SIGKILL);
-    build.finish();
+    let _ = build.finish();
     while !ps().is_empty() {
         assert!(std::time::Instant::now() < until, "the command goes on");
         std::thread::sleep(Duration::from_millis(50));
