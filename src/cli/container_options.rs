@@ -197,7 +197,8 @@ pub struct ContainerOptions {
     /// others at the same address are reached, too. `sbx logs --network` shows what was tried.
     #[arg(long, value_name = "HOST", help_heading = "Network")]
     pub net_allow: Vec<String>,
-    /// Publish a port: `[IP:][HOST:]CONTAINER[/tcp|/udp]`, ranges too; without HOST a random one.
+    /// Publish a port: `[IP:][HOST:]CONTAINER[/tcp|/udp]`, ranges too; without HOST a random one. The server
+    /// sees the client's own address in bridge networks and with pasta; slirp4netns shows its own.
     #[arg(short, long, value_name = "PORT", help_heading = "Network")]
     pub publish: Vec<String>,
     /// Publish every port that the image or `--expose` names, to a random port of the host.

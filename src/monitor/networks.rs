@@ -1,5 +1,7 @@
 //! The bridge networks of a container: joined before each of its lives, kept while it runs.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use crate::monitor::message::ToClient;
 use crate::monitor::run::Monitor;
 use crate::network::bridge::protocol::{Allowed, Joiner, Wanted};
 use crate::network::bridge::publish::Published;
-use crate::network::bridge::{Endpoint, Membership, Place, Said, Session};
+use crate::network::bridge::{Endpoint, Former, Membership, Place, Said, Session};
 use crate::network::named::{self, NamedNetwork, NamedNetworks};
 use crate::network::{Mode, Network};
 use crate::sandbox::namespaces;
@@ -35,11 +37,14 @@ impl Monitor<'_> {
             // They stay bound from one life to the next.
             self.published = Some(Published::bind(&self.spec.network.ports)?);
         }
-        let former = || namespace_of_others(self.store);
+        let former = || {
+            let (namespace, addresses) = (namespace_of_others(self.store)?, addresses_of_others(self.store));
+            Some(Former { namespace, addresses })
+        };
         self.join_with(&former).map(Some)
     }
 
-    fn join_with(&self, former: &dyn Fn() -> Option<OwnedFd>) -> Result<Session> {
+    fn join_with(&self, former: &dyn Fn() -> Option<Former>) -> Result<Session> {
         let place = Place::new(self.store.root(), self.runtime)?;
         let settings = self.store.settings(&self.spec.id);
         let mut network = self.spec.network.clone();
@@ -101,7 +106,11 @@ impl Monitor<'_> {
         let Some(life) = &mut self.life else { return };
         (life.bridges, life.rejoin_at) = (None, None);
         let above = life.sandbox.userns.try_clone();
-        let former = || above.as_ref().ok()?.try_clone().ok().map(OwnedFd::from);
+        let store = self.store;
+        let former = || {
+            let namespace = above.as_ref().ok()?.try_clone().ok()?.into();
+            Some(Former { namespace, addresses: addresses_of_others(store) })
+        };
         let joined = self.join_with(&former).and_then(|mut session| {
             let network = self.life.as_ref().and_then(|life| life.sandbox.namespaces.as_ref()?.network());
             session.plug(network.ok_or_else(|| Error::new("the container has no network namespace"))?)?;
@@ -217,4 +226,15 @@ fn namespace_of_others(store: &Store) -> Option<OwnedFd> {
         parent_namespace(own.as_fd()).ok()
     };
     store.running_ids().iter().filter_map(|id| store.record_of(id)).find_map(of)
+}
+
+/// The addresses of all containers that are in networks, by their IDs.
+fn addresses_of_others(store: &Store) -> HashMap<String, Vec<IpAddr>> {
+    let of = |id: String| {
+        let record = store.record_of(&id)?;
+        let alive = record.init.is_some_and(|init| init.is_alive());
+        let all = record.endpoints.iter().flat_map(|one| &one.addresses).map(ipnet::IpNet::addr).collect();
+        alive.then_some((id, all))
+    };
+    store.running_ids().into_iter().filter_map(of).collect()
 }

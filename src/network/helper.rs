@@ -15,6 +15,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::own_addresses;
 use super::programs::{self, Program};
 use super::relay::Relay;
 use super::{Mode, Network, PortMapping, Protocol, pasta, slirp4netns};
@@ -181,6 +182,11 @@ impl Helper {
         match rustix::io::read(&self.ready, &mut byte) {
             Ok(0) | Err(_) => return Err(self.died()),
             Ok(_) => {}
+        }
+        if self.name == "slirp4netns"
+            && let Err(cause) = own_addresses::keep_from(self.pid())
+        {
+            log::info!("raw sockets reach the host's loopback interface by way of slirp4netns: {cause}");
         }
         for mapping in std::mem::take(&mut self.forwards) {
             slirp4netns::forward(&self.runtime_dir, &mapping, API_TIMEOUT)?;

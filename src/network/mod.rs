@@ -13,6 +13,7 @@ pub mod inside;
 pub mod mac;
 pub mod mode;
 pub mod named;
+mod own_addresses;
 pub mod pasta;
 mod plan;
 pub mod ports;

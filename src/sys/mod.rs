@@ -15,5 +15,6 @@ pub mod random;
 pub mod remote;
 pub mod seccomp;
 pub mod signals;
+pub mod tap;
 pub mod terminal;
 pub mod time;

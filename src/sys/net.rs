@@ -1,9 +1,8 @@
 //! Interfaces, and descriptors that a started program keeps.
 
-use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -33,29 +32,23 @@ pub fn loopback_up() -> io::Result<()> {
     Ok(())
 }
 
-/// Calls `body` with the calling thread in another network namespace (setns(2)), and moves the thread back however
-/// that ends. Sockets that it opens stay in the other namespace, and `/proc/sys/net` is that of the other.
-///
-/// A thread that can't be moved back ends the process: it would go on in the wrong network.
+/// Calls `body` in another network namespace (setns(2)): on a thread of its own, which ends with it. The calling thread
+/// never leaves its namespace, not for a moment, since others find the process's by `/proc/PID/ns/net`: slirp4netns that
+/// is started meanwhile would connect the wrong one. Sockets that `body` opens stay in the other namespace, and
+/// `/proc/sys/net` is that of the other.
 ///
 /// # Errors
-/// EPERM without CAP_SYS_ADMIN over that namespace and the present one, EINVAL where the descriptor is of no network namespace; `body`
-/// is not called then.
-pub fn within<T>(namespace: BorrowedFd<'_>, body: impl FnOnce() -> T) -> io::Result<T> {
-    struct Back(File);
-    impl Drop for Back {
-        fn drop(&mut self) {
-            if move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network)).is_err() {
-                std::process::abort();
-            }
-        }
-    }
-    let own = File::open("/proc/thread-self/ns/net")?;
-    // Who may not come back does not go.
-    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Network))?;
-    move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
-    let _back = Back(own);
-    Ok(body())
+/// EPERM without CAP_SYS_ADMIN over that namespace, EINVAL where the descriptor is of no network namespace, EAGAIN where no
+/// thread is to be had; `body` is not called then.
+pub fn within<T: Send>(namespace: BorrowedFd<'_>, body: impl FnOnce() -> T + Send) -> io::Result<T> {
+    let enter = || {
+        move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+        Ok(body())
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, enter)?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Lets the program of `command` inherit descriptors under their own numbers, which must stay open until it is

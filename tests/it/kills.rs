@@ -1,6 +1,7 @@
 //! kill -9 of any process of sbx at any time: what is left ends by itself or with the next command.
 
 mod kept;
+mod networks;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -4,5 +4,6 @@ mod helpers;
 mod inside;
 mod lost;
 pub mod outer;
+mod own_addresses;
 mod refused;
 mod shared;

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use super::mac::MacAddress;
 
 pub use place::Place;
-pub use session::{Said, Session};
+pub use session::{Former, Said, Session};
 
 /// A network that a container is to be in, as its spec or settings have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! A monitor's connection to the holder: for as long as it lives the container is in its networks.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -29,6 +30,15 @@ pub enum Said {
     Gone,
 }
 
+/// What a holder leaves behind when it is killed.
+#[derive(Debug)]
+pub struct Former {
+    /// The user namespace below which its containers are.
+    pub namespace: OwnedFd,
+    /// The addresses of containers, by their IDs: they come back for them.
+    pub addresses: HashMap<String, Vec<IpAddr>>,
+}
+
 /// A container's place in the networks of the shared namespace.
 #[derive(Debug)]
 pub struct Session {
@@ -41,15 +51,15 @@ pub struct Session {
 }
 
 impl Session {
-    /// Joins the networks, and starts the holder where there is none. `former` gives the user namespace of containers
-    /// that a holder left behind when it was killed.
+    /// Joins the networks, and starts the holder where there is none. `former` gives what a holder left behind
+    /// when it was killed.
     ///
     /// # Errors
     /// A network has no address left, or not the one that is asked for; the holder cannot be started.
     pub fn join(
         place: &Place,
         identity: &Identity,
-        former: &dyn Fn() -> Option<OwnedFd>,
+        former: &dyn Fn() -> Option<Former>,
         joiner: &Joiner,
     ) -> Result<Self> {
         for _ in 0..ATTEMPTS {
@@ -198,7 +208,7 @@ impl AsFd for Session {
     }
 }
 
-fn connect(place: &Place, identity: &Identity, former: &dyn Fn() -> Option<OwnedFd>) -> Result<Channel> {
+fn connect(place: &Place, identity: &Identity, former: &dyn Fn() -> Option<Former>) -> Result<Channel> {
     if let Some(channel) = place.connect() {
         return Ok(channel);
     }
@@ -207,7 +217,11 @@ fn connect(place: &Place, identity: &Identity, former: &dyn Fn() -> Option<Owned
     if let Some(channel) = place.connect() {
         return Ok(channel);
     }
-    holder::start(place, identity, former())?;
+    let former = former();
+    if let Some(former) = &former {
+        holder::end_unreachable(former.namespace.as_fd());
+    }
+    holder::start(place, identity, former)?;
     place.connect().ok_or_else(|| Error::new("cannot connect to the process that holds the networks"))
 }
 

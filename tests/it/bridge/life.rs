@@ -187,3 +187,26 @@ fn a_container_that_restarts_keeps_its_address() {
     }
     assert_eq!(web.ask("web", "A"), format!("NOERROR {address}"));
 }
+
+#[test]
+fn an_emptied_runtime_directory_divides_no_network() {
+    let mut world = sbx();
+    world.allow_leftovers();
+    let place = Place::new(&world);
+    place.create(&["shop"]);
+    let first = place.server("first", &["--network=shop"], &["tcp:*:7000"]);
+    let address = first.address("shop");
+    std::fs::remove_dir_all(world.runtime().join("sbx")).expect("the runtime directory");
+    let second = place.sleeper("second", &["--network=shop"]);
+    wait_until("the first is there", || second.peer(&["tcp", "first", "7000", "5", "1"]) == "whole");
+    let named = |name: &str| {
+        let is = |pid: &&nix::unistd::Pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name)
+        };
+        holders(&world).iter().filter(is).count()
+    };
+    wait_until("one holder is left", || named("sbx-bridge") == 1 && named("sbx-network") == 1);
+    assert_ne!(second.address("shop"), address);
+    drop((first, second));
+    wait_until("the namespace is gone", || holders(&world).is_empty());
+}

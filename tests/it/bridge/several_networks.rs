@@ -187,3 +187,22 @@ fn reload_brings_back_what_was_spoilt_inside() {
     let (host, port) = server.port("80");
     place.peer(&["tcp", &host, &port]).expect_code(0).stdout_is("whole\n");
 }
+
+#[test]
+fn another_network_takes_the_place_of_one_that_was_left() {
+    let world = sbx();
+    let place = Place::new(&world);
+    for name in ["one", "two", "three"] {
+        place.create(&[name]);
+    }
+    let app = place.sleeper("app", &["--network=one", "--network=two"]);
+    place.sbx(["network", "disconnect", "one", "app"]).expect_code(0);
+    for network in ["three", "one"] {
+        place.sbx(["network", "connect", network, "app"]).expect_code(0).stderr_is("");
+    }
+    assert_eq!(app.sh("ip route | grep -c ^default").succeed(), "3");
+    place.sbx(["network", "reload", "app"]).expect_code(0);
+    place.sbx(["network", "disconnect", "two", "app"]).expect_code(0);
+    place.sbx(["network", "connect", "two", "app"]).expect_code(0).stderr_is("");
+    assert_eq!(app.sh("ip route | grep -c ^default").succeed(), "3");
+}

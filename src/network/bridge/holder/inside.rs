@@ -16,7 +16,7 @@ use crate::network::PortMapping;
 use crate::network::bridge::allow::hidden;
 use crate::network::bridge::place::Place;
 use crate::network::bridge::protocol::{FromHolder, Joiner, ToHolder, Wanted};
-use crate::network::bridge::{Endpoint, links};
+use crate::network::bridge::{Endpoint, Former, links};
 use crate::network::named::NamedNetwork;
 use crate::sandbox::userns::become_root;
 use crate::sys::channel::Channel;
@@ -27,8 +27,9 @@ use crate::sys::process::{die_with_parent, exit_now};
 const SHORTLY: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// The process's life.
-pub fn run(place: &Place, listener: OwnedFd, outside: Channel, former: Option<OwnedFd>, parent: u32) -> ! {
-    let _ = rustix::thread::set_name(c"sbx-bridge");
+pub fn run(place: &Place, listener: OwnedFd, outside: Channel, former: Option<Former>, parent: u32) -> ! {
+    let _ = rustix::thread::set_name(super::INSIDE);
+    let (former, addresses) = former.map(|former| (former.namespace, former.addresses)).unzip();
     let began = begin(&outside, former.as_ref(), parent)
         .and_then(|namespace| Ok((namespace, Services::start()?, place.lock_file()?)));
     drop(former);
@@ -42,7 +43,7 @@ pub fn run(place: &Place, listener: OwnedFd, outside: Channel, former: Option<Ow
                 outside,
                 namespace,
                 services,
-                registry: Registry::default(),
+                registry: Registry::expecting(addresses.unwrap_or_default()),
                 sessions: HashMap::new(),
                 next: 0,
                 uplinks: HashMap::new(),
@@ -305,12 +306,13 @@ impl Inside<'_> {
         }
         for (number, endpoint) in member.endpoints.iter().enumerate() {
             let Some(active) = self.registry.networks.get(&endpoint.network) else { continue };
-            self.services.plug(network.as_fd(), endpoint, &active.network, number)?;
+            // First the list: changes reach the kernel in their order, if not together.
             if member.joiner.allowed.is_some() {
                 let channel =
                     session.channel.try_clone().step(|| "cannot tell of the container's traffic")?;
                 self.services.limit(member, &active.network, channel)?;
             }
+            self.services.plug(network.as_fd(), endpoint, &active.network, number)?;
         }
         self.services.know(member);
         Ok(())
@@ -333,7 +335,7 @@ impl Inside<'_> {
                 return Ok(());
             };
             if let Some(network) = &session.network {
-                let number = member.endpoints.len() - 1;
+                let number = member.next - 1;
                 self.services.plug(network.as_fd(), &endpoint, &wanted.network, number)?;
             }
             self.services.know(member);
@@ -363,10 +365,11 @@ impl Inside<'_> {
     }
 
     fn reload(&mut self, id: SessionId) -> Result<()> {
-        let (Some(session), Some(member)) = (self.sessions.get_mut(&id), self.registry.members.get(&id))
+        let (Some(session), Some(member)) = (self.sessions.get_mut(&id), self.registry.members.get_mut(&id))
         else {
             return Ok(());
         };
+        member.next = member.endpoints.len();
         for (number, endpoint) in member.endpoints.iter().enumerate() {
             let Some(active) = self.registry.networks.get(&endpoint.network) else { continue };
             self.services.open(&active.network)?;

@@ -13,17 +13,29 @@ mod registry;
 mod services;
 mod uplink;
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::CStr;
+use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
+use super::session::Former;
 use crate::error::{Error, Result, Step};
 use crate::identity::Identity;
 use crate::sys::channel::Channel;
 use crate::sys::process::{Fork, close_all_but, exit_now, fork, wait_for};
 
 use uplink::{Connected, Uplink};
+
+/// The name of the process inside.
+const INSIDE: &CStr = c"sbx-bridge";
+/// How long a process that was killed is waited for.
+const LAST_MOMENTS: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// From the process inside.
 #[derive(Debug, Serialize, Deserialize)]
@@ -46,11 +58,11 @@ enum ToInside {
 }
 
 /// Starts a holder, and returns when it can be connected to. The caller holds the place's lock alone and has one
-/// thread. `former` is the user namespace of an earlier holder, below which there are containers.
+/// thread. `former` is what an earlier holder left behind.
 ///
 /// # Errors
 /// No user or network namespace is to be had, or something that networks need is missing.
-pub fn start(place: &Place, identity: &Identity, former: Option<OwnedFd>) -> Result<()> {
+pub fn start(place: &Place, identity: &Identity, former: Option<Former>) -> Result<()> {
     let failed = || "cannot start the process that holds the networks";
     let listener = place.listen()?;
     let (ours, theirs) = Channel::pair().step(failed)?;
@@ -61,7 +73,7 @@ pub fn start(place: &Place, identity: &Identity, former: Option<OwnedFd>) -> Res
                 let _ = rustix::process::setsid();
                 let _ = rustix::process::chdir("/");
                 let mut kept = vec![listener.as_raw_fd(), theirs.as_raw_fd()];
-                kept.extend(former.iter().map(AsRawFd::as_raw_fd));
+                kept.extend(former.iter().map(|former| former.namespace.as_raw_fd()));
                 close_all_but(&mut kept);
                 if let Err(error) = null_streams() {
                     let _ = theirs.send(&Some(error));
@@ -79,6 +91,28 @@ pub fn start(place: &Place, identity: &Identity, former: Option<OwnedFd>) -> Res
         Some((None, _)) => Ok(()),
         Some((Some(error), _)) => Err(error),
         None => Err(Error::new(failed()).because("it was killed")),
+    }
+}
+
+/// Ends a holder that has the user namespace and that nobody can connect to: somebody emptied the runtime directory.
+/// The monitors of its containers see that it is gone and come to the next one; else there would be two networks where
+/// one is meant. The caller holds the place's lock alone.
+pub fn end_unreachable(namespace: BorrowedFd<'_>) {
+    let Ok(wanted) = rustix::fs::fstat(namespace) else { return };
+    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let path = process.path();
+        let pid = process.file_name().to_str().and_then(|name| name.parse().ok()).and_then(Pid::from_raw);
+        let Some(pid) = pid else { continue };
+        if !fs::read(path.join("comm")).is_ok_and(|name| name.trim_ascii_end() == INSIDE.to_bytes()) {
+            continue;
+        }
+        // Before the look, so that what is signalled is what was looked at.
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        let same = fs::metadata(path.join("ns/user"))
+            .is_ok_and(|found| (found.dev(), found.ino()) == (wanted.st_dev, wanted.st_ino));
+        if same && pidfd_send_signal(&process, Signal::KILL).is_ok() {
+            let _ = rustix::event::poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&LAST_MOMENTS));
+        }
     }
 }
 

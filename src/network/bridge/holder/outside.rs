@@ -11,6 +11,7 @@ use super::{ToInside, ToOutside, inside};
 use crate::error::{Error, Result, Step};
 use crate::identity::{self, Identity};
 use crate::network::Helper;
+use crate::network::bridge::Former;
 use crate::network::bridge::place::Place;
 use crate::sys::channel::Channel;
 use crate::sys::memory::poll_idly;
@@ -26,7 +27,7 @@ pub fn run(
     identity: &Identity,
     listener: OwnedFd,
     report: Channel,
-    former: Option<OwnedFd>,
+    former: Option<Former>,
 ) -> ! {
     let _ = rustix::thread::set_name(c"sbx-network");
     crate::sys::process::tame_signals();
@@ -56,16 +57,16 @@ fn make(
     place: &Place,
     identity: &Identity,
     listener: OwnedFd,
-    former: Option<OwnedFd>,
+    former: Option<Former>,
 ) -> Result<(i32, Channel)> {
     let failed = || "cannot make the process that holds the networks";
     let (ours, theirs) = Channel::pair().step(failed)?;
     let own = std::process::id();
-    if let Some(namespace) = former {
+    if former.is_some() {
         return match fork().step(failed)? {
             Fork::Child => {
                 drop(ours);
-                inside::run(place, listener, theirs, Some(namespace), own)
+                inside::run(place, listener, theirs, former, own)
             }
             Fork::Parent(pid) => Ok((pid, ours)),
         };

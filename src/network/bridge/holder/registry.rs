@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -11,7 +12,9 @@ use crate::network::bridge::addresses::{Choice, mac_address};
 use crate::network::bridge::protocol::{Joiner, Wanted};
 use crate::network::bridge::{Endpoint, Membership};
 use crate::network::mac::MacAddress;
-use crate::network::named::{NamedNetwork, Subnet};
+use crate::network::named::{NamedNetwork, Subnet, check_interface};
+
+use super::uplink::Uplink;
 
 /// A connection to a monitor.
 pub type SessionId = u64;
@@ -28,6 +31,8 @@ pub struct Active {
 pub struct Member {
     pub joiner: Joiner,
     pub endpoints: Vec<Endpoint>,
+    /// The number of its next interface, from which its default route's metric follows: no two may have the same.
+    pub next: usize,
 }
 
 #[derive(Debug, Default)]
@@ -36,21 +41,35 @@ pub struct Registry {
     pub members: HashMap<SessionId, Member>,
     /// For names of interfaces, which are never used twice.
     interfaces: u32,
+    /// The addresses of containers that an earlier holder had, by their IDs, until they come or the moment is there.
+    expected: HashMap<String, Vec<IpAddr>>,
+    until: Option<Instant>,
 }
 
+/// Time for a container that an earlier holder had to come back for its addresses.
+const RETURN: Duration = Duration::from_secs(10);
+
 impl Registry {
+    /// For a while these addresses are given to nobody else.
+    pub fn expecting(expected: HashMap<String, Vec<IpAddr>>) -> Self {
+        Self { expected, until: Some(Instant::now() + RETURN), ..Self::default() }
+    }
+
     /// Everything that `joiner` asks for, or nothing.
     ///
     /// # Errors
     /// An address or a name is not to be had.
     pub fn join(&mut self, session: SessionId, joiner: Joiner) -> Result<&Member> {
         let wanted = joiner.wanted.clone();
-        self.members.insert(session, Member { joiner, endpoints: Vec::new() });
+        self.members.insert(session, Member { joiner, endpoints: Vec::new(), next: 0 });
         for wanted in &wanted {
             if let Err(error) = self.connect(session, wanted, &[]) {
                 self.members.remove(&session);
                 return Err(error);
             }
+        }
+        if let Some(member) = self.members.get(&session) {
+            self.expected.remove(&member.joiner.id);
         }
         self.members.get(&session).ok_or_else(gone)
     }
@@ -72,7 +91,14 @@ impl Registry {
         }
         let interface =
             interface(&member.endpoints, there, membership).map_err(|error| error.while_doing(failed()))?;
+        self.check_apart(network).map_err(|error| error.while_doing(failed()))?;
+        let id = member.joiner.id.clone();
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            (self.expected, self.until) = (HashMap::new(), None);
+        }
         let mut taken = self.taken(&network.id);
+        taken
+            .extend(self.expected.iter().filter(|(one, _)| **one != id).flat_map(|(_, addresses)| addresses));
         taken.extend(network.reserved.values());
         let active = self
             .networks
@@ -106,6 +132,7 @@ impl Registry {
             gateways: if network.internal { Vec::new() } else { gateways },
         };
         member.endpoints.push(endpoint.clone());
+        member.next += 1;
         Ok(endpoint)
     }
 
@@ -136,6 +163,40 @@ impl Registry {
         let unused: Vec<String> =
             self.networks.keys().filter(|id| !used.contains(id.as_str())).cloned().collect();
         unused.iter().filter_map(|id| self.networks.remove(id)).map(|active| active.network).collect()
+    }
+
+    /// A record that was copied or changed by hand must not lead a container to the bridge of others.
+    fn check_apart(&self, network: &NamedNetwork) -> Result<()> {
+        let wrong = |cause: String| {
+            Err(Error::new(format!("the record of the network `{}` cannot be used", network.name))
+                .because(cause)
+                .hint("remove one of the two with `sbx network rm`, and make it anew"))
+        };
+        check_interface(&network.interface)?;
+        if [Uplink::World, Uplink::Loopback].iter().any(|uplink| uplink.interface() == network.interface) {
+            return wrong(format!("its bridge has the name of the uplink, `{}`", network.interface));
+        }
+        for Active { network: other, .. } in self.networks.values() {
+            let overlaps = |a: &Subnet, b: &Subnet| {
+                a.subnet.contains(&b.subnet.network()) || b.subnet.contains(&a.subnet.network())
+            };
+            let name = &other.name;
+            if other.id == network.id && (name, &other.interface) == (&network.name, &network.interface) {
+                continue;
+            }
+            if other.id == network.id {
+                return wrong(format!("it has the ID of the network `{name}`"));
+            }
+            if other.interface == network.interface {
+                return wrong(format!("its bridge `{}` is that of the network `{name}`", other.interface));
+            }
+            let shared =
+                network.subnets.iter().find(|one| other.subnets.iter().any(|two| overlaps(one, two)));
+            if let Some(Subnet { subnet, .. }) = shared {
+                return wrong(format!("addresses of {subnet} are those of the network `{name}`"));
+            }
+        }
+        Ok(())
     }
 
     fn endpoints_in<'a>(&'a self, network: &'a str) -> impl Iterator<Item = &'a Endpoint> {
@@ -217,7 +278,7 @@ mod tests {
             dns_servers: Vec::new(),
             options: BTreeMap::new(),
             reserved: BTreeMap::new(),
-            interface: "sbx1".to_owned(),
+            interface: format!("sbx-{name}"),
         }
     }
 
@@ -293,5 +354,45 @@ mod tests {
         assert_eq!(registry.connect(1, &wanted(&shop), &there).unwrap().interface, "eth2");
         assert!(registry.disconnect(1, &shop.id).is_some());
         assert_eq!(registry.connect(1, &wanted(&shop), &[]).unwrap().interface, "eth0");
+    }
+
+    #[test]
+    fn a_record_that_was_changed_by_hand_leads_to_no_other_network() {
+        let shop = network("a", "10.89.0.0/24", "10.89.0.1");
+        let mut registry = Registry::default();
+        registry.join(1, joiner("c", vec![wanted(&shop)])).unwrap();
+        let other = network("b", "10.90.0.0/24", "10.90.0.1");
+        let subnets = network("a", "10.88.0.0/15", "10.89.0.1").subnets;
+        for (record, cause) in [
+            (NamedNetwork { interface: shop.interface.clone(), ..other.clone() }, "its bridge"),
+            (NamedNetwork { id: shop.id, ..other.clone() }, "the ID"),
+            (NamedNetwork { subnets, ..other.clone() }, "10.88.0.0/15"),
+            (NamedNetwork { interface: "tap0".to_owned(), ..other.clone() }, "uplink"),
+            (NamedNetwork { interface: "lo".to_owned(), ..other.clone() }, "loopback"),
+            (NamedNetwork { interface: "all".to_owned(), ..other.clone() }, "all"),
+            (NamedNetwork { interface: "../x".to_owned(), ..other.clone() }, "character"),
+            (NamedNetwork { interface: "x".repeat(300), ..other.clone() }, "longer"),
+        ] {
+            let error = registry.join(2, joiner("d", vec![wanted(&record)])).unwrap_err();
+            assert!(error.report().contains(cause), "{cause}: {}", error.report());
+        }
+        assert_eq!((registry.members.len(), registry.networks.len()), (1, 1));
+        registry.join(2, joiner("d", vec![wanted(&other)])).unwrap();
+    }
+
+    #[test]
+    fn addresses_wait_for_those_who_had_them() {
+        let shop = network("a", "10.89.0.0/24", "10.89.0.1");
+        let address: IpAddr = "10.89.0.2".parse().unwrap();
+        let mut registry = Registry::expecting(HashMap::from([("c".repeat(64), vec![address])]));
+        let first = |member: &Member| member.endpoints[0].addresses[0].addr();
+        let id = |id: &str, wanted| joiner(id, vec![wanted]);
+        assert_ne!(first(registry.join(1, id("d", wanted(&shop))).unwrap()), address);
+        let back = Wanted { before: vec![address], ..wanted(&shop) };
+        assert_eq!(first(registry.join(2, id("c", back)).unwrap()), address);
+        registry.leave(2);
+        let mut asks = wanted(&shop);
+        asks.membership.ip = Some("10.89.0.2".parse().unwrap());
+        assert_eq!(first(registry.join(3, id("e", asks)).unwrap()), address, "it is not awaited any more");
     }
 }

@@ -369,6 +369,11 @@ fn the_calling_thread_stays_in_its_namespace() {
         let inside = sys::net::within(container.network.as_fd(), own).expect("entered");
         assert_ne!(inside, before);
         assert_eq!(own(), before);
+        // Also meanwhile: others look there for the namespace.
+        let caller = format!("/proc/self/task/{}/ns/net", rustix::thread::gettid().as_raw_nonzero());
+        let meanwhile =
+            sys::net::within(container.network.as_fd(), || fs::read_link(&caller).expect("a link"));
+        assert_eq!(meanwhile.expect("entered"), before);
         let panicked = std::panic::catch_unwind(|| {
             let _: Result<(), _> = sys::net::within(container.network.as_fd(), || panic!("on purpose"));
         });

@@ -38,10 +38,11 @@ pub fn text(uplinks: &Uplinks) -> String {
             );
         }
     }
+    let mut ranges = String::new();
     for uplink in interfaces {
         for range in &uplink.ranges {
             let (family, interface) = (family(range.addr()), &uplink.interface);
-            let _ = writeln!(blocked, "    oifname \"{interface}\" {family} daddr {range} goto refuse");
+            let _ = writeln!(ranges, "    oifname \"{interface}\" {family} daddr {range} goto refuse");
         }
     }
     let quoted = |name: &String| format!("\"{name}\"");
@@ -60,7 +61,7 @@ pub fn text(uplinks: &Uplinks) -> String {
     let (names, all) = (set(&names), set(&all));
     let out = names
         .as_ref()
-        .map_or_else(String::new, |names| format!("    iifname @outward oifname {names} accept\n"));
+        .map_or_else(String::new, |names| format!("{ranges}    iifname @outward oifname {names} accept\n"));
     let masquerade = all.as_ref().map_or_else(String::new, |all| format!("    oifname {all} masquerade\n"));
     let from_uplinks = all.as_ref().map_or_else(String::new, |all| {
         format!(

@@ -171,27 +171,57 @@ impl Rules {
         self.text.is_empty()
     }
 
-    /// Gives the kernel everything since the last commit, in one transaction.
+    /// Gives the kernel everything since the last commit, in one transaction, or where it is too much for one in
+    /// several, in the order in which it came.
     ///
     /// # Errors
-    /// nft(8) is missing or refuses the changes: then nothing has changed, and the changes are forgotten.
+    /// nft(8) is missing or refuses the changes: then the changes are forgotten. What the kernel has of them goes with
+    /// the next commit.
     pub fn commit(&mut self) -> Result<()> {
         if self.text.is_empty() {
             return Ok(());
         }
         let text = std::mem::take(&mut self.text);
-        match self.nft.apply(&text) {
-            Ok(()) => self.committed = self.wanted.clone(),
-            Err(error) => {
-                self.wanted = self.committed.clone();
-                if self.committed.networks.is_empty() && text.contains(base::HEAD) {
-                    self.text = base::text(&self.uplinks);
-                }
-                return Err(error);
+        for (number, part) in parts(&text).into_iter().enumerate() {
+            let Err(error) = self.nft.apply(part) else { continue };
+            self.wanted = self.committed.clone();
+            if number > 0 || text.contains(base::HEAD) {
+                self.text = self.everything();
             }
+            return Err(error);
         }
+        self.committed = self.wanted.clone();
         Ok(())
     }
+
+    /// What makes the kernel's rules those that were committed, whatever they are.
+    fn everything(&self) -> String {
+        let mut again = Self::new(self.nft.clone(), self.uplinks.clone());
+        let State { networks, endpoints, limits } = self.committed.clone();
+        networks.into_values().for_each(|network| again.add_network(network));
+        limits.into_iter().for_each(|(bridge, limit)| again.add_limit(&bridge, limit));
+        endpoints.into_values().for_each(|endpoint| again.add_endpoint(endpoint));
+        again.text
+    }
+}
+
+/// What nft is given at once, in bytes. It sends one datagram, which in a user's own namespace takes twice
+/// `net.core.wmem_max` at most (socket(7)), some 400 KiB: short rules are ten times as long there.
+const AT_ONCE: usize = 16 << 10;
+
+/// The text in pieces that nft takes; nearly always one. It is cut between commands.
+fn parts(text: &str) -> Vec<&str> {
+    let (mut parts, mut begin, mut end, mut depth) = (Vec::new(), 0, 0, 0_usize);
+    for line in text.split_inclusive('\n') {
+        if depth == 0 && end > begin && end - begin + line.len() > AT_ONCE {
+            parts.push(&text[begin..end]);
+            begin = end;
+        }
+        depth = (depth + line.matches('{').count()).saturating_sub(line.matches('}').count());
+        end += line.len();
+    }
+    parts.push(&text[begin..]);
+    parts
 }
 
 #[derive(Clone, Copy)]

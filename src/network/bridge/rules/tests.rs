@@ -15,7 +15,7 @@ const FRAMES: &str = include_str!("tests_frames.py");
 pub struct Lab {
     pub holder: Child,
     others: Vec<(&'static str, Child)>,
-    rules: Rules,
+    pub rules: Rules,
 }
 
 pub const MACS: [&str; 3] = ["02:00:00:00:00:01", "02:00:00:00:00:02", "02:00:00:00:00:03"];
@@ -35,9 +35,12 @@ pub fn enter(pid: u32, words: &[&str]) -> Command {
 }
 
 pub fn uplinks() -> Uplinks {
-    let ranges = vec!["10.0.2.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()];
+    let uplink = |interface: &str, ranges: &[&str]| Uplink {
+        interface: interface.to_owned(),
+        ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+    };
     Uplinks {
-        interfaces: vec![Uplink { interface: "up0".to_owned(), ranges }],
+        interfaces: vec![uplink("up0", &["10.0.2.0/24", "fd00::/64"]), uplink("up1", &["10.0.3.0/24"])],
         host_loopback: Some(HostLoopback { interface: "up1".to_owned(), address: [10, 0, 3, 2].into() }),
     }
 }
@@ -63,7 +66,7 @@ pub fn endpoint(number: usize) -> Endpoint {
 }
 
 impl Lab {
-    fn bare() -> Self {
+    pub fn bare() -> Self {
         let mut command = Command::new("unshare");
         let script = "ip link set lo up; sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
                       net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0; echo ready; exec cat";

@@ -1,6 +1,7 @@
 //! Packets that no honest program sends, out of raw sockets.
 
-use super::tests::{Lab, MACS};
+use super::tests::{Lab, MACS, endpoint, network};
+use super::*;
 
 const SEND_ONE: &str = "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); \
                         s.bind((\"10.88.0.1\", 4000)); s.sendto(b\"\", (\"10.88.0.3\", 4001))";
@@ -79,4 +80,41 @@ fn no_address_of_the_hosts_own_leaves_by_an_uplink() {
         assert!(!sent(address), "{address}");
     }
     assert!(sent("203.0.113.1") && sent("2001:db8::1"), "others do");
+}
+
+#[test]
+fn there_is_no_end_to_what_is_committed_at_once() {
+    let mut lab = Lab::bare();
+    lab.rules.commit().unwrap();
+    let bridges = 300_u32;
+    for number in 0..bridges {
+        lab.rules
+            .add_network(Network { bridge: format!("bridge{number}"), ..network(number.to_le_bytes()[0]) });
+    }
+    lab.rules.add_limit("bridge7", Limit { entries: entries(3000) });
+    let many = 1000;
+    let endpoint = |number: usize| Endpoint { host_interface: format!("v123456.{number:x}"), ..endpoint(1) };
+    (0..many).for_each(|number| lab.rules.add_endpoint(endpoint(number)));
+    lab.rules.commit().unwrap();
+    let chains = lab.sh("nft list chains bridge");
+    assert_eq!(chains.matches("chain of_v123456.").count(), many);
+    // The last of several parts is refused.
+    let before = lab.sh("nft list ruleset");
+    (0..many).for_each(|number| lab.rules.remove_endpoint(&endpoint(number).host_interface));
+    lab.rules.add_endpoint(Endpoint { host_interface: "no such \" interface".to_owned(), ..endpoint(1) });
+    lab.rules.commit().unwrap_err();
+    lab.rules.commit().unwrap();
+    assert_eq!(sorted(&lab.sh("nft list ruleset")), sorted(&before));
+}
+
+fn entries(count: u32) -> Vec<Entry> {
+    let range = |number: u32| IpNet::from(IpAddr::from(Ipv4Addr::from(0x0b00_0000 + number)));
+    (0..count).map(|n| Entry { range: Some(range(n)), protocols: None, ports: None }).collect()
+}
+
+fn sorted(rules: &str) -> Vec<String> {
+    let mut words: Vec<String> =
+        rules.split([',', '\n', '{', '}']).map(|word| word.trim().to_owned()).collect();
+    words.sort();
+    words
 }
