@@ -1,6 +1,7 @@
 //! Containers of builds that were killed: their names say whose they are, and the next build removes them.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::container::process::ProcessRef;
 use crate::container::store::Store;
@@ -8,6 +9,9 @@ use crate::container::{name, sweep};
 use crate::error::{Error, Result};
 
 const PREFIX: &str = "build-";
+/// How long the containers of a killed process may take to end.
+const PATIENCE: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// A new name for a container of this process.
 ///
@@ -31,8 +35,17 @@ fn builder_of(name: &str) -> Option<ProcessRef> {
     is_ours.then_some(ProcessRef { pid, start })
 }
 
-/// Removes the containers of builds that are no more.
-pub fn remove(store: &Store, runtime: &Path) {
+/// As [`remove`], and waits until the containers of processes that have just been killed have ended.
+pub fn remove_patiently(store: &Store, runtime: &Path) {
+    let until = Instant::now() + PATIENCE;
+    while remove(store, runtime) > 0 && Instant::now() < until {
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Removes the containers of builds that are no more, and tells how many are still running.
+pub fn remove(store: &Store, runtime: &Path) -> usize {
+    let mut left = 0;
     let names = std::fs::read_dir(store.root().join("names")).into_iter().flatten().flatten();
     for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
         let Some(builder) = builder_of(&name) else { continue };
@@ -45,8 +58,10 @@ pub fn remove(store: &Store, runtime: &Path) {
         });
         if let Err(error) = removed {
             log::debug!("cannot remove the container `{name}` of an earlier build: {error}");
+            left += 1;
         }
     }
+    left
 }
 
 #[cfg(test)]

@@ -269,7 +269,7 @@ fn all_stages(builder: &Builder<'_>, stages: &[Stage], jobs: usize) -> Result<Bu
                 while !running.is_empty() {
                     wait(&mut running);
                 }
-                leftover::remove(builder.surroundings.store, &builder.surroundings.runtime.path);
+                leftover::remove_patiently(builder.surroundings.store, &builder.surroundings.runtime.path);
                 return Err(error);
             }
         }

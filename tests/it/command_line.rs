@@ -303,7 +303,7 @@ fn an_unknown_command_is_told_with_what_is_like_it() {
 #[test]
 fn commands_of_podman_that_are_not_there_say_why() {
     let world = sbx();
-    for command in ["build", "manifest"] {
+    for command in ["kube", "manifest"] {
         let refused = is_refused(world.sbx([command, "x"]), &format!("there is no command `{command}`"));
         assert!(refused.stderr().contains("Caused by: "), "{command}: {}", refused.stderr());
     }

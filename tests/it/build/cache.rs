@@ -10,7 +10,7 @@ fn the_same_again_is_the_same_image_and_runs_nothing() {
     kitchen.file("f", "1");
     let first = kitchen.made(DOCKERFILE);
     let again = kitchen.build(DOCKERFILE, &["-t", "made"]).expect_code(0);
-    assert_eq!(again.stdout(), first);
+    assert_eq!(again.stdout().trim(), first);
     assert_eq!(again.stderr().matches("Using cache").count(), 2, "{}", again.stderr());
     // Times are no content.
     kitchen.file("f", "1");
@@ -40,10 +40,7 @@ fn content_modes_and_arguments_count() {
     // A label changes nothing that a command sees.
     let before = kitchen.shell("cat /u");
     kitchen
-        .build(
-            &DOCKERFILE.replace("l=1", "l=2"),
-            &["-q", "-t", "made", "--build-arg", "A=1", "--add-host", "a:1.2.3.4"],
-        )
+        .build(&DOCKERFILE.replace("l=1", "l=2"), &["-q", "-t", "made", "--add-host", "a:1.2.3.4"])
         .succeed();
     assert_eq!(kitchen.shell("cat /u"), before);
 }
@@ -66,7 +63,7 @@ fn the_cache_outlives_its_image_until_it_is_pruned() {
     kitchen.world.sbx(["rmi", "-f", "made"]).expect_code(0);
     kitchen.world.sbx(["image", "prune", "-f"]).expect_code(0);
     let again = kitchen.build(DOCKERFILE, &["-t", "made"]).expect_code(0);
-    assert_eq!(again.stdout(), first);
+    assert_eq!(again.stdout().trim(), first);
     assert_eq!(again.stderr().matches("Using cache").count(), 2, "{}", again.stderr());
     kitchen.world.sbx(["rmi", "-f", "made"]).expect_code(0);
     kitchen
@@ -76,7 +73,7 @@ fn the_cache_outlives_its_image_until_it_is_pruned() {
         .stdout_has("Total reclaimed space:")
         .stdout_has_not(" 0B");
     let anew = kitchen.build(DOCKERFILE, &["-t", "made"]).expect_code(0);
-    assert_ne!(anew.stdout(), first);
+    assert_ne!(anew.stdout().trim(), first);
     assert!(!anew.stderr().contains("Using cache"));
 }
 
@@ -86,5 +83,5 @@ fn pruning_leaves_images_whole() {
     kitchen.file("f", "1");
     kitchen.made(DOCKERFILE);
     kitchen.world.sbx(["builder", "prune", "-f"]).expect_code(0);
-    assert_eq!(kitchen.shell("cat /f; test -s /u && echo there"), "1there\n");
+    assert_eq!(kitchen.shell("cat /f; test -s /u && echo there"), "1there");
 }

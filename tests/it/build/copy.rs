@@ -42,7 +42,7 @@ fn directories_of_the_image_stay_as_they_are() {
     );
     assert_eq!(
         kitchen.shell("stat -c '%a %u:%g' /t; cat /t/x; cat /t/z; ls /t/deep/er; readlink /link"),
-        "1707 5:6\nnewz\ny\nt\n"
+        "1707 5:6\nnewz\ny\nt"
     );
 }
 
@@ -101,7 +101,7 @@ fn a_stage_gives_files_with_their_owners_and_an_image_its_own() {
     let found = kitchen.shell(
         "stat -c '%a %u:%g %h' /d/x /d/hard; test -e /e/group || echo gone; cmp /p /etc/passwd && echo same",
     );
-    assert_eq!(found, "600 3:4 2\n600 3:4 2\ngone\nsame\n");
+    assert_eq!(found, "600 3:4 2\n600 3:4 2\ngone\nsame");
 }
 
 #[test]
@@ -143,5 +143,5 @@ fn archives_and_downloads_of_add_are_refused_with_the_reason() {
         .expect_code(125)
         .stderr_has("does not download");
     kitchen.made("FROM base\nADD plain /p\nADD --unpack=false a.tar /\n");
-    assert_eq!(kitchen.shell("cat /p; tar tf /a.tar"), "xinside\n");
+    assert_eq!(kitchen.shell("cat /p; tar tf /a.tar"), "xinside");
 }

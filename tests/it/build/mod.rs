@@ -48,8 +48,9 @@ impl Kitchen {
         self.build(dockerfile, &["-q", "-t", "made"]).succeed()
     }
 
-    /// What a shell in the image `made` says.
+    /// What a shell in the image `made` says, without the last line end.
     fn shell(&self, script: &str) -> String {
+        let script = &format!("{script}; true");
         self.world.run(["--rm", "--net", "none", "--entrypoint", "sh", "made", "-c", script]).succeed()
     }
 

@@ -10,14 +10,14 @@ fn secrets_are_read_by_root_alone_and_leave_no_trace() {
     let option = format!("id=s,src={}", secret.display());
     kitchen
         .build(
-            "FROM base\nRUN --mount=type=secret,id=s test $(cat /run/secrets/s) = swordfish-4711 && stat -c %a /run/secrets/s >/mode\n\
-             RUN --mount=type=secret,id=s,env=WORD test $WORD = swordfish-4711\n\
+            "FROM base\nRUN --mount=type=secret,id=s md5sum /run/secrets/s | grep -q 1c30b329d7a20c6eebe5fc17f9de714e && stat -c %a /run/secrets/s >/mode\n\
+             RUN --mount=type=secret,id=s,env=WORD printf %s $WORD | md5sum | grep -q 1c30b329d7a20c6eebe5fc17f9de714e\n\
              RUN --mount=type=secret,id=s,target=/x,uid=5,mode=0440 stat -c '%u %a' /x >>/mode\n\
              RUN --mount=type=secret,id=other true\nRUN test ! -e /run/secrets && test ! -e /x\n",
             &["-q", "-t", "made", "--secret", &option],
         )
         .succeed();
-    assert_eq!(kitchen.shell("cat /mode"), "400\n5 440\n");
+    assert_eq!(kitchen.shell("cat /mode"), "400\n5 440");
     let found = std::process::Command::new("grep")
         .args(["-rl", "swordfish"])
         .args([kitchen.world.store(), kitchen.world.runtime()])
@@ -57,6 +57,6 @@ fn the_context_and_stages_are_mounted_without_what_is_ignored() {
          RUN --mount=from=one,source=/y,target=/why cat /why >>/f\n\
          RUN --mount=type=tmpfs,target=/t echo x >/t/x\n",
     );
-    assert_eq!(kitchen.shell("cat /f; ls -A /ctx /t 2>/dev/null"), "helloz\ny\n");
+    assert_eq!(kitchen.shell("cat /f; ls -A /ctx /t 2>/dev/null"), "helloz\ny");
     assert_eq!(std::fs::read_to_string(kitchen.context().join("a/f")).expect("a file"), "hello");
 }
