@@ -284,12 +284,18 @@ impl Builder<'_> {
             };
             if held.step(failed)? {
                 mounts.locks.push(lock);
-                let data = path.join("data");
+                // Others may share the cache, and make it now, too.
+                let making = File::create(path.join("making")).step(failed)?;
+                making.lock().step(failed)?;
+                let (data, new) = (path.join("data"), path.join("new"));
                 if !data.is_dir() {
-                    fs::create_dir(&data).map_err(|error| no_room(error, failed()))?;
+                    // What a killed build was making.
+                    let _ = fs::remove_dir(&new);
+                    fs::create_dir(&new).map_err(|error| no_room(error, failed()))?;
                     let mode = fs::Permissions::from_mode(owner.mode.unwrap_or(MODE_OF_CACHES));
-                    fs::set_permissions(&data, mode).step(failed)?;
-                    give(self, &data, owner)?;
+                    fs::set_permissions(&new, mode).step(failed)?;
+                    give(self, &new, owner)?;
+                    fs::rename(&new, &data).step(failed)?;
                 }
                 return Ok(data);
             }
