@@ -43,9 +43,9 @@ fn a_killed_build_leaves_nothing_that_the_next_one_does_not_remove() {
     let kitchen = kitchen();
     let dockerfile = "FROM base\nRUN echo one >/one\nRUN echo started; sleep 60\n";
     let mut build = kitchen.build(dockerfile, &[]).spawn();
-    let ps = || kitchen.world.sbx(["ps", "-q"]).succeed();
+    let ps = || kitchen.world.sbx(["ps", "--no-trunc", "--format", "{{.Command}}"]).succeed();
     let until = std::time::Instant::now() + Duration::from_secs(30);
-    while ps().is_empty() {
+    while !ps().contains("started") {
         assert!(std::time::Instant::now() < until && build.is_running(), "the command does not start");
         std::thread::sleep(Duration::from_millis(50));
     }
