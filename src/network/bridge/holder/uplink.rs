@@ -64,7 +64,18 @@ pub fn start(uplink: Uplink, pid: i32, runtime: &Path) -> Result<(Helper, Connec
             helper::start_slirp4netns(&Network::of(Mode::Slirp4netns(words)), &options, &target)?
         }
         mode => {
-            let named = Mode::Pasta(vec!["--ns-ifname".to_owned(), uplink.interface().to_owned()]);
+            // Addresses as slirp4netns has them: with the host's own, which pasta would take, nobody would reach the host.
+            let words = [
+                "--ns-ifname",
+                uplink.interface(),
+                "--address",
+                "10.0.2.100",
+                "--netmask",
+                "24",
+                "--gateway",
+                "10.0.2.2",
+            ];
+            let named = Mode::Pasta(words.map(str::to_owned).into());
             helper::start(&Network::of(named), &target)?
                 .ok_or_else(|| Error::new(format!("`--network {mode}` needs no helper")))?
         }
