@@ -1,6 +1,9 @@
 //! Hosts that give less: nothing installed, hidden devices, a masked /proc, containers inside containers. Each
 //! steps down as little as it must, and says so.
 
+use std::io::Write;
+use std::net::{IpAddr, TcpListener, UdpSocket};
+
 use std::ffi::OsString;
 use std::path::Path;
 
@@ -296,4 +299,28 @@ fn the_environment_of_cron_suffices() {
     assert!(Path::new("/usr/bin/newuidmap").exists(), "this test needs newuidmap (package uidmap)");
     let run = world.run(["--rm", "--rootfs"]).arg(rootfs());
     assert_eq!(run.args(["sh", "-c", "awk 'END { print NR }' /proc/self/uid_map"]).succeed(), "2");
+}
+
+/// The address of this machine on its default route; nothing is sent.
+fn own_address() -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    socket.connect("198.51.100.1:9").expect("a default route");
+    socket.local_addr().expect("an address").ip()
+}
+
+#[test]
+fn bridges_reach_the_world_through_pasta_where_that_is_all_there_is() {
+    let world = sbx();
+    let server = TcpListener::bind((own_address(), 0)).expect("a server");
+    let address = server.local_addr().expect("an address");
+    let answering = std::thread::spawn(move || {
+        let (mut client, _) = server.accept().expect("a client");
+        client.write_all(b"hello").expect("an answer");
+    });
+    world.sbx(["network", "create", "shop"]).expect_code(0);
+    let ask = format!("exec 3<>/dev/tcp/{}/{} && cat <&3", address.ip(), address.port());
+    let words = ["run", "--rm", "--network=shop", "host", "timeout", "10", "bash", "-c", &ask];
+    let script = format!("set -e; {} exec \"$@\"", without(&["slirp4netns"]));
+    as_outer_root(&world, &script).arg(sbx_binary()).args(words).expect_code(0).stdout_is("hello");
+    answering.join().expect("the server");
 }
