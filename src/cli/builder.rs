@@ -33,6 +33,7 @@ enum Verb {
 /// The next builds carry out all steps again. Caches of `RUN --mount=type=cache` are removed, too. Layers that no image
 /// and no container has are removed with it.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  sbx builder prune\n  sbx builder prune -f")]
 pub struct PruneArgs {
     /// Accepted for the sake of scripts: all of the cache goes always
     #[arg(short, long, hide = true)]
