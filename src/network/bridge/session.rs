@@ -185,12 +185,6 @@ impl Session {
         }
     }
 
-    /// The addresses in a network, to have them again.
-    pub fn addresses_in(&self, network: &str) -> Vec<IpAddr> {
-        let all = self.endpoints.iter().filter(|endpoint| endpoint.network == network);
-        all.flat_map(|endpoint| &endpoint.addresses).map(ipnet::IpNet::addr).collect()
-    }
-
     fn answer(&mut self) -> Result<FromHolder> {
         loop {
             match receive(&self.channel)? {

@@ -7,7 +7,6 @@ mod joining;
 mod name;
 mod option;
 mod removal;
-mod routes;
 mod subnets;
 mod update;
 

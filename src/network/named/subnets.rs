@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::{NamedNetwork, NamedNetworks, Subnet, routes};
+use super::{NamedNetwork, NamedNetworks, Subnet};
 use crate::error::{Error, Result, Step};
+use crate::network::bridge::links;
 
 /// docker's words, which its users look for.
 const OVERLAPS: &str = "Pool overlaps with other one on this address space";
@@ -65,7 +66,11 @@ impl Occupied {
         let each = networks
             .iter()
             .flat_map(|network| network.subnets.iter().map(|subnet| (network.name.clone(), subnet.subnet)));
-        Self { networks: each.collect(), routes: routes::of_the_host() }
+        Self {
+            networks: each.collect(),
+            // What the kernel does not tell hides nothing.
+            routes: links::routes().unwrap_or_default(),
+        }
     }
 
     fn is_free(&self, range: IpNet) -> bool {

@@ -103,15 +103,6 @@ impl Links {
         Ok(())
     }
 
-    /// Lets the connection tracking count bytes (for `nf_conntrack` events); to be called once rules that use it are
-    /// in force, since only they bring it into the kernel.
-    ///
-    /// # Errors
-    /// The sysctl is not there, or can't be written.
-    pub fn count_bytes(&self) -> Result<()> {
-        sysctl::count_bytes()
-    }
-
     /// Makes a bridge, or changes the one with that name to be so; it loses no port. Its MAC address comes from the
     /// first address, so that a bridge made again does not confuse its stations.
     ///

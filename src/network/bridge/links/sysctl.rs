@@ -28,14 +28,13 @@ const ROUTER: [(&str, &str); 21] = [
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),
     ("ipv4/ip_unprivileged_port_start", "0"),
-    (COUNT, "1"),
+    ("netfilter/nf_conntrack_acct", "1"),
     // Where the host has br_netfilter, what a bridge passes on is routed traffic for the firewall, which drops it.
     ("bridge/bridge-nf-call-iptables", "0"),
     ("bridge/bridge-nf-call-ip6tables", "0"),
     ("bridge/bridge-nf-call-arptables", "0"),
     ("ipv4/conf/lo/rp_filter", "0"),
 ];
-const COUNT: &str = "netfilter/nf_conntrack_acct";
 
 pub fn has_ipv6() -> bool {
     Path::new("/proc/sys/net/ipv6/conf/all").exists()
@@ -44,10 +43,6 @@ pub fn has_ipv6() -> bool {
 /// Sets what is there: a kernel without IPv6, br_netfilter or connection tracking has not all of it.
 pub fn make_router() -> Result<()> {
     ROUTER.iter().try_for_each(|(sysctl, value)| set_if_there(sysctl, value))
-}
-
-pub fn count_bytes() -> Result<()> {
-    set(COUNT, "1").map_err(|cause| failure(COUNT, &cause))
 }
 
 pub fn ignore_announcements(interface: &str) -> Result<()> {
