@@ -1,9 +1,13 @@
 //! Carries out the stages of a build: each step that makes files becomes a layer, or is found in the cache.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::build::cache::{Cache, Record};
@@ -11,24 +15,28 @@ use crate::build::configuration::Configuration;
 use crate::build::context::Context;
 use crate::build::dockerfile::plan::Base;
 use crate::build::dockerfile::step::Step;
+use crate::build::fetch::named::Available;
+use crate::build::finish::Changes;
 use crate::build::program::{Prepared, Stage};
-use crate::build::report::Report;
+use crate::build::remote::Remote;
+use crate::build::report::{Report, Showing};
 use crate::build::run::Surroundings;
 use crate::build::tree::Tree;
 use crate::error::{Error, Result};
 use crate::image::digest::{Digest, Hasher};
 use crate::image::documents::{History, ImageConfig};
 use crate::image::store::{ImageStore, Lease};
+use crate::image::transfer::layer::{self, Layer};
 use crate::image::transfer::made::Made;
 use crate::image::transfer::session::Session;
 use crate::image::transfer::{Place, unpacker};
 use crate::layers::pack::Times;
-use crate::layers::store::LayerStore;
+use crate::layers::store::{Begin, LayerStore};
 use crate::layers::unpack::archive::Time;
 use crate::output::progress::Progress;
 
 /// What of the format of keys was changed last.
-const GENERATION: &str = "1";
+const GENERATION: &str = "2";
 
 /// An image that a stage begins with, or that files come from.
 #[derive(Debug, Clone)]
@@ -46,6 +54,10 @@ pub struct Built {
     pub layers: Vec<Made>,
     /// Entries of the history that came with the base image.
     pub inherited: usize,
+    /// Layers that came with it.
+    pub base_layers: usize,
+    /// The steps of the stages that were built on the way.
+    pub records: Vec<(Digest, Record)>,
 }
 
 /// What a step came to.
@@ -75,12 +87,23 @@ pub struct Builder<'b> {
     /// Keeps all that the build uses.
     pub lease: Lease,
     pub context: &'b Context,
-    pub contexts: &'b BTreeMap<String, PathBuf>,
+    pub contexts: &'b BTreeMap<String, Available>,
     /// By the words of FROM and `--from`.
     pub bases: BTreeMap<String, BaseImage>,
     pub surroundings: Surroundings<'b>,
     pub use_cache: bool,
+    /// Stages whose steps are all carried out.
+    pub uncached: BTreeSet<usize>,
+    /// Whether the stage that this process builds now is one of them.
+    pub skips_cache: AtomicBool,
+    pub changes: &'b Changes,
     pub times: Times,
+    /// What others have carried out.
+    pub remote: Remote,
+    /// What was carried out before is not used.
+    pub oldest: Option<SystemTime>,
+    /// What this process has used or made since it was asked last.
+    pub used: Mutex<Vec<(Digest, Record)>>,
     pub report: Report,
 }
 
@@ -96,12 +119,16 @@ impl Builder<'_> {
         numbers: (usize, usize),
     ) -> Result<Built> {
         let total = stage.steps.len() + 1;
-        self.report.step(numbers, (1, total), &stage.text);
+        self.skips_cache.store(self.uncached.contains(&stage.index), Ordering::Relaxed);
+        let showing = self.report.step(numbers, (1, total), &stage.text);
         let mut built = self.begin(stage, done)?;
+        showing.done(None);
         for (number, step) in stage.steps.iter().enumerate() {
-            self.report.step(numbers, (number + 2, total), &step.text);
-            self.carry_out(step, &mut built, done).map_err(|error| step.place.explain(&error))?;
+            let showing = self.report.step(numbers, (number + 2, total), &step.text);
+            let outcome = self.carry_out(step, &mut built, done, &showing);
+            showing.done(outcome.map_err(|error| step.place.explain(&error))?.as_ref());
         }
+        built.records.append(&mut self.used.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(built)
     }
 
@@ -111,6 +138,8 @@ impl Builder<'_> {
                 configuration: Configuration::on(self.empty_image()),
                 layers: Vec::new(),
                 inherited: 0,
+                base_layers: 0,
+                records: Vec::new(),
             },
             Base::Stage(index) => {
                 let base = done.get(index).ok_or_else(|| Error::new("a stage is built before its base"))?;
@@ -118,21 +147,32 @@ impl Builder<'_> {
                 base.configuration = base.configuration.next_stage();
                 base
             }
-            Base::Image(name) => {
-                let base = self.base(name)?;
-                Built {
-                    configuration: Configuration::on(base.config.clone()),
-                    layers: base.layers.clone(),
-                    inherited: base.config.history.len(),
-                }
-            }
-            Base::Context { name, .. } => {
-                return Err(Error::new(format!("cannot build on the context `{name}`")).because(
-                    "`--build-context` gives files to COPY and `RUN --mount`, and no base of a stage yet",
-                ));
-            }
+            Base::Image(name) => self.on_image(name)?,
+            Base::Context { name, .. } => match self.contexts.get(name) {
+                Some(Available::Image(image)) => self.on_image(image)?,
+                _ => Built {
+                    configuration: Configuration::on(self.empty_image()),
+                    layers: self.whole_context(name)?.into_iter().collect(),
+                    inherited: 0,
+                    base_layers: 0,
+                    records: Vec::new(),
+                },
+            },
         };
         Ok(built)
+    }
+
+    fn on_image(&self, name: &str) -> Result<Built> {
+        let base = self.base(name)?;
+        let mut config = base.config.clone();
+        self.changes.of_base(&mut config);
+        Ok(Built {
+            configuration: Configuration::on(config),
+            layers: base.layers.clone(),
+            inherited: base.config.history.len(),
+            base_layers: base.layers.len(),
+            records: Vec::new(),
+        })
     }
 
     fn empty_image(&self) -> ImageConfig {
@@ -151,9 +191,15 @@ impl Builder<'_> {
         self.bases.get(name).ok_or_else(|| Error::new(format!("cannot find the image `{name}`")))
     }
 
-    fn carry_out(&self, step: &Prepared, built: &mut Built, done: &BTreeMap<usize, Built>) -> Result<()> {
+    fn carry_out(
+        &self,
+        step: &Prepared,
+        built: &mut Built,
+        done: &BTreeMap<usize, Built>,
+        showing: &Showing<'_>,
+    ) -> Result<Option<Outcome>> {
         let outcome = match &step.step {
-            Step::Run(run) => Some(self.run(step, run, built, done)?),
+            Step::Run(run) => Some(self.run(step, run, built, done, showing)?),
             Step::Copy(copy) => Some(self.copy(copy, built, done)?),
             Step::Add(add) => Some(self.add(add, built)?),
             Step::Workdir(_) => {
@@ -165,15 +211,12 @@ impl Builder<'_> {
                 None
             }
         };
-        if let Some(outcome) = &outcome {
-            self.report.outcome(outcome);
-        }
-        let layer = outcome.and_then(|outcome| outcome.layer);
+        let layer = outcome.as_ref().and_then(|outcome| outcome.layer.clone());
         let history =
             History { created_by: step.text.clone(), empty_layer: layer.is_none(), ..History::default() };
         built.configuration.image.history.push(history);
         built.layers.extend(layer);
-        Ok(())
+        Ok(outcome)
     }
 
     /// The key of a step: what it says, on what, with what else it goes by.
@@ -185,7 +228,6 @@ impl Builder<'_> {
         };
         add(GENERATION);
         add(kind);
-        add(self.place.key().as_str());
         add(&format!("{:?}", self.times));
         built.layers.iter().for_each(|layer| add(layer.diff_id.as_str()));
         add("");
@@ -195,25 +237,54 @@ impl Builder<'_> {
 
     /// What the step with the key left earlier, where it is still there.
     pub fn cached(&self, key: &Digest) -> Result<Option<Record>> {
-        if !self.use_cache {
+        if !self.use_cache || self.skips_cache.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        let Some(record) = self.cache.step(key) else { return Ok(None) };
-        if let Some(layer) = &record.layer {
-            self.lease.add(&layer.blob.digest)?;
-            self.lease.add(&layer.diff_id)?;
-            if !self.images.has_blob(&layer.blob.digest) || !self.layers.has(&layer.diff_id) {
-                return Ok(None);
-            }
-        }
+        let own = self.cache.step(key, self.oldest);
+        let record = match own.filter(|record| self.is_there(record)) {
+            Some(record) => record,
+            None => match self.remote.find(self, key, self.oldest) {
+                Some(record) => {
+                    self.keep_here(key, &record);
+                    record
+                }
+                None => return Ok(None),
+            },
+        };
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).push((key.clone(), record.clone()));
         Ok(Some(record))
+    }
+
+    /// Whether the layer of a record is in the store, unpacked where it is a blob alone: made for other IDs, say.
+    fn is_there(&self, record: &Record) -> bool {
+        let Some(made) = &record.layer else { return true };
+        let leased = self.lease.add(&made.blob.digest).and_then(|()| self.lease.add(&made.diff_id));
+        if leased.is_err() || !self.images.has_blob(&made.blob.digest) {
+            return false;
+        }
+        let unpack = || {
+            self.inside(|session| match session.layers.begin(&made.diff_id)? {
+                Begin::Present => Ok(()),
+                Begin::Make(unfinished) => {
+                    let layer = Layer { blob: &made.blob, diff_id: &made.diff_id };
+                    layer::from_store(session, layer, unfinished)
+                }
+            })
+        };
+        self.layers.has(&made.diff_id)
+            || unpack().inspect_err(|error| log::debug!("the step is carried out again: {error}")).is_ok()
     }
 
     /// Keeps what a step left for the next build.
     pub fn keep(&self, key: &Digest, layer: Option<&Made>) {
         let record = Record { layer: layer.cloned() };
-        if let Err(error) = self.cache.keep_step(key, &record) {
-            log::warn!("the next build does this step again: {error}");
+        self.keep_here(key, &record);
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).push((key.clone(), record));
+    }
+
+    fn keep_here(&self, key: &Digest, record: &Record) {
+        if let Err(error) = self.cache.keep_step(key, record) {
+            self.report.warn(&format!("the next build does this step again: {error}"));
         }
     }
 
@@ -222,26 +293,39 @@ impl Builder<'_> {
     /// # Errors
     /// What `work` failed with, or that there is no such namespace.
     pub fn as_root(&self, work: impl FnOnce(&Session) -> Result<Option<Made>>) -> Result<Option<Made>> {
+        self.inside(|session| {
+            let made = work(session)?;
+            if let Some(made) = &made {
+                // The session's own ends with this process.
+                self.lease.add(&made.blob.digest)?;
+                self.lease.add(&made.diff_id)?;
+            }
+            Ok(made)
+        })
+    }
+
+    /// As [`Self::as_root`], whatever comes of it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn inside<T: Serialize + DeserializeOwned>(
+        &self,
+        work: impl FnOnce(&Session) -> Result<T>,
+    ) -> Result<T> {
         let mut outcome = None;
         unpacker::run(
             &self.place.identity,
             |results| {
                 let session =
                     Session::begin(&self.place.store, self.place.key(), Progress::new(true))?.unsettled();
-                let made = work(&session)?;
-                if let Some(made) = &made {
-                    // The session's own ends with this process.
-                    self.lease.add(&made.blob.digest)?;
-                    self.lease.add(&made.diff_id)?;
-                }
-                results.hand_over(&made)
+                results.hand_over(&work(&session)?)
             },
-            |made: Option<Made>| {
-                outcome = Some(made);
+            |result: T| {
+                outcome = Some(result);
                 Ok(())
             },
         )?;
-        outcome.ok_or_else(|| Error::new("cannot make the layer"))
+        outcome.ok_or_else(|| Error::new("cannot work in the user namespace"))
     }
 
     /// Makes a layer of what `pack` writes.

@@ -10,6 +10,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,15 @@ use crate::image::transfer::made::Made;
 pub struct Record {
     /// None: it changed no file.
     pub layer: Option<Made>,
+}
+
+/// A record as it is kept.
+#[derive(Debug)]
+pub struct Kept {
+    /// In hexadecimal digits.
+    pub key: String,
+    pub record: Record,
+    pub since: SystemTime,
 }
 
 /// What pruning took away.
@@ -51,8 +61,15 @@ impl Cache {
     }
 
     /// What the step with this key left; none where it was never carried out, or the record cannot be read.
-    pub fn step(&self, key: &Digest) -> Option<Record> {
-        serde_json::from_slice(&fs::read(self.steps().join(key.hex())).ok()?).ok()
+    /// And where it was kept before `oldest`.
+    pub fn step(&self, key: &Digest, oldest: Option<SystemTime>) -> Option<Record> {
+        let path = self.steps().join(key.hex());
+        if let Some(oldest) = oldest
+            && path.metadata().and_then(|found| found.modified()).is_ok_and(|kept| kept < oldest)
+        {
+            return None;
+        }
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
     /// # Errors
@@ -90,14 +107,31 @@ impl Cache {
         Ok(layers)
     }
 
-    /// Forgets everything. What the records named is the collector's.
+    /// Every record that can be read.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn all(&self) -> Result<Vec<Kept>> {
+        let kept = entries(&self.steps())?.into_iter().filter_map(|path| {
+            let record = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+            let since = path.metadata().and_then(|found| found.modified()).ok()?;
+            Some(Kept { key: path.file_name()?.to_str()?.to_owned(), record, since })
+        });
+        Ok(kept.collect())
+    }
+
+    /// Forgets everything, or what was kept before a time. What the records named is the collector's.
     ///
     /// # Errors
     /// A record cannot be removed.
-    pub fn prune(&self) -> Result<Pruned> {
+    pub fn prune(&self, before: Option<SystemTime>) -> Result<Pruned> {
         let mut pruned = Pruned::default();
         for (directory, counts) in [(self.steps(), true), (self.images(), false)] {
             for path in entries(&directory)? {
+                let kept = path.metadata().and_then(|found| found.modified());
+                if before.is_some_and(|before| kept.is_ok_and(|kept| kept >= before)) {
+                    continue;
+                }
                 match fs::remove_file(&path) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     removed => {
@@ -122,13 +156,24 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
+/// How often a record is written once more that somebody has pruned meanwhile.
+const AGAIN: u32 = 8;
+
 fn keep(directory: &Path, key: &Digest, text: &[u8]) -> Result<()> {
     let target = directory.join(key.hex());
     let failed = |error| no_room(error, format!("cannot write `{}`", target.display()));
     fs::create_dir_all(directory).map_err(failed)?;
     // Two builds may write the same record, and say the same.
     let unfinished = directory.join(format!(".{}-{}", key.hex(), std::process::id()));
-    let written = fs::write(&unfinished, text).and_then(|()| fs::rename(&unfinished, &target));
+    let write = || fs::write(&unfinished, text).and_then(|()| fs::rename(&unfinished, &target));
+    let mut written = write();
+    for _ in 0..AGAIN {
+        // Who prunes at this moment takes away what is unfinished, too.
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => written = write(),
+            _ => break,
+        }
+    }
     written.map_err(|error| {
         let _ = fs::remove_file(&unfinished);
         failed(error)
@@ -153,19 +198,19 @@ mod tests {
         let store = tempfile::tempdir().unwrap();
         let cache = Cache::new(store.path());
         let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
-        assert_eq!(cache.step(&one), None);
-        assert_eq!(cache.prune().unwrap(), Pruned::default());
+        assert_eq!(cache.step(&one, None), None);
+        assert_eq!(cache.prune(None).unwrap(), Pruned::default());
         let record = Record { layer: Some(made("a")) };
         cache.keep_step(&one, &record).unwrap();
         cache.keep_step(&other, &Record { layer: None }).unwrap();
         cache.keep_created(&one, "2023-11-14T22:13:20Z").unwrap();
-        assert_eq!(cache.step(&one), Some(record));
+        assert_eq!(cache.step(&one, None), Some(record));
         assert_eq!(cache.layers().unwrap(), [made("a")]);
         assert_eq!(cache.created(&one).as_deref(), Some("2023-11-14T22:13:20Z"));
         fs::write(cache.steps().join(other.hex()), "{").unwrap();
-        assert_eq!(cache.step(&other), None);
+        assert_eq!(cache.step(&other, None), None);
         assert_eq!(cache.layers().unwrap().len(), 1);
-        assert_eq!(cache.prune().unwrap(), Pruned { records: 2 });
+        assert_eq!(cache.prune(None).unwrap(), Pruned { records: 2 });
         assert_eq!(cache.created(&one), None);
         assert!(cache.layers().unwrap().is_empty());
     }

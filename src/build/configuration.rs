@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::build::dockerfile::step::{CommandLine, Healthcheck, Program, Step};
+use crate::container::env::DEFAULT_PATH;
 use crate::image::changes;
 use crate::image::documents::{ImageConfig, RunConfig};
 
@@ -21,6 +22,10 @@ impl Configuration {
     /// That of a stage on `image`, whose triggers have been used.
     pub fn on(mut image: ImageConfig) -> Self {
         image.config.other.remove("OnBuild");
+        // As docker and buildah do it, `FROM scratch` included.
+        if !image.config.env.iter().any(|pair| pair.starts_with("PATH=")) {
+            image.config.env.push(format!("PATH={DEFAULT_PATH}"));
+        }
         Self { image, has_command: false }
     }
 
@@ -209,7 +214,7 @@ mod tests {
         stage.apply(&Step::Env(vec![pair("A", "3")]));
         assert_eq!(
             (stage.working_directory(), stage.image.config.env.join(" ")),
-            ("/b", "A=3 B=2".to_owned())
+            ("/b", format!("PATH={DEFAULT_PATH} A=3 B=2"))
         );
         stage.apply(&Step::Healthcheck(Healthcheck::None));
         assert_eq!(stage.image.config.other["Healthcheck"], json!({ "Test": ["NONE"] }));

@@ -1,24 +1,26 @@
 //! COPY, ADD and WORKDIR: files become a layer, packed as they are read.
 
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use crate::build::builder::{Builder, Built, Outcome};
+use crate::build::configuration::Configuration;
+use crate::build::context::Context;
 use crate::build::dockerfile::ignore::Ignore;
 use crate::build::dockerfile::matching::Destination;
-use crate::build::dockerfile::step::{self, Add, AddSource, Copy, From};
+use crate::build::dockerfile::step::{self, Copy, From};
+use crate::build::fetch::named::Available;
 use crate::build::place::{Attributes, Plan};
 use crate::build::select::{self, Rules, Taken};
 use crate::build::tree::Tree;
 use crate::container::user;
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
+use crate::image::documents::ImageConfig;
 use crate::image::transfer::made::Made;
-use crate::layers::compression::{self, Compression};
 
 /// The longest passwd or group file that is read.
 const LARGEST_ACCOUNTS: u64 = 16 << 20;
-/// `ustar` stands here in the first block of an archive (tar(5)).
-const MAGIC: std::ops::Range<usize> = 257..262;
 
 /// Where files come from, before any is looked at.
 enum Origin<'o> {
@@ -42,43 +44,7 @@ impl Builder<'_> {
             attributes: &copy.attributes,
             parents: copy.parents,
             says: format!("{copy:?}"),
-        };
-        self.place_files(&work, &origin, built)
-    }
-
-    /// # Errors
-    /// As of COPY; and what ADD does beyond that and sbx does not yet.
-    pub fn add(&self, add: &Add, built: &Built) -> Result<Outcome> {
-        let mut sources = Vec::new();
-        for source in &add.sources {
-            match source {
-                AddSource::Path(path) => sources.push(path.clone()),
-                AddSource::Url(url) => {
-                    return Err(Error::new(format!("cannot add `{url}`"))
-                        .because("ADD does not download anything yet")
-                        .hint("download it with a RUN of curl or wget, or put the file into the context"));
-                }
-                AddSource::Git(source) => {
-                    return Err(Error::new(format!("cannot add the repository `{}`", source.url))
-                        .because("ADD does not clone anything yet")
-                        .hint("clone it with a RUN of git, or put it into the context"));
-                }
-            }
-        }
-        let inline: Vec<(String, Vec<u8>)> =
-            add.files.iter().map(|file| (file.name.clone(), file.content.clone().into_bytes())).collect();
-        let no_stages = BTreeMap::new();
-        let origin = self.origin(&From::Context, &no_stages)?;
-        if add.unpack != Some(false) {
-            self.refuse_archives(&sources, &origin, &add.attributes)?;
-        }
-        let work = Work {
-            sources: &sources,
-            inline,
-            destination: Destination::read(&add.destination, built.configuration.working_directory()),
-            attributes: &add.attributes,
-            parents: false,
-            says: format!("{add:?}"),
+            like_source: false,
         };
         self.place_files(&work, &origin, built)
     }
@@ -101,7 +67,8 @@ impl Builder<'_> {
             let image = self.tree(&built.layers)?;
             let owner = Some(owner).filter(|owner| !owner.is_empty());
             let owner = owner.map(|owner| owner_of(&owner, &image)).transpose()?;
-            let mut plan = Plan::new(&image, Attributes { owner, mode: None, now: self.now() });
+            let attributes = Attributes { owner, now: self.now(), ..Attributes::default() };
+            let mut plan = Plan::new(&image, attributes);
             plan.directory(&path)?;
             match plan.is_empty() {
                 true => Ok(None),
@@ -114,46 +81,76 @@ impl Builder<'_> {
 
     fn origin<'o>(&'o self, from: &'o From, done: &'o BTreeMap<usize, Built>) -> Result<Origin<'o>> {
         Ok(match from {
-            From::Context => match &self.context.directory {
-                Some(directory) => {
-                    Origin::Directory(directory, Some(&self.context.ignore), "the context".to_owned())
-                }
-                None => Origin::Nothing,
-            },
+            From::Context => Self::of_files(self.context, "the context".to_owned()),
             From::Stage(index) => {
                 let stage =
                     done.get(index).ok_or_else(|| Error::new("a stage is used before it is built"))?;
                 Origin::Layers(&stage.layers, format!("stage {index}"))
             }
             From::Named(name) => match self.contexts.get(name) {
-                Some(directory) => Origin::Directory(directory, None, format!("the context `{name}`")),
+                Some(Available::Files(context)) => Self::of_files(context, format!("the context `{name}`")),
+                Some(Available::Image(image)) => {
+                    Origin::Layers(&self.base(image)?.layers, format!("the image `{image}`"))
+                }
                 None => Origin::Layers(&self.base(name)?.layers, format!("the image `{name}`")),
             },
             From::Scratch => Origin::Nothing,
         })
     }
 
-    /// Files of a directory or of layers as a layer of their own, in a directory of it: what `RUN --mount` mounts.
+    fn of_files(context: &Context, place: String) -> Origin<'_> {
+        match &context.directory {
+            Some(directory) => Origin::Directory(directory, Some(&context.ignore), place),
+            None => Origin::Nothing,
+        }
+    }
+
+    /// All files of a context of `--build-context` as a layer.
     ///
     /// # Errors
     /// As of COPY.
-    pub fn apart(&self, from: &From, source: &str, done: &BTreeMap<usize, Built>) -> Result<Option<Made>> {
+    pub fn whole_context(&self, name: &str) -> Result<Option<Made>> {
+        self.alone(&From::Named(name.to_owned()), ".", "/", &BTreeMap::new())
+    }
+
+    /// Files of a directory or of layers as a layer of their own, in a directory of it: what `RUN --mount` mounts.
+    /// With the key of that, where there is one.
+    ///
+    /// # Errors
+    /// As of COPY.
+    pub fn apart(
+        &self,
+        from: &From,
+        source: &str,
+        done: &BTreeMap<usize, Built>,
+    ) -> Result<Option<(Made, Option<Digest>)>> {
+        let used = || self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = used().len();
+        let made = self.alone(from, source, APART, done)?;
+        // What is mounted is no step, but the command's own cache goes by the files alone, as they are anywhere.
+        let key = used().drain(before..).next().map(|(key, _)| key);
+        Ok(made.map(|made| (made, key)))
+    }
+
+    fn alone(
+        &self,
+        from: &From,
+        source: &str,
+        destination: &str,
+        done: &BTreeMap<usize, Built>,
+    ) -> Result<Option<Made>> {
         let origin = self.origin(from, done)?;
         let attributes = step::Attributes::default();
         let work = Work {
             sources: &[source.to_owned()],
             inline: Vec::new(),
-            destination: Destination::read(APART, "/"),
+            destination: Destination::read(destination, "/"),
             attributes: &attributes,
             parents: false,
             says: format!("mount {source}"),
+            like_source: true,
         };
-        let nothing = Built {
-            configuration: crate::build::configuration::Configuration::on(Default::default()),
-            layers: Vec::new(),
-            inherited: 0,
-        };
-        Ok(self.place_files(&work, &origin, &nothing)?.layer)
+        Ok(self.place_files(&work, &origin, &nothing())?.layer)
     }
 
     fn place_files(&self, work: &Work<'_>, origin: &Origin<'_>, built: &Built) -> Result<Outcome> {
@@ -180,14 +177,28 @@ impl Builder<'_> {
                 (String::new(), None)
             }
         };
-        let key = self.key("COPY", built, &[&work.says, &work.destination.path, &content]);
+        let nothing = nothing();
+        let below = if work.attributes.link { &nothing } else { built };
+        let key = self.key("COPY", below, &[&work.says, &work.destination.path, &content]);
         if let Some(record) = self.cached(&key)? {
             return Ok(Outcome::cached(record));
         }
         let made = self.as_root(|session| {
-            let image = self.tree(&built.layers)?;
-            let owner = work.attributes.chown.as_deref().map(|owner| owner_of(owner, &image)).transpose()?;
-            let attributes = Attributes { owner, mode: work.attributes.chmod.clone(), now: self.now() };
+            // With `--link` nothing of what is there is looked at.
+            let image = self.tree(if work.attributes.link { &[] } else { &built.layers })?;
+            let owner = work.attributes.chown.as_deref().map(|owner| owner_of(owner, &image)).transpose();
+            let owner = owner.map_err(|error| match work.attributes.link {
+                true => {
+                    error.hint("with `--link` users and groups are numbers: no file of the image is read")
+                }
+                false => error,
+            })?;
+            let attributes = Attributes {
+                owner,
+                mode: work.attributes.chmod.clone(),
+                now: self.now(),
+                like_source: work.like_source,
+            };
             let mut plan = Plan::new(&image, attributes);
             let (tree, taken): (Option<Tree>, Vec<Taken>) = match origin {
                 Origin::Directory(directory, ignore, place) => {
@@ -212,45 +223,30 @@ impl Builder<'_> {
             let tree = Tree::of_directory(directory)?;
             let after = select::select(&tree, work.sources, &rules(*ignore, place))?;
             if select::fingerprint(&after) != before {
-                log::warn!("{place} was changed while it was copied: the next build copies it again");
+                self.report.warn(&format!(
+                    "{place} was changed while it was copied: the next build copies it again"
+                ));
                 return Ok(Outcome::made(made));
             }
         }
         self.keep(&key, made.as_ref());
         Ok(Outcome::made(made))
     }
-
-    /// ADD unpacks local archives, which sbx does not do yet.
-    fn refuse_archives(
-        &self,
-        sources: &[String],
-        origin: &Origin<'_>,
-        attributes: &step::Attributes,
-    ) -> Result<()> {
-        let Origin::Directory(directory, ignore, place) = origin else { return Ok(()) };
-        let exclude = Ignore::of_patterns(attributes.exclude.iter().map(String::as_str))?;
-        let tree = Tree::of_directory(directory)?;
-        let rules = Rules { ignore: *ignore, exclude: &exclude, parents: false, place };
-        for taken in select::select(&tree, sources, &rules)? {
-            if taken.is_directory() {
-                continue;
-            }
-            let first = tree.read(&taken.path.to_string_lossy(), 512).unwrap_or_default();
-            let packed = compression::detect(&first) != Compression::None;
-            if packed || first.get(MAGIC) == Some(b"ustar") {
-                return Err(Error::new(format!("cannot add the archive `{}`", taken.path.display()))
-                    .because("ADD does not unpack archives yet")
-                    .hint(
-                        "COPY it and unpack it with a RUN of tar, or write `ADD --unpack=false` to add it as it is",
-                    ));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Where the files of [`Builder::apart`] are in their layer.
 pub const APART: &str = "/mounted";
+
+/// An image without any files.
+pub fn nothing() -> Built {
+    Built {
+        configuration: Configuration::on(ImageConfig::default()),
+        layers: Vec::new(),
+        inherited: 0,
+        base_layers: 0,
+        records: Vec::new(),
+    }
+}
 
 /// One COPY or ADD.
 struct Work<'w> {
@@ -261,10 +257,12 @@ struct Work<'w> {
     parents: bool,
     /// The whole of it, for the key.
     says: String,
+    /// As of [`Attributes`].
+    like_source: bool,
 }
 
 /// The numbers of `--chown`, by the image's files.
-fn owner_of(text: &str, image: &Tree) -> Result<(u32, u32)> {
+pub fn owner_of(text: &str, image: &Tree) -> Result<(u32, u32)> {
     let read = |path| image.read(path, LARGEST_ACCOUNTS + 1).unwrap_or_default();
     let (passwd, group) = (read("etc/passwd"), read("etc/group"));
     // A number without a group is both (Dockerfile reference, COPY --chown).

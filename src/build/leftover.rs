@@ -1,11 +1,15 @@
-//! Containers of builds that were killed: their names say whose they are, and the next build removes them.
+//! What builds leave that were killed, containers and directories with secrets and with what was fetched: the names say whose they are, and the
+//! next build removes them.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::build::fetch::scratch;
+use crate::cli::rm;
+use crate::container::name;
 use crate::container::process::ProcessRef;
 use crate::container::store::Store;
-use crate::container::{name, sweep};
+use crate::container::sweep::{self, Volumes};
 use crate::error::{Error, Result};
 
 const PREFIX: &str = "build-";
@@ -13,7 +17,7 @@ const PREFIX: &str = "build-";
 const PATIENCE: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A new name for a container of this process.
+/// A new name for a container or a directory of this process.
 ///
 /// # Errors
 /// The kernel gives no random bytes, or /proc is not to be read.
@@ -35,33 +39,63 @@ fn builder_of(name: &str) -> Option<ProcessRef> {
     is_ours.then_some(ProcessRef { pid, start })
 }
 
-/// As [`remove`], and waits until the containers of processes that have just been killed have ended.
-pub fn remove_patiently(store: &Store, runtime: &Path) {
+/// Removes a container whose command has ended. Other commands look at what does not run, and hold its lock meanwhile.
+///
+/// # Errors
+/// As of [`sweep::remove_stopped`].
+pub fn remove_own(store: &Store, id: &str, runtime: &Path) -> Result<()> {
     let until = Instant::now() + PATIENCE;
-    while remove(store, runtime) > 0 && Instant::now() < until {
+    loop {
+        match sweep::remove_stopped(store, id, runtime) {
+            Err(error) if error.code() == sweep::RUNNING && Instant::now() < until => {
+                std::thread::sleep(PAUSE);
+            }
+            removed => return removed,
+        }
+    }
+}
+
+/// Whether a container of this name is a step of a build that goes on: it needs the container's files when the command
+/// has ended.
+pub fn is_in_use(name: &str) -> bool {
+    builder_of(name).is_some_and(ProcessRef::is_alive)
+}
+
+/// Ends and removes the containers of builds that are no more.
+pub fn remove(store: &Store, runtime: &Path) {
+    // Who was killed while it made or removed one may have left it without its name.
+    sweep::sweep(store, runtime);
+    // The monitor of one that was killed a moment ago may not be done with it.
+    let until = Instant::now() + PATIENCE;
+    while !remove_of_dead(store, runtime) && Instant::now() < until {
         std::thread::sleep(PAUSE);
     }
 }
 
-/// Removes the containers of builds that are no more, and tells how many are still running.
-pub fn remove(store: &Store, runtime: &Path) -> usize {
-    let mut left = 0;
-    let names = std::fs::read_dir(store.root().join("names")).into_iter().flatten().flatten();
-    for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
-        let Some(builder) = builder_of(&name) else { continue };
-        if builder.is_alive() {
-            continue;
-        }
-        let removed = store.find(&name).and_then(|id| {
-            sweep::put_in_order_if_abandoned(store, &id, runtime);
-            sweep::remove_stopped(store, &id, runtime)
-        });
-        if let Err(error) = removed {
-            log::debug!("cannot remove the container `{name}` of an earlier build: {error}");
-            left += 1;
+/// False where one of their containers is still there. The directories of their own go with them.
+fn remove_of_dead(store: &Store, runtime: &Path) -> bool {
+    let mut all = true;
+    let fetched = store.root().join(scratch::DIRECTORY);
+    let directories = [runtime, &fetched].map(std::fs::read_dir);
+    for entry in directories.into_iter().flatten().flatten().flatten() {
+        let builder = entry.file_name().to_str().and_then(builder_of);
+        if builder.is_some_and(|builder| !builder.is_alive())
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
+        {
+            log::debug!("cannot remove `{}` of an earlier build: {error}", entry.path().display());
         }
     }
-    left
+    let names = std::fs::read_dir(store.root().join("names")).into_iter().flatten().flatten();
+    for name in names.filter_map(|entry| entry.file_name().into_string().ok()) {
+        if builder_of(&name).is_none_or(ProcessRef::is_alive) {
+            continue;
+        }
+        if let Err(error) = rm::remove(store, runtime, &name, (Some(0), true), Volumes::Go) {
+            log::debug!("cannot remove the container `{name}` of an earlier build: {error}");
+            all = false;
+        }
+    }
+    all
 }
 
 #[cfg(test)]

@@ -1,18 +1,28 @@
 //! `sbx build`: a Dockerfile and a context become an image.
 
+mod add;
+mod agent;
 pub mod builder;
 pub mod cache;
+pub mod caches;
 pub mod configuration;
 pub mod context;
 mod copy;
 pub mod dockerfile;
+mod export;
+pub mod fetch;
 pub mod finish;
-mod leftover;
+pub mod keys;
+pub mod leftover;
+mod merge;
 pub mod mounts;
 pub mod place;
 pub mod program;
-mod report;
+pub mod remote;
+pub mod report;
 pub mod run;
 pub mod select;
 pub mod solve;
+pub mod squash;
 pub mod tree;
+pub mod watch;

@@ -6,18 +6,26 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
+
+use crate::build::agent::Relay;
 use crate::build::builder::{Builder, Built};
+use crate::build::caches;
 use crate::build::copy::{APART, name_of};
 use crate::build::dockerfile::step::{From, Mount, MountKind, Owner, Sharing};
 use crate::container::store::no_room;
 use crate::error::{Error, Result, Step};
 use crate::image::changes::working_directory;
+use crate::layers::{copy, remove};
 use crate::sandbox::userns;
 
 /// BuildKit's place of secrets.
 const SECRETS: &str = "/run/secrets";
 /// Where a script of a here-document is.
 const SCRIPTS: &str = "/run/sbx-build";
+/// BuildKit's place of agents' sockets.
+const AGENTS: &str = "/run/buildkit/ssh_agent";
+const MODE_OF_AGENTS: u32 = 0o600;
 const MODE_OF_SECRETS: u32 = 0o400;
 const MODE_OF_CACHES: u32 = 0o755;
 /// A secret is a few lines.
@@ -31,7 +39,9 @@ pub enum Secret {
 }
 
 impl Secret {
-    fn read(&self, id: &str) -> Result<Vec<u8>> {
+    /// # Errors
+    /// It is not there, or too large.
+    pub fn read(&self, id: &str) -> Result<Vec<u8>> {
         let failed = || format!("cannot read the secret `{id}`");
         match self {
             Self::File(path) => {
@@ -60,10 +70,19 @@ pub struct Mounts {
     pub variables: Vec<String>,
     /// What of them a cache goes by.
     pub says: String,
+    /// Of agents.
+    relays: Vec<Relay>,
     /// Removed when the command has ended.
     scratch: Option<Scratch>,
     /// Of caches that are not shared.
     locks: Vec<File>,
+}
+
+/// What a cache is made with.
+struct NewCache {
+    owner: Owner,
+    /// The files of this directory.
+    begins_with: Option<PathBuf>,
 }
 
 /// A directory for secrets and scripts, where nobody else looks.
@@ -98,6 +117,19 @@ impl Mounts {
             fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).step(failed)?;
         file.write_all(content).step(failed)?;
         file.set_permissions(fs::Permissions::from_mode(mode)).step(failed)?;
+        give(builder, &path, owner)?;
+        Ok(path)
+    }
+
+    /// A socket that leads to an agent.
+    fn agent(&mut self, builder: &Builder<'_>, agent: &Path, owner: Owner) -> Result<PathBuf> {
+        let name = format!("agent-{}", self.relays.len());
+        let directory = self.scratch(builder)?.to_owned();
+        self.relays.push(Relay::start(agent, &directory, &name)?);
+        let path = directory.join(name);
+        let mode = fs::Permissions::from_mode(owner.mode.unwrap_or(MODE_OF_AGENTS));
+        fs::set_permissions(&path, mode)
+            .step(|| format!("cannot change the mode of `{}`", path.display()))?;
         give(builder, &path, owner)?;
         Ok(path)
     }
@@ -174,12 +206,18 @@ impl Builder<'_> {
                     false => self.throw_away(&path, &target, mounts)?,
                 }
             }
-            MountKind::Cache { id, from, sharing, owner, .. } => {
-                if from.is_some() {
-                    return Err(Error::new(format!("cannot mount the cache `{id}`"))
-                        .because("caches begin empty: `from` is not there yet"));
-                }
-                let path = self.cache_directory(id, *sharing, *owner, mounts)?;
+            MountKind::Cache { id, from, source, sharing, owner } => {
+                let (id, begins_with) = match from {
+                    None => (id.clone(), None),
+                    Some(from) => {
+                        let (path, says) = self.files_apart(from, source, done)?;
+                        mounts.says.push_str(&says);
+                        // As BuildKit has it: with another beginning it is another cache.
+                        (format!("{id}\0{says}"), Some(path))
+                    }
+                };
+                let new = NewCache { owner: *owner, begins_with };
+                let path = self.cache_directory(&id, *sharing, &new, mounts)?;
                 mounts.bind(&path, &needed()?, mount.read_only);
             }
             MountKind::Tmpfs { size } => {
@@ -209,11 +247,19 @@ impl Builder<'_> {
                     mounts.bind(&path, &target, true);
                 }
             }
-            MountKind::Ssh { id, required, .. } => {
-                if *required {
-                    return Err(Error::new(format!("cannot give the SSH agent `{id}`"))
-                        .because("builds do not forward SSH agents yet"));
-                }
+            MountKind::Ssh { id, required, owner } => {
+                let Some(agent) = self.surroundings.agents.get(id) else {
+                    return match required {
+                        true => Err(Error::new(format!("cannot give the SSH agent `{id}`"))
+                            .because("the build was given none")
+                            .hint(format!("add `--ssh {id}`, `--ssh {id}=SOCKET` or `--ssh {id}=KEY`"))),
+                        false => Ok(()),
+                    };
+                };
+                let target = target.unwrap_or_else(|| format!("{AGENTS}.{}", mounts.relays.len()));
+                let path = mounts.agent(self, agent, *owner)?;
+                mounts.bind(&path, &target, false);
+                mounts.variables.push(format!("SSH_AUTH_SOCK={target}"));
             }
         }
         Ok(())
@@ -231,9 +277,9 @@ impl Builder<'_> {
             matches!(from, From::Scratch) || *from == From::Context && self.context.directory.is_none();
         let made = if nothing { None } else { self.apart(from, source, done)? };
         match made {
-            Some(made) => {
+            Some((made, key)) => {
                 let path = self.layers.path(&made.diff_id).join(APART.trim_start_matches('/'));
-                Ok((path, made.diff_id.to_string()))
+                Ok((path, key.unwrap_or(made.diff_id).to_string()))
             }
             None => {
                 let path = self.surroundings.store.root().join("build/empty");
@@ -254,12 +300,25 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Copies what a cache begins with.
+    fn fill(&self, from: &Path, into: &Path) -> Result<()> {
+        let failed = || format!("cannot copy `{}` into a cache", from.display());
+        let open = |path: &Path| {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(path, flags, Mode::empty())
+        };
+        self.inside(|_| {
+            let (from, into) = (open(from).step(failed)?, open(into).step(failed)?);
+            copy::tree(&from, &into).map_err(|failure| Error::new(failed()).because(failure))
+        })
+    }
+
     /// The directory of a cache, which outlives builds.
     fn cache_directory(
         &self,
         id: &str,
         sharing: Sharing,
-        owner: Owner,
+        NewCache { owner, begins_with }: &NewCache,
         mounts: &mut Mounts,
     ) -> Result<PathBuf> {
         let base = self.surroundings.store.root().join("build/caches").join(name_of(id));
@@ -269,32 +328,25 @@ impl Builder<'_> {
                 0 => base.clone(),
                 number => base.with_extension(number.to_string()),
             };
-            let failed = || format!("cannot make the cache `{}`", path.display());
-            fs::create_dir_all(&path).map_err(|error| no_room(error, failed()))?;
-            let lock = File::create(path.join("lock")).step(failed)?;
-            // Who shares a cache holds it against those who want it alone.
-            let held = match sharing {
-                Sharing::Shared => lock.lock_shared().map(|()| true),
-                Sharing::Locked => lock.lock().map(|()| true),
-                Sharing::Private => match lock.try_lock() {
-                    Ok(()) => Ok(true),
-                    Err(std::fs::TryLockError::WouldBlock) => Ok(false),
-                    Err(std::fs::TryLockError::Error(error)) => Err(error),
-                },
-            };
-            if held.step(failed)? {
+            if let Some(lock) = caches::claim(&path, sharing)? {
                 mounts.locks.push(lock);
+                let failed = || format!("cannot make the cache `{}`", path.display());
                 // Others may share the cache, and make it now, too.
                 let making = File::create(path.join("making")).step(failed)?;
                 making.lock().step(failed)?;
                 let (data, new) = (path.join("data"), path.join("new"));
                 if !data.is_dir() {
                     // What a killed build was making.
-                    let _ = fs::remove_dir(&new);
+                    if new.exists() {
+                        remove::tree(&new, &self.place.identity, None)?;
+                    }
                     fs::create_dir(&new).map_err(|error| no_room(error, failed()))?;
                     let mode = fs::Permissions::from_mode(owner.mode.unwrap_or(MODE_OF_CACHES));
                     fs::set_permissions(&new, mode).step(failed)?;
-                    give(self, &new, owner)?;
+                    give(self, &new, *owner)?;
+                    if let Some(from) = begins_with {
+                        self.fill(from, &new)?;
+                    }
                     fs::rename(&new, &data).step(failed)?;
                 }
                 return Ok(data);

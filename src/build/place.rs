@@ -32,6 +32,8 @@ pub struct Attributes {
     pub mode: Option<Chmod>,
     /// Of what is made anew.
     pub now: Time,
+    /// A destination that is made for what a directory holds is as that directory is.
+    pub like_source: bool,
 }
 
 /// Where an entry's content and description come from.
@@ -39,10 +41,12 @@ pub struct Attributes {
 enum Entry {
     /// A directory that was not there.
     Made,
+    /// A directory that is made for what is in a source: it has the mode of the instruction.
+    Destination,
     /// A directory of the image, described as it is.
     Kept,
-    /// By its path in the tree that files are taken from.
-    Taken(PathBuf, FileType),
+    /// By the number of a tree that files are taken from, and its path there.
+    Taken(usize, PathBuf, FileType),
     Inline(Vec<u8>),
 }
 
@@ -64,14 +68,15 @@ impl<'t> Plan<'t> {
         !self.entries.values().any(|entry| !matches!(entry, Entry::Kept))
     }
 
-    /// Makes a directory with those above it where they are missing (WORKDIR).
+    /// Makes a directory with those above it where they are missing (WORKDIR), and gives its path without symlinks.
     ///
     /// # Errors
     /// Something else stands there.
-    pub fn directory(&mut self, path: &str) -> Result<()> {
+    pub fn directory(&mut self, path: &str) -> Result<PathBuf> {
         let real = self.image.real(Path::new(path));
         self.parents(&real)?;
-        self.ensure(&real)
+        self.ensure(&real)?;
+        Ok(real)
     }
 
     /// Places what COPY has taken, all sources of one instruction.
@@ -101,7 +106,7 @@ impl<'t> Plan<'t> {
             } else {
                 let name = OsStr::from_bytes(&source.name);
                 let target = self.target_of_file(&base, name, destination, exists);
-                self.file(&target, Entry::Taken(source.path.clone(), kind_of(&source.stat)))?;
+                self.file(&target, Entry::Taken(source.tree, source.path.clone(), kind_of(&source.stat)))?;
             }
         }
         for (name, content) in inline {
@@ -123,8 +128,11 @@ impl<'t> Plan<'t> {
         self.parents(base)?;
         match self.kind(base) {
             Some(FileType::Directory) => self.ensure(base)?,
-            // It is as the source is.
-            None => self.put(base, Entry::Taken(source.path.clone(), FileType::Directory)),
+            None if self.attributes.like_source => {
+                self.put(base, Entry::Taken(source.tree, source.path.clone(), FileType::Directory));
+            }
+            // The directory itself is not copied (Dockerfile reference, COPY, Source).
+            None => self.put(base, Entry::Destination),
             Some(_) => return Err(not_a_directory(base)),
         }
         self.below(source, base)
@@ -133,31 +141,25 @@ impl<'t> Plan<'t> {
     fn below(&mut self, source: &Taken, base: &Path) -> Result<()> {
         for (path, stat) in &source.below {
             let (target, from) = (base.join(path), source.path.join(path));
-            self.node(&target, Entry::Taken(from, kind_of(stat)))?;
+            self.node(&target, Entry::Taken(source.tree, from, kind_of(stat)))?;
         }
         Ok(())
     }
 
-    fn with_parents(&mut self, source: &Taken, base: &Path, kept: &str) -> Result<()> {
+    fn with_parents(&mut self, source: &Taken, base: &Path, kept: &[(OsString, PathBuf)]) -> Result<()> {
         self.parents(base)?;
         self.ensure(base)?;
         let mut target = base.to_owned();
-        let mut from = source.path.clone();
-        // The directories between are as they are where the source is.
-        let names: Vec<OsString> = components(Path::new(kept));
-        let mut above: Vec<PathBuf> = Vec::new();
-        for _ in &names {
-            above.push(from.clone());
-            from.pop();
-        }
-        above.reverse();
-        for (name, from) in names.iter().zip(&above) {
+        for (index, (name, from)) in kept.iter().enumerate() {
             target.push(name);
-            let kind = match *from == source.path {
-                true => kind_of(&source.stat),
-                false => FileType::Directory,
-            };
-            self.node(&target, Entry::Taken(from.clone(), kind))?;
+            if index + 1 == kept.len() {
+                self.node(&target, Entry::Taken(source.tree, source.path.clone(), kind_of(&source.stat)))?;
+            } else if self.kind(&target) == Some(FileType::Directory) {
+                self.ensure(&target)?;
+            } else {
+                // The directories between are as they are where the source is.
+                self.node(&target, Entry::Taken(source.tree, from.clone(), FileType::Directory))?;
+            }
         }
         match source.is_directory() {
             true => self.below(source, &target),
@@ -167,7 +169,7 @@ impl<'t> Plan<'t> {
 
     /// One name of a tree that is copied: directories become one with those that are there.
     fn node(&mut self, target: &Path, entry: Entry) -> Result<()> {
-        let directory = matches!(entry, Entry::Taken(_, FileType::Directory));
+        let directory = matches!(entry, Entry::Taken(.., FileType::Directory));
         match (self.kind(target), directory) {
             (Some(FileType::Directory), false) => Err(is_a_directory(target)),
             (Some(kind), true) if kind != FileType::Directory => Err(not_a_directory(target)),
@@ -213,11 +215,24 @@ impl<'t> Plan<'t> {
         self.entries.insert(path.as_os_str().as_bytes().to_vec(), entry);
     }
 
+    pub fn image(&self) -> &'t Tree {
+        self.image
+    }
+
+    pub fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    /// Whether the plan itself has something at a path.
+    pub fn has(&self, path: &[u8]) -> bool {
+        self.entries.contains_key(path)
+    }
+
     /// What is, or will be, at a path.
-    fn kind(&self, path: &Path) -> Option<FileType> {
+    pub fn kind(&self, path: &Path) -> Option<FileType> {
         match self.entries.get(path.as_os_str().as_bytes()) {
-            Some(Entry::Made | Entry::Kept) => Some(FileType::Directory),
-            Some(Entry::Taken(_, kind)) => Some(*kind),
+            Some(Entry::Made | Entry::Destination | Entry::Kept) => Some(FileType::Directory),
+            Some(Entry::Taken(.., kind)) => Some(*kind),
             Some(Entry::Inline(_)) => Some(FileType::RegularFile),
             None => self.image.kind(path),
         }
@@ -230,34 +245,53 @@ impl<'t> Plan<'t> {
     pub fn pack(&self, source: Option<&Tree>, times: Times, archive: &mut dyn Write) -> Result<()> {
         let (nothing, no_owners) = (BTreeSet::new(), Owners::default());
         let mut assembly = Assembly::new(archive, (&nothing, &no_owners), times);
+        self.write(source.as_slice(), &mut assembly)?;
+        assembly.end().map(|_| ())
+    }
+
+    /// Writes what was planned, and not the end: more may follow. The trees are those that the sources name by number.
+    ///
+    /// # Errors
+    /// As of [`Self::pack`].
+    pub fn write(&self, sources: &[&Tree], assembly: &mut Assembly<'_>) -> Result<()> {
         let mut image = Lookup::new(self.image);
-        let mut from = source.map(|tree| (tree, Lookup::new(tree)));
+        let mut from: Vec<(&Tree, Lookup<'_>)> =
+            sources.iter().map(|tree| (*tree, Lookup::new(tree))).collect();
         let mut links: HashMap<(u64, u64), Vec<u8>> = HashMap::new();
         for (path, entry) in &self.entries {
             match entry {
-                Entry::Made => assembly.empty(&self.made(path, EntryType::Directory, DIRECTORY))?,
+                Entry::Made => assembly.empty(&self.made_directory(path))?,
+                Entry::Destination => {
+                    let mut made = self.made_directory(path);
+                    if let Some(change) = &self.attributes.mode {
+                        made.mode = change.apply(made.mode, true);
+                    }
+                    assembly.empty(&made)?;
+                }
                 Entry::Inline(content) => {
-                    let mut made = self.made(path, EntryType::Regular, FILE);
-                    made.mode = self.attributes.mode.as_ref().map_or(FILE, |mode| mode.apply(FILE, false));
-                    assembly.bytes(&made, content)?;
+                    assembly.bytes(&self.made(path, EntryType::Regular, FILE), content)?;
                 }
-                Entry::Kept => {
-                    let real = PathBuf::from(OsString::from_vec(path.clone()));
-                    let line = self.image.line(&real);
-                    with_found(self.image, &mut image, &real, line, |found| {
-                        assembly.empty(&found.describe(path)?)
-                    })?;
-                }
-                Entry::Taken(at, _) => {
-                    let Some((tree, lookup)) = &mut from else { continue };
+                Entry::Kept => self.keep(path, &mut image, assembly)?,
+                Entry::Taken(number, at, _) => {
+                    let Some((tree, lookup)) = from.get_mut(*number) else { continue };
                     let line = tree.line(at);
                     with_found(tree, lookup, at, line, |found| {
-                        self.one(&mut assembly, found, path, tree.is_layered(), &mut links)
+                        self.one(assembly, found, path, tree.is_layered(), &mut links)
                     })?;
                 }
             }
         }
-        assembly.end().map(|_| ())
+        Ok(())
+    }
+
+    /// Describes a directory of the image as it is.
+    ///
+    /// # Errors
+    /// It is not there, or the archive cannot be written.
+    pub fn keep(&self, path: &[u8], image: &mut Lookup<'_>, assembly: &mut Assembly<'_>) -> Result<()> {
+        let real = PathBuf::from(OsString::from_vec(path.to_vec()));
+        let line = self.image.line(&real);
+        with_found(self.image, image, &real, line, |found| assembly.empty(&found.describe(path)?))
     }
 
     fn one(
@@ -270,9 +304,9 @@ impl<'t> Plan<'t> {
     ) -> Result<()> {
         let mut entry = found.describe(path)?;
         if !layered {
-            // Whose a file of the context is on the host says nothing of the image, nor do its attributes.
+            // Whose a file of the context is on the host says nothing of the image, nor do access lists.
             (entry.uid, entry.gid) = (0, 0);
-            entry.records.clear();
+            entry.records.retain(|(name, _)| !name.starts_with(b"SCHILY.xattr.system."));
         }
         if let Some(owner) = self.attributes.owner {
             (entry.uid, entry.gid) = owner;
@@ -290,9 +324,16 @@ impl<'t> Plan<'t> {
             links.insert(inode, path.to_vec());
         }
         match entry.kind {
+            // As BuildKit has it: there is a file of that name, and nothing in it.
+            EntryType::Regular if kind_of(found.stat) == FileType::Socket => assembly.empty(&entry),
             EntryType::Regular => assembly.file(&entry, found),
             _ => assembly.empty(&entry),
         }
+    }
+
+    /// A directory that is made for the sake of what is below it; `--chmod=0644` must not close that to everybody.
+    pub fn made_directory(&self, path: &[u8]) -> Description {
+        self.made(path, EntryType::Directory, DIRECTORY)
     }
 
     fn made(&self, path: &[u8], kind: EntryType, mode: u32) -> Description {
@@ -301,6 +342,10 @@ impl<'t> Plan<'t> {
             name.push(b'/');
         }
         let (uid, gid) = self.attributes.owner.unwrap_or((0, 0));
+        let mode = match &self.attributes.mode {
+            Some(change) if kind != EntryType::Directory => change.apply(mode, false),
+            _ => mode,
+        };
         Description {
             kind,
             name,
@@ -337,7 +382,7 @@ fn with_found(
 }
 
 fn is_directory(entry: &Entry) -> bool {
-    matches!(entry, Entry::Made | Entry::Kept | Entry::Taken(_, FileType::Directory))
+    matches!(entry, Entry::Made | Entry::Destination | Entry::Kept | Entry::Taken(.., FileType::Directory))
 }
 
 fn kind_of(stat: &Stat) -> FileType {

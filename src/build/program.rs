@@ -42,7 +42,7 @@ pub struct Prepared {
 /// Where an instruction stands, for messages.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// `FILE:LINE`.
+    /// `FILE:LINE:COLUMN`.
     pub line: String,
     pub excerpt: String,
 }
@@ -50,8 +50,9 @@ pub struct Place {
 impl Place {
     fn of(dockerfile: &Dockerfile, instruction: &Instruction) -> Self {
         let source = instruction.foreign.as_ref().unwrap_or(&dockerfile.source);
-        let line = source.place(instruction.span.start).line;
-        Self { line: format!("{}:{line}", source.name()), excerpt: excerpt(source, instruction.span) }
+        let place = source.place(instruction.span.start);
+        let line = format!("{}:{}:{}", source.name(), place.line, place.column);
+        Self { line, excerpt: excerpt(source, instruction.span) }
     }
 
     /// The error with the place where it happened, and the line shown.
@@ -89,7 +90,12 @@ pub fn prepare(
         };
         let written = &dockerfile.stages[planned.index];
         let mut steps = Vec::new();
-        for instruction in &written.instructions {
+        // A context with the name of the stage takes its place.
+        let instructions = match planned.base {
+            Base::Context { whole_stage: true, .. } => &[],
+            _ => &written.instructions[..],
+        };
+        for instruction in instructions {
             let step = scope.step(instruction)?;
             let pair = |(name, value): (&str, &str)| format!("{name}={value}");
             let (environment, traced) = match &step {

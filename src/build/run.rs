@@ -1,33 +1,35 @@
 //! RUN: a command in a sandbox like that of `sbx run`; what it changes becomes a layer.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use clap::Parser;
+use rustix::event::{PollFd, PollFlags};
 
 use crate::build::builder::{Builder, Built, Outcome};
 use crate::build::dockerfile::step::{Program, Run, RunNetwork, RunSecurity};
 use crate::build::leftover;
 use crate::build::mounts::{Mounts, Secret};
 use crate::build::program::Prepared;
+use crate::build::report::Showing;
+use crate::cli::build::Allowed;
 use crate::cli::container_options::ContainerOptions;
 use crate::client;
 use crate::client::keys::DetachKeys;
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::Spec;
 use crate::container::store::Store;
-use crate::container::{difference, open_root, plan, sweep};
+use crate::container::{difference, env, open_root, plan};
 use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::host::paths::Runtime;
+use crate::identity::Tier;
 use crate::image::platform::Wanted;
 use crate::image::transfer::made::{Made, pack_found};
 use crate::image::{self, Config, Source, Unpacked};
 use crate::monitor::{self, Caller};
 use crate::sys::channel::Channel;
 use crate::sys::process::{Fork, die_with_parent, exit_now, fork, wait_for};
-
-/// How much of the output of a failed step is shown that nobody has seen yet, in bytes.
-const LAST_OUTPUT: u64 = 64 << 10;
 
 /// What all commands of a build share.
 pub struct Surroundings<'b> {
@@ -36,9 +38,13 @@ pub struct Surroundings<'b> {
     pub platform: Wanted,
     /// Options of `sbx run` that the build was given: network, hosts, limits, volumes.
     pub options: Vec<String>,
+    pub tier: Option<Tier>,
+    pub allowed: Allowed,
     /// `--network`, where the instruction says nothing.
     pub network: Option<String>,
     pub secrets: BTreeMap<String, Secret>,
+    /// Sockets of SSH agents.
+    pub agents: &'b BTreeMap<String, PathBuf>,
 }
 
 /// `sbx run`'s options, from words.
@@ -71,10 +77,13 @@ impl Builder<'_> {
         run: &Run,
         built: &Built,
         done: &BTreeMap<usize, Built>,
+        showing: &Showing<'_>,
     ) -> Result<Outcome> {
-        if run.security == RunSecurity::Insecure {
+        let insecure = run.security == RunSecurity::Insecure;
+        if insecure && !self.surroundings.allowed.insecure {
             return Err(Error::new("cannot run it with `--security=insecure`")
-                .because("a build has no more privileges than the default"));
+                .because("the build was not told to allow it")
+                .hint("add `--allow security.insecure`: the command gets all capabilities of its user namespace"));
         }
         if built.layers.is_empty() {
             return Err(
@@ -108,12 +117,13 @@ impl Builder<'_> {
                 network.as_deref().unwrap_or_default(),
                 &mounts.says,
                 &self.surroundings.options.join("\0"),
+                if insecure { "insecure" } else { "" },
             ],
         );
         if let Some(record) = self.cached(&key)? {
             return Ok(Outcome::cached(record));
         }
-        let environment = step.environment.iter().chain(&mounts.variables).cloned().collect();
+        let environment = step.environment.clone();
         let config = Config {
             env: environment,
             working_dir: Some(built.configuration.working_directory().to_owned()),
@@ -121,13 +131,17 @@ impl Builder<'_> {
             ..Config::default()
         };
         let mut options = self.surroundings.options.clone();
-        options.extend(["--log-driver", "none", "--name"].map(str::to_owned));
+        // A user that the image does not know stays unknown: its layer is for the command's changes alone.
+        options.extend(["--log-driver", "none", "--passwd=false", "--name"].map(str::to_owned));
         options.push(leftover::name()?);
         if let Some(network) = network {
             options.extend(["--network".to_owned(), network]);
         }
         options.extend(mounts.options.iter().cloned());
-        let made = self.run_words(&self::options(&options)?, &config, words, built)?;
+        options.extend(insecure.then(|| "--privileged".to_owned()));
+        options.extend(self.surroundings.tier.map(|tier| format!("--id-tier={tier}")));
+        let command = (words, mounts.variables.as_slice());
+        let made = self.run_words((&self::options(&options)?, &config), command, built, showing)?;
         drop(mounts);
         self.keep(&key, made.as_ref());
         Ok(Outcome::made(made))
@@ -135,10 +149,10 @@ impl Builder<'_> {
 
     fn run_words(
         &self,
-        options: &ContainerOptions,
-        config: &Config,
-        words: Vec<String>,
+        (options, config): (&ContainerOptions, &Config),
+        (words, secrets): (Vec<String>, &[String]),
         built: &Built,
+        showing: &Showing<'_>,
     ) -> Result<Option<Made>> {
         let diff_ids: Vec<_> = built.layers.iter().map(|layer| layer.diff_id.clone()).collect();
         let source = Source::Image(Unpacked {
@@ -149,14 +163,16 @@ impl Builder<'_> {
             stacked: self.layers.stack(&diff_ids)?,
         });
         let Surroundings { store, runtime, .. } = &self.surroundings;
-        let spec = plan::container(options, source, config, words, &plan::Place { store, runtime })?;
+        let mut spec = plan::container(options, source, config, words, &plan::Place { store, runtime })?;
         for notice in &spec.degraded {
             log::info!("{notice}");
         }
         let (claim, directory) = store.create(&spec)?;
-        let outcome = self.in_container(&spec, &directory, claim);
+        // They are in no record: the monitor, a fork of this process, knows them from here.
+        env::set_all(&mut spec.process.env, secrets.to_vec());
+        let outcome = self.in_container(&spec, &directory, claim, showing);
         let made = outcome.and_then(|()| self.changes(&spec, &directory));
-        let removed = sweep::remove_stopped(store, &spec.id, &runtime.path);
+        let removed = leftover::remove_own(store, &spec.id, &runtime.path);
         let made = made?;
         removed?;
         Ok(made)
@@ -168,35 +184,31 @@ impl Builder<'_> {
         spec: &Spec,
         directory: &ContainerDirectory,
         claim: crate::container::store::Claim,
+        showing: &Showing<'_>,
     ) -> Result<()> {
         let Surroundings { store, runtime, .. } = &self.surroundings;
         let failed = || "cannot run the command";
-        let output = match self.report.quiet {
-            false => None,
-            true => {
-                let flags = rustix::fs::MemfdFlags::CLOEXEC;
-                Some(rustix::fs::memfd_create(c"sbx-build", flags).step(failed)?)
-            }
-        };
+        let stdin = self.surroundings.options.iter().any(|option| option == "--interactive");
+        let (output, written) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(failed)?;
         let (ours, theirs) = Channel::pair().step(failed)?;
         let parent = std::process::id();
         let pid = match fork().step(failed)? {
             Fork::Parent(pid) => {
-                drop((claim, theirs));
+                drop((claim, theirs, written));
                 pid
             }
             Fork::Child => {
-                drop(ours);
+                drop((ours, output));
                 let _ = die_with_parent(parent);
                 // Standard output is for the image's ID alone.
-                let target = output.as_ref().map_or(rustix::stdio::stderr(), AsFd::as_fd);
-                let redirected = rustix::stdio::dup2_stdout(target)
-                    .and_then(|()| output.as_ref().map_or(Ok(()), rustix::stdio::dup2_stderr));
+                let redirected =
+                    rustix::stdio::dup2_stdout(&written).and_then(|()| rustix::stdio::dup2_stderr(&written));
+                drop(written);
                 let served = redirected.step(failed).and_then(|()| {
                     let place = monitor::Place { store, runtime: &runtime.path };
                     let connection = monitor::start(place, spec, directory, claim, Caller::Owner, None)?;
                     let serving = client::Options {
-                        stdin: false,
+                        stdin,
                         terminal: false,
                         signal_proxy: true,
                         detach_keys: DetachKeys::default(),
@@ -208,6 +220,7 @@ impl Builder<'_> {
                 exit_now(0)
             }
         };
+        show_output(&output, &ours, showing);
         let served = ours.receive::<Result<u8>>().step(failed);
         wait_for(pid).step(failed)?;
         let code = match served? {
@@ -217,13 +230,11 @@ impl Builder<'_> {
         if code == 0 {
             return Ok(());
         }
-        if let Some(output) = output {
-            show(output);
-        }
         let error = Error::new(format!("the command ended with exit code {code}")).exit_code(code);
         Err(match code {
             EXIT_SBX..=127 => error,
-            129.. => error.because(format!("it was ended by signal {}", code - 128)),
+            // So shells say it; the kernel has 64.
+            129..=192 => error.because(format!("signal {} ended it, or what it ran", code - 128)),
             _ => error,
         })
     }
@@ -246,15 +257,29 @@ impl Builder<'_> {
     }
 }
 
-/// Shows the end of what a command wrote.
-fn show(output: std::os::fd::OwnedFd) {
-    use std::io::{Read, Seek, SeekFrom, Write};
-    let mut file = std::fs::File::from(output);
-    let length = file.seek(SeekFrom::End(0)).unwrap_or(0);
-    let mut text = Vec::new();
-    let read = file.seek(SeekFrom::Start(length.saturating_sub(LAST_OUTPUT)));
-    if read.and_then(|_| file.read_to_end(&mut text)).is_ok() {
-        let _ = std::io::stderr().write_all(&text);
+/// Shows what a command writes until the client at the other end of the channel has something to say. Before it does
+/// it has written everything.
+fn show_output(output: &OwnedFd, client: &Channel, showing: &Showing<'_>) {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let mut polled = [PollFd::new(output, PollFlags::IN), PollFd::new(client, PollFlags::IN)];
+        match rustix::event::poll(&mut polled, None) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(_) => return,
+            Ok(_) => {}
+        }
+        let (readable, has_ended) =
+            (polled[0].revents().contains(PollFlags::IN), !polled[1].revents().is_empty());
+        if !readable && (has_ended || !polled[0].revents().is_empty()) {
+            return;
+        }
+        if readable {
+            match rustix::io::read(output, &mut buffer) {
+                Ok(0) => return,
+                Ok(count) => showing.output(&buffer[..count]),
+                Err(_) => {}
+            }
+        }
     }
 }
 

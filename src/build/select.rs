@@ -1,8 +1,9 @@
 //! Which files COPY takes from a tree: patterns, ignore files, `--exclude`.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -13,18 +14,22 @@ use crate::build::dockerfile::matching::Source;
 use crate::build::tree::{Lookup, Tree};
 use crate::error::{Error, Result, Step};
 use crate::image::digest::{Digest, Hasher};
+use crate::layers::pack::Found;
 use crate::layers::stack::Merged;
 use crate::layers::unpack::tree::DEEPEST;
 
 /// One source as it was found: a file, or a directory with what is taken of it.
 #[derive(Debug)]
 pub struct Taken {
+    /// The number of its tree, where there are several.
+    pub tree: usize,
     /// In its tree, without symlinks.
     pub path: PathBuf,
     /// The last part of its path as it was named.
     pub name: Vec<u8>,
-    /// With `--parents`: where it goes below the destination.
-    pub kept: Option<String>,
+    /// With `--parents`: the names below the destination that lead to it, its own the last, each with what stands there
+    /// in its tree.
+    pub kept: Option<Vec<(OsString, PathBuf)>>,
     pub stat: Stat,
     /// What is below a directory, parents first, by paths relative to it.
     pub below: Vec<(PathBuf, Stat)>,
@@ -40,7 +45,7 @@ impl Taken {
 pub struct Rules<'r> {
     /// Of the context.
     pub ignore: Option<&'r Ignore>,
-    /// Of the instruction, below each source.
+    /// Of the instruction: below each source, of the names of files, and with `--parents` of the paths that are kept.
     pub exclude: &'r Ignore,
     pub parents: bool,
     /// What messages call the tree.
@@ -50,7 +55,7 @@ pub struct Rules<'r> {
 /// Finds the sources in the order in which they are written, and in the order of their names where one has wildcards.
 ///
 /// # Errors
-/// One is not there, or cannot be read.
+/// One is not there, or cannot be read, or there is nothing to take at all.
 pub fn select(tree: &Tree, sources: &[String], rules: &Rules<'_>) -> Result<Vec<Taken>> {
     let mut taken = Vec::new();
     for text in sources {
@@ -59,6 +64,11 @@ pub fn select(tree: &Tree, sources: &[String], rules: &Rules<'_>) -> Result<Vec<
         let found =
             Search { tree, rules, source: &source }.find().map_err(|error| error.while_doing(failed()))?;
         taken.extend(found);
+    }
+    // Wildcards may take nothing beside others that do; what is left out on request is no mistake either.
+    if let (true, true, [first, ..]) = (taken.is_empty(), rules.exclude.is_empty(), sources) {
+        return Err(Error::new(format!("cannot copy `{}`", first.escape_debug()))
+            .because(format!("no file of {} matches, or the ignore file hides it", rules.place)));
     }
     Ok(taken)
 }
@@ -73,7 +83,7 @@ impl Search<'_> {
     fn find(&self) -> Result<Vec<Taken>> {
         let begin = PathBuf::from(&self.source.directory);
         if !self.source.is_wildcard() {
-            return Ok(vec![self.take(&begin)?]);
+            return Ok(self.take(&begin)?.into_iter().collect());
         }
         let mut taken = Vec::new();
         let real = self.tree.real(&begin);
@@ -93,17 +103,15 @@ impl Search<'_> {
                 continue;
             }
             if self.source.takes(&below) {
-                let found = self.take(&path)?;
                 // What an ignore file leaves of it may be nothing.
-                if found.is_directory() || !self.is_ignored(&found.path) {
-                    taken.push(found);
-                }
+                let found = self.take(&path)?;
+                taken.extend(found.filter(|found| found.is_directory() || !self.is_ignored(&found.path)));
                 continue;
             }
-            let node = self.tree.node(directory, &name);
-            if self.source.may_be_below(&below)
-                && let Some(inner) = node.and_then(|node| node.directory)
-            {
+            if !self.source.may_be_below(&below) {
+                continue;
+            }
+            if let Some(inner) = self.tree.look(directory, &name, &path)?.and_then(|node| node.directory) {
                 if below.matches('/').count() >= DEEPEST {
                     return Err(too_deep(&path));
                 }
@@ -117,43 +125,58 @@ impl Search<'_> {
         self.rules.ignore.is_some_and(|ignore| ignore.ignores(&path.to_string_lossy()))
     }
 
-    /// A source itself, symlinks followed within the tree.
-    fn take(&self, path: &Path) -> Result<Taken> {
-        let real = self.tree.real(path);
+    /// A source itself, symlinks followed within the tree; with `--parents` not the last, as rsync(1) has it for
+    /// `--relative`. None: it is excluded.
+    fn take(&self, path: &Path) -> Result<Option<Taken>> {
+        let real = match (self.source.dropped(), path.parent(), path.file_name()) {
+            (Some(_), Some(parent), Some(name)) => self.tree.real(parent).join(name),
+            _ => self.tree.real(path),
+        };
         let missing = || {
             Error::new(format!("`{}` is not there", path.display()))
                 .because(format!("{} has no such file or directory", self.rules.place))
         };
         let root = self.tree.directory(Path::new("")).ok_or_else(missing)?;
         let name = path.file_name().unwrap_or_default().as_bytes().to_vec();
-        let kept = self.source.kept(&path.to_string_lossy()).map(str::to_owned);
+        let kept = self.source.dropped().map(|dropped| self.kept(path, dropped));
         let (stat, directory) = match real.file_name() {
             None => {
                 let holder = root.first().ok_or_else(missing)?;
                 (rustix::fs::fstat(holder).step(|| "cannot look at the root")?, Some(root))
             }
             Some(name) => {
-                let parent =
-                    self.tree.directory(real.parent().unwrap_or(Path::new(""))).ok_or_else(missing)?;
-                let node = self.tree.node(&parent, name).ok_or_else(missing)?;
+                let parent = self.tree.directory_of(&real)?.ok_or_else(missing)?;
+                let node = self.tree.look(&parent, name, &real)?.ok_or_else(missing)?;
+                let is_link = FileType::from_raw_mode(node.stat.st_mode) == FileType::Symlink;
+                if is_link && self.source.dropped().is_none() {
+                    return Err(missing().because("it is a symlink in a circle of them"));
+                }
                 (node.stat, node.directory)
             }
         };
-        let mut taken = Taken { path: real, name, kept, stat, below: Vec::new() };
+        let mut taken = Taken { tree: 0, path: real, name, kept, stat, below: Vec::new() };
+        let excluded = self.excluded(path, &taken);
         let Some(directory) = directory else {
             if self.is_ignored(&taken.path) && !self.source.is_wildcard() {
                 return Err(Error::new(format!("`{}` is not there", path.display()))
                     .because("the ignore file leaves it out of the context"));
             }
-            readable(&taken.path, &taken.stat)?;
-            return Ok(taken);
+            if excluded.is_none() {
+                return Ok(None);
+            }
+            readable(&taken.path)?;
+            return Ok(Some(taken));
+        };
+        let Some(excluded) = excluded else {
+            // The destination is made, as for a directory without any files.
+            return Ok(taken.kept.is_none().then_some(taken));
         };
         let mut ignored = self.rules.ignore.map(Ignore::root);
         for component in &taken.path {
             let (Some(ignore), Some(at)) = (self.rules.ignore, &ignored) else { break };
             match at.enter(ignore, &component.to_string_lossy()) {
                 Verdict::Taken(next) | Verdict::Searched(next) => ignored = Some(next),
-                Verdict::Ignored if self.source.is_wildcard() => return Ok(taken),
+                Verdict::Ignored if self.source.is_wildcard() => return Ok(Some(taken)),
                 Verdict::Ignored => {
                     return Err(Error::new(format!("`{}` is not there", path.display()))
                         .because("the ignore file leaves it out of the context"));
@@ -161,10 +184,47 @@ impl Search<'_> {
             }
         }
         let mut below = Vec::new();
-        let state = State { ignored, excluded: self.rules.exclude.root() };
-        self.below(&directory, Path::new(""), &state, &mut below)?;
+        self.below(&directory, Path::new(""), &State { ignored, excluded }, &mut below)?;
         taken.below = below;
-        Ok(taken)
+        Ok(Some(taken))
+    }
+
+    /// The names of a path behind the pivot, each with what it leads to.
+    fn kept(&self, path: &Path, dropped: usize) -> Vec<(OsString, PathBuf)> {
+        let mut at = PathBuf::new();
+        let mut kept = Vec::new();
+        for (index, name) in path.iter().enumerate() {
+            at.push(name);
+            if index >= dropped {
+                kept.push((name.to_owned(), self.tree.real(&at)));
+            }
+        }
+        kept
+    }
+
+    /// Where `--exclude` stands at a source; none: it takes it out.
+    fn excluded(&self, path: &Path, taken: &Taken) -> Option<Directory> {
+        let exclude = self.rules.exclude;
+        let root = exclude.root();
+        let Some(kept) = &taken.kept else {
+            let name = String::from_utf8_lossy(&taken.name);
+            // The patterns of a directory that is named are those of what it holds.
+            let by_name = !taken.is_directory() || self.source.is_wildcard();
+            let out = by_name && (exclude.hides(&name) || exclude.hides(&path.to_string_lossy()));
+            return (!out).then_some(root);
+        };
+        let mut at = root;
+        for (index, (name, _)) in kept.iter().enumerate() {
+            let name = name.to_string_lossy();
+            if index + 1 == kept.len() && !taken.is_directory() {
+                return at.takes(exclude, &name).then_some(at);
+            }
+            match at.enter(exclude, &name) {
+                Verdict::Ignored => return None,
+                Verdict::Taken(next) | Verdict::Searched(next) => at = next,
+            }
+        }
+        Some(at)
     }
 
     fn below(
@@ -179,14 +239,14 @@ impl Search<'_> {
         }
         for name in self.tree.names(directory, path)? {
             let below = path.join(&name);
-            let Some(node) = self.tree.node(directory, &name) else { continue };
+            let Some(node) = self.tree.look(directory, &name, &below)? else { continue };
             let text = name.to_string_lossy();
             let Some(inner) = node.directory else {
                 let kept = self.rules.ignore.zip(state.ignored.as_ref());
                 if kept.is_none_or(|(ignore, at)| at.takes(ignore, &text))
                     && state.excluded.takes(self.rules.exclude, &text)
                 {
-                    readable(&below, &node.stat)?;
+                    readable(&below)?;
                     found.push((below, node.stat));
                 }
                 continue;
@@ -226,17 +286,13 @@ fn too_deep(path: &Path) -> Error {
         .because(format!("it lies more than {DEEPEST} directories deep"))
 }
 
-/// Names and kinds that no layer can have.
-fn readable(path: &Path, stat: &Stat) -> Result<()> {
-    let refused =
-        |why: &str| Err(Error::new(format!("cannot copy `{}`", path.display())).because(why.to_owned()));
+/// Names that no layer can have.
+fn readable(path: &Path) -> Result<()> {
     let name = path.file_name().unwrap_or_default().as_bytes();
-    if name.starts_with(b".wh.") {
-        return refused("a name that begins with `.wh.` would remove files, in a layer");
-    }
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Socket => refused("it is a socket, and archives have none"),
-        _ => Ok(()),
+    match name.starts_with(b".wh.") {
+        true => Err(Error::new(format!("cannot copy `{}`", path.display()))
+            .because("a name that begins with `.wh.` would remove files, in a layer")),
+        false => Ok(()),
     }
 }
 
@@ -251,7 +307,10 @@ pub fn digest(tree: &Tree, taken: &[Taken]) -> Result<Digest> {
     for source in taken {
         hasher.update(b"source\0");
         hasher.update(&source.name);
-        hasher.update(source.kept.as_deref().unwrap_or_default().as_bytes());
+        for (name, path) in source.kept.iter().flatten() {
+            hasher.update(name.as_bytes());
+            hasher.update(format!("/{:o}/", tree.mode(path).unwrap_or(0)).as_bytes());
+        }
         hasher.update(b"\0");
         let mut lookup = Lookup::new(tree);
         let all = std::iter::once((Path::new(""), &source.stat))
@@ -284,12 +343,21 @@ pub fn digest(tree: &Tree, taken: &[Taken]) -> Result<Digest> {
                 }
                 _ => hasher.update(&stat.st_rdev.to_le_bytes()),
             }
+            if let Some(directory) = lookup.directory(path.parent().unwrap_or(Path::new("")))
+                && let Some(parent) = directory.first()
+            {
+                let found = Found { parent: parent.as_fd(), name: name.as_bytes(), stat, line: None };
+                for (name, value) in found.describe(name.as_bytes())?.records {
+                    hasher.update(&name);
+                    hasher.update(&value);
+                }
+            }
         }
     }
     Ok(hasher.finish())
 }
 
-fn open(lookup: &mut Lookup<'_>, path: &Path, name: &OsStr) -> Result<File> {
+pub fn open(lookup: &mut Lookup<'_>, path: &Path, name: &OsStr) -> Result<File> {
     let failed = || format!("cannot read `{}`", path.display());
     let directory = lookup.directory(path.parent().unwrap_or(Path::new(""))).and_then(|found| found.first());
     let directory = directory.ok_or_else(|| Error::new(failed()).because("its directory is gone"))?;

@@ -4,19 +4,28 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, SystemTime};
 
 use crate::build::builder::{BaseImage, Builder, Built};
-use crate::build::cache::Cache;
+use crate::build::cache::{Cache, Record};
 use crate::build::context::Context;
 use crate::build::dockerfile::ast::Dockerfile;
-use crate::build::dockerfile::plan::{Base, Plan, insert_triggers, plan};
+use crate::build::dockerfile::plan::{Base, Plan, insert_triggers, plan, read_triggers, triggers_of};
 use crate::build::dockerfile::settings::Settings;
 use crate::build::dockerfile::step::{From, MountKind, Step as Instruction};
+use crate::build::fetch::context::Means;
+use crate::build::fetch::named::{Available, Named};
+use crate::build::finish::Finished;
+use crate::build::keys::{Agents, Signer};
 use crate::build::program::{self, Stage};
-use crate::build::report::Report;
+use crate::build::remote::{self, Export, Import, Remote};
+use crate::build::report::{self, Report};
 use crate::build::run::{self, Surroundings};
+use crate::build::squash::Squash;
 use crate::build::{finish, leftover};
+use crate::cli::build::Allowed;
 use crate::container::store::Store;
 use crate::error::{Error, Result, Step};
 use crate::host::paths::Runtime;
@@ -25,8 +34,9 @@ use crate::image::digest::Digest;
 use crate::image::platform::Wanted;
 use crate::image::reference::Reference;
 use crate::image::resolve::Request as ImageRequest;
-use crate::image::store::ImageStore;
+use crate::image::store::{ImageStore, Lease};
 use crate::image::transfer::convert::Schema;
+use crate::image::transfer::layout;
 use crate::image::transfer::made::Made;
 use crate::image::transfer::{Place, Policy};
 use crate::layers::pack::Times;
@@ -42,31 +52,44 @@ pub struct Request {
     pub context: Context,
     pub dockerfile: Dockerfile,
     pub settings: Settings,
-    pub contexts: BTreeMap<String, PathBuf>,
+    /// By the names that [`crate::build::dockerfile::settings::context_name`] gives.
+    pub contexts: BTreeMap<String, Named>,
     pub names: Vec<Reference>,
-    pub labels: Vec<(String, String)>,
-    pub annotations: BTreeMap<String, String>,
+    pub changes: finish::Changes,
+    /// Instructions that go before those of stages on an image.
+    pub environment: Vec<String>,
     pub pull: Policy,
     pub registry: registry::Options,
     pub tier: Option<Tier>,
     pub use_cache: bool,
+    /// Steps that were carried out longer ago are carried out again.
+    pub cache_ttl: Option<Duration>,
+    pub imports: Vec<Import>,
+    pub exports: Vec<Export>,
+    /// Names of stages whose steps are all carried out.
+    pub uncached: Vec<String>,
     pub quiet: bool,
+    pub progress: report::Kind,
     pub times: Times,
     pub schema: Schema,
+    pub squash: Squash,
     /// Stages that are built at once.
     pub jobs: usize,
     /// Options of `sbx run` for RUN.
     pub options: Vec<String>,
+    pub allowed: Allowed,
     pub network: Option<String>,
     pub secrets: BTreeMap<String, crate::build::mounts::Secret>,
-    pub output: finish::Output,
+    pub signers: BTreeMap<String, Signer>,
+    /// At least one.
+    pub outputs: Vec<finish::Output>,
 }
 
-/// Builds, and gives the image's ID where an image is made.
+/// Builds, and gives the image where one is made.
 ///
 /// # Errors
 /// What is wrong with the Dockerfile, a base that is not to be had, a step that fails.
-pub fn build(mut request: Request, store: &Store, runtime: &Runtime) -> Result<Option<Digest>> {
+pub fn build(mut request: Request, store: &Store, runtime: &Runtime) -> Result<Option<Finished>> {
     // What is wrong with the options is said before anything is done.
     run::options(&request.options)?;
     let place = Place::of(store.root(), request.tier)?;
@@ -80,25 +103,32 @@ pub fn build(mut request: Request, store: &Store, runtime: &Runtime) -> Result<O
     let plan = loop {
         let plan = plan(&request.dockerfile, &request.settings)?;
         for stage in &plan.stages {
-            let Base::Image(name) = &stage.base else { continue };
+            let Some(name) = image_of(&stage.base, &request.contexts) else { continue };
             let mut platform = request.settings.platform.clone();
             if let Some(text) = stage.platform.as_deref().filter(|text| !text.is_empty()) {
                 platform = text.parse()?;
             }
             if !bases.contains_key(name) {
-                let base = bring(&request, store, &images, &layers, name, platform)?;
-                bases.insert(name.clone(), base);
+                let base = bring(&request, store, &images, (&layers, &lease), name, platform)?;
+                bases.insert(name.to_owned(), base);
             }
         }
         let mut changed = false;
         for stage in &plan.stages {
-            let triggers = match &stage.base {
-                Base::Image(name) => bases.get(name).map(triggers).unwrap_or_default(),
-                _ => Vec::new(),
+            let first = match &stage.base {
+                // None of the stage's instructions is carried out.
+                Base::Context { whole_stage: true, .. } => Vec::new(),
+                Base::Stage(index) => triggers_of(&request.dockerfile, *index),
+                base => match image_of(base, &request.contexts) {
+                    Some(name) => {
+                        let triggers = bases.get(name).map(triggers).unwrap_or_default();
+                        read_triggers(name, &[request.environment.clone(), triggers].concat())?
+                    }
+                    None => read_triggers("scratch", &request.environment)?,
+                },
             };
-            if !triggers.is_empty() && triggered.insert(stage.index) {
-                let Base::Image(name) = &stage.base else { continue };
-                insert_triggers(&mut request.dockerfile, stage.index, name, &triggers)?;
+            if !first.is_empty() && triggered.insert(stage.index) {
+                insert_triggers(&mut request.dockerfile, stage.index, first);
                 changed = true;
             }
         }
@@ -116,50 +146,97 @@ pub fn build(mut request: Request, store: &Store, runtime: &Runtime) -> Result<O
     for name in named_images(&stages, &request.contexts) {
         if let Entry::Vacant(vacant) = bases.entry(name) {
             let platform = request.settings.platform.clone();
-            let base = bring(&request, store, &images, &layers, vacant.key(), platform)?;
+            let base = bring(&request, store, &images, (&layers, &lease), vacant.key(), platform)?;
             vacant.insert(base);
         }
     }
+    let means = Means {
+        store: store.root(),
+        secrets: &request.secrets,
+        keep_git_dir: false,
+        use_cache: request.use_cache,
+    };
+    let contexts = fetched(&request.contexts, &stages, &means)?;
     for base in bases.values() {
         for layer in &base.layers {
             lease.add(&layer.blob.digest)?;
             lease.add(&layer.diff_id)?;
         }
     }
-    let builder = Builder {
+    let agents = Agents::start(&request.signers, &runtime.path)?;
+    let mut builder = Builder {
         place,
         images,
         cache: Cache::new(store.root()),
         layers,
         lease,
         context: &request.context,
-        contexts: &request.contexts,
+        contexts: &contexts,
         bases,
         surroundings: Surroundings {
             store,
             runtime,
             platform: request.settings.platform.clone(),
             options: request.options.clone(),
+            tier: request.tier,
+            allowed: request.allowed,
             network: request.network.clone(),
             secrets: request.secrets.clone(),
+            agents: &agents.sockets,
         },
         use_cache: request.use_cache,
+        uncached: uncached(&stages, &request.uncached)?,
+        skips_cache: AtomicBool::new(false),
+        changes: &request.changes,
         times: request.times,
-        report: Report { quiet: request.quiet },
+        remote: Remote::default(),
+        oldest: request.cache_ttl.and_then(|ttl| SystemTime::now().checked_sub(ttl)),
+        used: Mutex::default(),
+        report: Report::without_drawing(request.progress),
     };
-    let built = all_stages(&builder, &stages, request.jobs)?;
-    finish::finish(&builder, built, &request)
+    if request.use_cache {
+        builder.remote = Remote::open(&builder, &request.imports, &request.registry, builder.oldest)?;
+    }
+    builder.report = Report::begin(request.progress)?;
+    let built = all_stages(&builder, &stages, request.jobs);
+    builder.report.end();
+    let (built, records) = built?;
+    let finished = finish::finish(&builder, built, &request)?;
+    for export in &request.exports {
+        let own = finished.records.as_slice();
+        let sent =
+            remote::send(&builder, export, if export.all_stages { &records } else { own }, &request.registry);
+        match sent {
+            Err(error) if export.ignores_failure => log::warn!("the cache was brought nowhere: {error}"),
+            sent => sent?,
+        }
+    }
+    Ok(finished.image)
 }
 
 fn prepare(request: &Request, plan: &Plan, bases: &BTreeMap<String, BaseImage>) -> Result<Vec<Stage>> {
     let base_of = |index: usize| {
         let stage = plan.stages.iter().find(|stage| stage.index == index)?;
-        match &stage.base {
-            Base::Image(name) => bases.get(name).map(|base| base.config.clone()),
-            _ => None,
-        }
+        let name = image_of(&stage.base, &request.contexts)?;
+        bases.get(name).map(|base| base.config.clone())
     };
     program::prepare(&request.dockerfile, &request.settings, plan, &base_of)
+}
+
+/// The stages that `--no-cache-filter` names.
+fn uncached(stages: &[Stage], names: &[String]) -> Result<BTreeSet<usize>> {
+    let is_it = |stage: &&Stage, name: &str| {
+        stage.name.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name))
+            || stage.index.to_string() == name
+    };
+    let found = names.iter().map(|name| {
+        let found = stages.iter().find(|stage| is_it(stage, name)).map(|stage| stage.index);
+        found.ok_or_else(|| {
+            Error::new(format!("cannot honour `--no-cache-filter {}`", name.escape_debug()))
+                .because("no stage of this name is built")
+        })
+    });
+    found.collect()
 }
 
 fn triggers(base: &BaseImage) -> Vec<String> {
@@ -168,14 +245,21 @@ fn triggers(base: &BaseImage) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
-/// The images that files are taken from, and that are no base.
-fn named_images(stages: &[Stage], contexts: &BTreeMap<String, PathBuf>) -> BTreeSet<String> {
+/// The image that a stage begins with, if it is one.
+fn image_of<'n>(base: &'n Base, contexts: &'n BTreeMap<String, Named>) -> Option<&'n str> {
+    match base {
+        Base::Image(name) => Some(name),
+        Base::Context { name, .. } => contexts.get(name)?.image(),
+        _ => None,
+    }
+}
+
+/// The names that files are taken from by `--from`: of contexts and images.
+fn sources<'s>(stages: &'s [Stage]) -> BTreeSet<&'s str> {
     let mut names = BTreeSet::new();
-    let mut add = |from: &From| {
-        if let From::Named(name) = from
-            && !contexts.contains_key(name)
-        {
-            names.insert(name.clone());
+    let mut add = |from: &'s From| {
+        if let From::Named(name) = from {
+            names.insert(name.as_str());
         }
     };
     for step in stages.iter().flat_map(|stage| &stage.steps) {
@@ -194,14 +278,46 @@ fn named_images(stages: &[Stage], contexts: &BTreeMap<String, PathBuf>) -> BTree
     names
 }
 
+/// The images that files are taken from.
+fn named_images(stages: &[Stage], contexts: &BTreeMap<String, Named>) -> BTreeSet<String> {
+    let image = |name: &str| match contexts.get(name) {
+        Some(context) => context.image().map(str::to_owned),
+        None => Some(name.to_owned()),
+    };
+    sources(stages).into_iter().filter_map(image).collect()
+}
+
+/// The contexts that are used.
+fn fetched(
+    contexts: &BTreeMap<String, Named>,
+    stages: &[Stage],
+    means: &Means<'_>,
+) -> Result<BTreeMap<String, Available>> {
+    let mut used = sources(stages);
+    used.extend(stages.iter().filter_map(|stage| match &stage.base {
+        Base::Context { name, .. } => Some(name.as_str()),
+        _ => None,
+    }));
+    let used = contexts.iter().filter(|(name, _)| used.contains(name.as_str()));
+    used.map(|(name, context)| Ok((name.clone(), context.fetch(name, means)?))).collect()
+}
+
 fn bring(
     request: &Request,
     store: &Store,
     images: &ImageStore,
-    layers: &LayerStore,
+    (layers, lease): (&LayerStore, &Lease),
     name: &str,
     platform: Wanted,
 ) -> Result<BaseImage> {
+    let layout = request
+        .contexts
+        .values()
+        .find_map(|context| context.layout().filter(|_| context.image() == Some(name)));
+    if let Some(layout) = layout {
+        let place = Place::of(store.root(), request.tier)?;
+        return layout::bring(&place, layout, &platform, request.quiet, lease);
+    }
     let resolved = run::bring(
         store,
         &ImageRequest {
@@ -227,8 +343,12 @@ fn bring(
     Ok(BaseImage { id: image.id, config: image.config, layers: made })
 }
 
-/// Builds all stages, those that wait for none of the others at once, each in a process of its own.
-fn all_stages(builder: &Builder<'_>, stages: &[Stage], jobs: usize) -> Result<Built> {
+/// Builds all stages, and gives the target and the steps of all: those that wait for none of the others at once, each in a process of its own.
+fn all_stages(
+    builder: &Builder<'_>,
+    stages: &[Stage],
+    jobs: usize,
+) -> Result<(Built, Vec<(Digest, Record)>)> {
     let target = stages.last().ok_or_else(|| Error::new("there is no stage"))?.index;
     let mut done: BTreeMap<usize, Built> = BTreeMap::new();
     let mut running: BTreeMap<i32, (usize, File)> = BTreeMap::new();
@@ -269,12 +389,16 @@ fn all_stages(builder: &Builder<'_>, stages: &[Stage], jobs: usize) -> Result<Bu
                 while !running.is_empty() {
                     wait(&mut running);
                 }
-                leftover::remove_patiently(builder.surroundings.store, &builder.surroundings.runtime.path);
+                leftover::remove(builder.surroundings.store, &builder.surroundings.runtime.path);
                 return Err(error);
             }
         }
     }
-    done.remove(&target).ok_or_else(|| Error::new("the target was not built"))
+    let mut seen = BTreeSet::new();
+    let all = done.values().flat_map(|built| &built.records);
+    let records = all.filter(|(key, _)| seen.insert(key.clone())).cloned().collect();
+    let built = done.remove(&target).ok_or_else(|| Error::new("the target was not built"))?;
+    Ok((built, records))
 }
 
 /// Builds a stage in a process of its own, which writes into the file what came of it.

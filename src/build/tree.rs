@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 use crate::error::{Result, Step};
 use crate::layers::owners::{Line, Owners};
@@ -28,12 +29,6 @@ pub struct Node<'d> {
     pub holder: &'d OwnedFd,
     /// Where it is a directory itself.
     pub directory: Option<Merged>,
-}
-
-impl Node<'_> {
-    pub fn kind(&self) -> FileType {
-        FileType::from_raw_mode(self.stat.st_mode)
-    }
 }
 
 impl Tree {
@@ -110,7 +105,47 @@ impl Tree {
         Some(Node { stat, holder, directory })
     }
 
-    /// The names in a directory.
+    /// As [`Self::node`], at `path`: what may not be looked at is not taken for missing.
+    ///
+    /// # Errors
+    /// It, or its directory, may not be looked at.
+    pub fn look<'d>(&self, directory: &'d Merged, name: &OsStr, path: &Path) -> Result<Option<Node<'d>>> {
+        let node = self.node(directory, name);
+        if node.is_none()
+            && !self.layered
+            && let Some(holder) = directory.first()
+        {
+            let failed = || format!("cannot look at `{}`", path.display());
+            match rustix::fs::statat(holder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => {}
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    rustix::fs::openat(holder, name, flags, Mode::empty()).step(failed)?;
+                }
+                found => drop(found.step(failed)?),
+            }
+        }
+        Ok(node)
+    }
+
+    /// The directory in which a path without symlinks lies.
+    ///
+    /// # Errors
+    /// One above it may not be looked at.
+    pub fn directory_of(&self, path: &Path) -> Result<Option<Merged>> {
+        let Some(mut directory) = self.copy_of_root() else { return Ok(None) };
+        let mut at = PathBuf::new();
+        for component in path.parent().unwrap_or(Path::new("")).components() {
+            let Component::Normal(name) = component else { continue };
+            at.push(name);
+            let inner = self.look(&directory, name, &at)?.and_then(|node| node.directory);
+            let Some(inner) = inner else { return Ok(None) };
+            directory = inner;
+        }
+        Ok(Some(directory))
+    }
+
+    /// The names in a directory; `path` is shown in errors.
     ///
     /// # Errors
     /// It cannot be read.
@@ -118,7 +153,8 @@ impl Tree {
         if self.layered {
             return Ok(stack::names_in(directory));
         }
-        let failed = || format!("cannot read the directory `{}`", path.display());
+        let shown = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let failed = || format!("cannot read the directory `{}`", shown.display());
         let Some(holder) = directory.first() else { return Ok(BTreeSet::new()) };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let readable = rustix::fs::openat(holder.as_fd(), ".", flags, Mode::empty()).step(failed)?;
@@ -138,11 +174,26 @@ impl Tree {
         self.owners.get(path.as_os_str().as_bytes())
     }
 
+    /// What the symlink at a path without symlinks points to.
+    pub fn link(&self, path: &Path) -> Option<Vec<u8>> {
+        let parent = self.directory(path.parent().unwrap_or(Path::new("")))?;
+        let name = path.file_name()?;
+        let holder = self.node(&parent, name)?.holder;
+        rustix::fs::readlinkat(holder, name, Vec::new()).ok().map(std::ffi::CString::into_bytes)
+    }
+
     /// What is at a path without symlinks: its kind.
     pub fn kind(&self, path: &Path) -> Option<FileType> {
-        let Some(name) = path.file_name() else { return Some(FileType::Directory) };
-        let parent = self.directory(path.parent().unwrap_or(Path::new("")))?;
-        self.node(&parent, name).map(|node| node.kind())
+        if path.file_name().is_none() {
+            return Some(FileType::Directory);
+        }
+        self.mode(path).map(FileType::from_raw_mode)
+    }
+
+    /// `st_mode` of what is at a path without symlinks below the root.
+    pub fn mode(&self, path: &Path) -> Option<u32> {
+        let parent = self.directory(path.parent()?)?;
+        self.node(&parent, path.file_name()?).map(|node| node.stat.st_mode)
     }
 }
 

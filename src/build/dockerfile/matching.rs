@@ -13,8 +13,8 @@ pub struct Source {
     pub directory: String,
     /// What is below it; none: the directory (or file) itself, as written.
     patterns: Option<Wildcard>,
-    /// With `--parents`: how much of the path is not kept, relative to the root.
-    pivot: Option<String>,
+    /// With `--parents`: how many parts of the path, from the root on, are not kept.
+    pivot: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -37,9 +37,13 @@ impl Source {
                 .because(format!("it is no pattern: {why}"))
                 .hint("put a `\\` before a `[` that means itself")
         };
-        let pivot =
-            parents.then(|| text.split_once("/./").map_or(String::new(), |(before, _)| inside(before)));
-        let path = inside(text);
+        let (mut path, mut pivot) = (inside(text), parents.then_some(0));
+        if parents && let Some((before, after)) = text.split_once("/./") {
+            // Before the pivot `**` has no meaning of its own: what is dropped has as many parts as were written.
+            let before = inside(&before.replace("**", "*"));
+            pivot = Some(before.split('/').filter(|part| !part.is_empty()).count());
+            path = inside(&format!("{before}/{after}"));
+        }
         let split = wildcard_part(&path);
         let Some(split) = split else {
             return Ok(Self { directory: unescaped(&path), patterns: None, pivot });
@@ -92,11 +96,9 @@ impl Source {
         parts.len() < depth && parts.iter().zip(&wildcard.parts).all(|(part, pattern)| pattern.matches(part))
     }
 
-    /// With `--parents`: the part of a path, relative to the root, that is made below the destination.
-    pub fn kept<'p>(&self, path: &'p str) -> Option<&'p str> {
-        let pivot = self.pivot.as_ref()?;
-        let rest = path.strip_prefix(pivot.as_str()).unwrap_or(path);
-        Some(rest.trim_start_matches('/'))
+    /// With `--parents`: how many parts of a path, from the root on, are not made below the destination.
+    pub fn dropped(&self) -> Option<usize> {
+        self.pivot
     }
 }
 
@@ -260,12 +262,19 @@ mod tests {
             ("**/*.txt", "c.txt", true, "c.txt"),
             ("a/./**/c.txt", "a/b/b/c.txt", true, "b/b/c.txt"),
             ("a/*.txt", "a/b/c.txt", false, "a/b/c.txt"),
+            ("/a/b*/./c/**/e", "a/b2/c/d/e", true, "c/d/e"),
+            ("a/**/./c", "a/b/c", true, "c"),
+            ("a/**/./c", "a/b/b/c", false, "b/c"),
+            ("a/./b/./c", "a/b/c", true, "b/c"),
+            ("a/b/.", "a/b", true, "a/b"),
+            ("/./a", "a", true, "a"),
         ] {
             let source = Source::read(text, true).unwrap();
             let below = path.strip_prefix(&source.directory).unwrap().trim_start_matches('/');
-            assert_eq!((source.takes(below), source.kept(path)), (takes, Some(kept)), "{text} {path}");
+            let parts: Vec<&str> = path.split('/').skip(source.dropped().unwrap()).collect();
+            assert_eq!((source.takes(below), parts.join("/").as_str()), (takes, kept), "{text} {path}");
         }
-        assert_eq!(Source::read("a", false).unwrap().kept("a"), None);
+        assert_eq!(Source::read("a", false).unwrap().dropped(), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::complaint::Complaint;
 use super::expand::{Syntax, expand};
 use super::mount;
 use super::near;
-use super::settings::{Globals, Settings};
+use super::settings::{Globals, Settings, context_name};
 use super::step::From;
 use crate::error::{Error, Result};
 
@@ -74,7 +74,8 @@ impl Names {
         match self.stages.get(&name.to_ascii_lowercase()) {
             // A context with the name of a stage is the stage, which then is that context.
             Some(&index) => From::Stage(index),
-            None if name == "scratch" && !self.contexts.contains(name) => From::Scratch,
+            None if self.contexts.contains(&context_name(name)) => From::Named(context_name(name)),
+            None if name == "scratch" => From::Scratch,
             None => From::Named(name.to_owned()),
         }
     }
@@ -124,7 +125,7 @@ pub fn plan(dockerfile: &Dockerfile, settings: &Settings) -> Result<Plan> {
     stages.resize_with(dockerfile.stages.len(), || None);
     let mut earlier = Earlier::new(dockerfile);
     // Only what is needed is looked at: a stage that is not built may be as wrong as it likes.
-    let mut wanted = vec![target];
+    let mut wanted = if settings.all_stages { (0..=target).collect() } else { vec![target] };
     while let Some(index) = wanted.pop() {
         if stages[index].is_some() {
             continue;
@@ -187,7 +188,9 @@ fn read(
         Some(name) => Base::Context { name: name.clone(), whole_stage: true },
         None => match earlier.find(&image, index) {
             Some(stage) => Base::Stage(stage),
-            None if settings.contexts.contains(&image) => Base::Context { name: image, whole_stage: false },
+            None if settings.contexts.contains(&context_name(&image)) => {
+                Base::Context { name: context_name(&image), whole_stage: false }
+            }
             None if image == "scratch" => Base::Scratch,
             None => Base::Image(image),
         },
@@ -282,26 +285,31 @@ fn order(dockerfile: &Dockerfile, stages: BTreeMap<usize, PlannedStage>) -> Resu
     Err(Complaint::new(span, what))
 }
 
-/// Puts the triggers of a base image before the instructions of a stage, as `FROM` carries them out; afterwards
-/// [`plan`] has to be asked again, since they may read other stages. `image` is what messages call the image.
+/// The triggers of a base image; `image` is what messages call it.
 ///
 /// # Errors
-/// A trigger is not understood.
-pub fn insert_triggers(
-    dockerfile: &mut Dockerfile,
-    stage: usize,
-    image: &str,
-    triggers: &[String],
-) -> Result<()> {
-    let mut instructions = triggers
-        .iter()
-        .map(|trigger| super::parse::trigger(image, trigger))
-        .collect::<Result<Vec<Instruction>>>()?;
+/// One of them is not understood.
+pub fn read_triggers(image: &str, triggers: &[String]) -> Result<Vec<Instruction>> {
+    triggers.iter().map(|trigger| super::parse::trigger(image, trigger)).collect()
+}
+
+/// The triggers that a stage leaves to those that are based on it.
+pub fn triggers_of(dockerfile: &Dockerfile, stage: usize) -> Vec<Instruction> {
+    let trigger = |instruction: &Instruction| match &instruction.body {
+        Body::OnBuild(trigger) => Some((*trigger.instruction).clone()),
+        _ => None,
+    };
+    let stage = dockerfile.stages.get(stage);
+    stage.into_iter().flat_map(|stage| &stage.instructions).filter_map(trigger).collect()
+}
+
+/// Puts the triggers of a stage's base before the stage's own instructions. The plan is then to be made again, since a
+/// trigger may need other stages.
+pub fn insert_triggers(dockerfile: &mut Dockerfile, stage: usize, mut triggers: Vec<Instruction>) {
     if let Some(stage) = dockerfile.stages.get_mut(stage) {
-        instructions.append(&mut stage.instructions);
-        stage.instructions = instructions;
+        triggers.append(&mut stage.instructions);
+        stage.instructions = triggers;
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -366,6 +374,10 @@ mod tests {
         assert_eq!(base("FROM a\nFROM 0", &[]), image("0"));
         let context = |name: &str, whole_stage| Base::Context { name: name.to_owned(), whole_stage };
         assert_eq!(base("FROM a:1", &["a:1"]), context("a:1", false));
+        for text in ["FROM a", "FROM a:latest", "FROM docker.io/library/a", "FROM docker.io/a:latest"] {
+            assert_eq!(base(text, &["a"]), context("a", false), "{text}");
+        }
+        assert_eq!(base("FROM quay.io/a", &["a"]), image("quay.io/a"));
         assert_eq!(base("FROM x AS a\nRUN y", &["a"]), context("a", true));
         assert_eq!(base("FROM scratch", &["scratch"]), context("scratch", false));
     }
@@ -424,13 +436,13 @@ mod tests {
     fn triggers_come_first_and_may_need_a_stage() {
         let mut file = parse("Dockerfile", "FROM a AS x\nFROM b\nRUN z\n".to_owned()).unwrap();
         let triggers = ["RUN y".to_owned(), "COPY --from=x p q".to_owned()];
-        insert_triggers(&mut file, 1, "b", &triggers).unwrap();
+        insert_triggers(&mut file, 1, read_triggers("b", &triggers).unwrap());
         let names: Vec<&str> =
             file.stages[1].instructions.iter().map(|instruction| instruction.text.as_str()).collect();
         assert_eq!(names, ["RUN y", "COPY --from=x p q", "RUN z"]);
         let plan = plan(&file, &Settings::default()).unwrap();
         assert_eq!(plan.stages.last().unwrap().needs, [0]);
-        let wrong = insert_triggers(&mut file, 1, "b", &["RUNX".to_owned()]).unwrap_err();
+        let wrong = read_triggers("b", &["RUNX".to_owned()]).unwrap_err();
         assert!(wrong.message().starts_with("ONBUILD of b:1:1: "), "{wrong}");
     }
 

@@ -7,6 +7,7 @@ use super::complaint::Complaint;
 use super::expand::{Syntax, expand};
 use super::limits;
 use crate::image::platform::Wanted;
+use crate::image::reference::Reference;
 
 /// Proxies may be given without an ARG, and leave no trace in image, history and cache (Dockerfile reference,
 /// "Predefined ARGs").
@@ -23,6 +24,19 @@ pub const PREDEFINED: [&str; 10] = [
     "no_proxy",
 ];
 
+/// The name of a context as it is compared: what names the same image is the same (`alpine`, `docker.io/library/alpine`,
+/// `alpine:latest`), as docker has it.
+pub fn context_name(name: &str) -> String {
+    match Reference::parse(name) {
+        Ok(reference) => {
+            let familiar = reference.familiar();
+            familiar.strip_suffix(":latest").map_or(familiar.clone(), str::to_owned)
+        }
+        // The name of a stage.
+        Err(_) => name.to_ascii_lowercase(),
+    }
+}
+
 /// What the command line says.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -30,7 +44,9 @@ pub struct Settings {
     pub arguments: BTreeMap<String, String>,
     /// `--target`: a stage's name or number.
     pub target: Option<String>,
-    /// The names of `--build-context`.
+    /// Whether stages before the target are built that it does not need.
+    pub all_stages: bool,
+    /// The names of `--build-context`, as [`context_name`] has them.
     pub contexts: BTreeSet<String>,
     /// `--platform`, else the machine's own.
     pub platform: Wanted,
@@ -43,6 +59,7 @@ impl Default for Settings {
         Self {
             arguments: BTreeMap::new(),
             target: None,
+            all_stages: false,
             contexts: BTreeSet::new(),
             platform: Wanted::host(),
             build_platform: Wanted::host(),

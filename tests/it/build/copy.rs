@@ -126,22 +126,3 @@ fn names_that_would_remove_files_are_refused() {
     kitchen.file("d/.wh.x", "");
     kitchen.build("FROM base\nCOPY d /d\n", &[]).expect_code(125).stderr_has(".wh.");
 }
-
-#[test]
-fn archives_and_downloads_of_add_are_refused_with_the_reason() {
-    let kitchen = kitchen();
-    kitchen.file("plain", "x");
-    let mut tar = tar::Builder::new(Vec::new());
-    tar.append_path_with_name(kitchen.context().join("plain"), "inside").expect("a tar in memory");
-    std::fs::write(kitchen.context().join("a.tar"), tar.into_inner().expect("a tar")).expect("cannot write");
-    kitchen
-        .build("FROM base\nADD a.tar /\n", &[])
-        .expect_code(125)
-        .stderr_has("does not unpack archives yet");
-    kitchen
-        .build("FROM base\nADD http://127.0.0.1:1/x /\n", &[])
-        .expect_code(125)
-        .stderr_has("does not download");
-    kitchen.made("FROM base\nADD plain /p\nADD --unpack=false a.tar /\n");
-    assert_eq!(kitchen.shell("cat /p; tar tf /a.tar"), "xinside");
-}

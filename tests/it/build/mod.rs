@@ -1,10 +1,27 @@
 //! `sbx build`: what a Dockerfile and a context become.
 
+mod archives;
+mod blobs;
 mod cache;
+mod cache_elsewhere;
+mod canaries;
 mod configuration;
+mod conformance;
+mod contexts;
 mod copy;
+mod copy_rules;
+mod downloads;
 mod failures;
+mod hostile;
+mod interruptions;
+mod layers;
 mod mounts;
+mod named_contexts;
+mod outputs;
+mod progress;
+mod projects;
+mod repositories;
+mod reproducible;
 mod run;
 mod stages;
 
@@ -33,7 +50,10 @@ impl Kitchen {
         let path = self.context().join(name);
         fs::create_dir_all(path.parent().expect("a file is in a directory"))
             .expect("cannot make a directory");
-        fs::write(path, content).expect("cannot write a file");
+        // Another build may be reading it.
+        if fs::read_to_string(&path).ok().as_deref() != Some(content) {
+            fs::write(path, content).expect("cannot write a file");
+        }
         self
     }
 

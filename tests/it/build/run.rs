@@ -64,7 +64,9 @@ fn the_output_is_on_standard_error_and_the_code_is_the_commands() {
             .expect_code(7);
         let said = finished.stderr();
         assert!(
-            said.contains("last words") && said.contains("Dockerfile:3: ") && said.contains("RUN echo last"),
+            said.contains("last words")
+                && said.contains("Dockerfile:3:1: ")
+                && said.contains("RUN echo last"),
             "{said}"
         );
         assert!(said.contains("exit code 7"), "{said}");
@@ -82,5 +84,8 @@ fn the_network_is_the_builds_or_the_instructions() {
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
         .collect();
     assert_eq!(kitchen.shell("cat /host").lines().count(), host.len());
-    kitchen.build("FROM base\nRUN --security=insecure true\n", &[]).expect_code(125).stderr_has("privileges");
+    kitchen
+        .build("FROM base\nRUN --security=insecure true\n", &[])
+        .expect_code(125)
+        .stderr_has("--allow security.insecure");
 }

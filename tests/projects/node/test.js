@@ -1,0 +1,1 @@
+require('node:assert').strictEqual(require('greeting')('test'), 'hello, test');

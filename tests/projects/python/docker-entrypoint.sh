@@ -1,0 +1,4 @@
+#!/bin/sh
+set -e
+echo "started by the entry point" >/data/started
+exec "$@"
