@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use sbx::container::volume::{Context, parse_volume};
 
 fuzz_target!(|text: &str| {
-    let context = Context { cwd: Path::new("/work"), selinuxfs: Path::new("/nonexistent") };
+    let context = Context { cwd: Path::new("/work"), root: Path::new("/nonexistent") };
     if let Ok(mount) = parse_volume(text, context) {
         assert!(mount.target.is_absolute(), "{mount:?}");
     }

@@ -1,0 +1,59 @@
+//! `sbx bundle`
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Sbx, images, sbx};
+
+const IMAGE: &str = "localhost/box:latest";
+
+fn change(bundle: &Path, script: &str) {
+    let file = bundle.join("config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).expect("a file")).expect("JSON");
+    config["process"]["args"] = json!(["sh", "-c", script]);
+    fs::write(file, config.to_string()).expect("a file");
+}
+
+fn run<'w>(world: &'w Sbx, bundle: &Path) -> crate::harness::Run<'w> {
+    world.sbx(["oci", "run", "--bundle"]).arg(bundle).arg("test")
+}
+
+#[test]
+fn an_image_becomes_a_directory_that_runtimes_run() {
+    let world = sbx();
+    world.put_image(&images().busybox(), IMAGE);
+    let bundle = world.work().join("new/bundle");
+    world.sbx(["bundle", IMAGE]).arg(&bundle).expect_code(0).stdout_is("");
+    run(&world, &bundle)
+        .stdin("echo from the command of the image")
+        .expect_code(0)
+        .stdout_has("from the command");
+    change(&bundle, "id -u; echo kept > /file");
+    run(&world, &bundle).expect_code(0).stdout_is("0\n");
+    assert_eq!(fs::read_to_string(bundle.join("rootfs/file")).expect("a file"), "kept\n");
+    world.sbx(["bundle", IMAGE]).arg(&bundle).expect_code(125).stderr_has("not empty");
+    world.sbx(["bundle", "host"]).arg(world.work().join("x")).expect_code(125).stderr_has("image `host`");
+    assert!(!world.work().join("x").exists());
+}
+
+#[test]
+fn what_it_changes_is_refused_or_goes_elsewhere() {
+    let world = sbx();
+    world.put_image(&images().busybox(), IMAGE);
+    let fixed = world.work().join("fixed");
+    world.sbx(["bundle", "--read-only", IMAGE]).arg(&fixed).succeed();
+    change(&fixed, "touch /etc/new 2>/dev/null || echo refused");
+    run(&world, &fixed).expect_code(0).stdout_is("refused\n");
+    let over = world.work().join("over");
+    world.sbx(["bundle", "--overlay", IMAGE]).arg(&over).succeed();
+    change(&over, "echo kept > /etc/new; touch /x 2>/dev/null || echo refused");
+    run(&world, &over).expect_code(0).stdout_is("refused\n");
+    assert_eq!(fs::read_to_string(over.join("upper/etc/new")).expect("a file"), "kept\n");
+    assert!(!over.join("image/etc/new").exists());
+    change(&over, "cat /etc/new");
+    run(&world, &over).expect_code(0).stdout_is("kept\n");
+    let odd = world.work().join("a:b");
+    world.sbx(["bundle", "--overlay", IMAGE]).arg(&odd).expect_code(125).stderr_has("characters");
+}
