@@ -170,20 +170,7 @@ def measured(world, runs):
     """({case: sorted milliseconds}, {case: why not}, notes). A B C A B C, as with the starts."""
     many(world)
     cases = timed(world)
-    times, failures = {}, {}
-    for case in cases:
-        try:
-            with measure.deadline(case):
-                case.prepare()
-                measure.run_once(case)
-        except measure.Failure as failure:
-            failures[case] = str(failure)
-    for _ in range(runs):
-        for case in cases:
-            if case not in failures:
-                case.prepare()
-                with measure.deadline(case):
-                    times.setdefault(case, []).append(measure.run_once(case))
+    times, failures = measure.interleaved_anew(cases, runs)
     notes = [f"The image `{IMAGE}` of scripts/test-images: {len(world.layers())} layers, "
              f"{sum(map(os.path.getsize, world.layers())) / 1e6:.0f} MB compressed."]
     again = next((case for case in cases if case.label == AGAIN), None)

@@ -5,15 +5,17 @@ import os
 import sys
 import tempfile
 
+import build
 import cases
 import images
 import lives
 import measure
 import network
+import oci
 import report
 
 # Words for `--only`, beside parts of the names of lines.
-NETWORK, IMAGES = "network", "images"
+START, NETWORK, IMAGES, BUILD, BUNDLES = "start", "network", "images", "build", "oci"
 
 
 def main():
@@ -21,16 +23,19 @@ def main():
     home = tempfile.mkdtemp(prefix="sbx-bench.", dir="/var/tmp")
     try:
         world = cases.World(home, options.sbx, os.environ.get("SBX_BENCH_HELPERS", ""))
-        timed = [case for case in cases.timed(world) if options.only in case.label]
+        whole = options.only in START
+        timed = [case for case in cases.timed(world) if whole or options.only in case.label]
         print("trying each once", file=sys.stderr)
         left_out = measure.try_each(timed)
         runnable = [case for case in timed if case not in left_out]
         times = measure.interleaved(runnable, options.runs)
-        memory, no_memory = measure.memory([case for case in cases.sleeping(world) if options.only in case.label])
+        memory, no_memory = measure.memory([case for case in cases.sleeping(world) if whole or options.only in case.label])
         result = report.Result(options.runs, timed, times, left_out, memory, no_memory, world.notes)
         print(report.text(result), end="")
-        write(options, "table.md", report.markdown(result))
-        write(options, "start.svg", report.svg(result))
+        # A part of the lines is not the table.
+        if whole:
+            write(options, "table.md", report.markdown(result))
+            write(options, "start.svg", report.svg(result))
         if options.only in lives.EXEC:
             print("lives", file=sys.stderr)
             rows = lives.measured(world, options.runs)
@@ -40,6 +45,10 @@ def main():
             left_out.update(measure_network(world, options))
         if os.environ.get("SBX_BENCH_IMAGES") and options.only in IMAGES:
             left_out.update(measure_images(home, options, world.podman_environment))
+        if options.only in BUILD or BUILD in options.only:
+            left_out.update(measure_builds(world, options))
+        if options.only in BUNDLES:
+            left_out.update(measure_bundles(world, options))
     finally:
         images.remove(home)
     return 1 if any(case.label.startswith("sbx") for case in left_out) else 0
@@ -69,6 +78,27 @@ def measure_images(home, options, podman_environment):
     return left_out
 
 
+def measure_builds(world, options):
+    """What could not be measured."""
+    print("builds", file=sys.stderr)
+    runs = max(options.runs // 3, 1)
+    timed, times, left_out, notes = build.measured(world, runs, options.only)
+    result = report.Result(runs, timed, times, left_out, {}, {}, notes)
+    print("\n" + report.builds_text(result), end="")
+    write(options, "build.md", report.builds_markdown(result))
+    return left_out
+
+
+def measure_bundles(world, options):
+    """What could not be measured."""
+    print("bundles", file=sys.stderr)
+    timed, times, left_out = oci.measured(world, options.runs)
+    result = report.Result(options.runs, timed, times, left_out, {}, {}, [])
+    print("\n" + report.bundles_text(result), end="")
+    write(options, "oci.md", report.bundles_markdown(result))
+    return left_out
+
+
 def write(options, name, content):
     with open(os.path.join(options.output, name), "w", encoding="utf-8") as file:
         file.write(content)
@@ -79,7 +109,7 @@ def arguments():
     parser.add_argument("--sbx", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--output", required=True, help=argparse.SUPPRESS)
     parser.add_argument("--runs", type=int, default=30, help="runs of each line (default: 30)")
-    parser.add_argument("--only", default="", metavar="TEXT", help="only lines with TEXT in their names")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only lines with TEXT in their names, or `start`, `network`, `images`, `build` or `oci`")
     options = parser.parse_args()
     if options.runs < 1:
         parser.error("--runs takes a number from 1")

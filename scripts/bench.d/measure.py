@@ -99,6 +99,26 @@ def interleaved(cases, runs):
     return {case: sorted(values) for case, values in times.items()}
 
 
+def interleaved_anew(cases, runs):
+    """As `interleaved`, of cases that are prepared before each run; ({case: milliseconds}, {case: why not}), where those are
+    left out that do not work once."""
+    times, failures = {}, {}
+    for case in cases:
+        try:
+            with deadline(case):
+                case.prepare()
+                run_once(case)
+        except Failure as failure:
+            failures[case] = str(failure)
+    for _ in range(runs):
+        for case in cases:
+            if case not in failures:
+                case.prepare()
+                with deadline(case):
+                    times.setdefault(case, []).append(run_once(case))
+    return times, failures
+
+
 class deadline:
     """Ends the measuring of a command that hangs, with its name."""
 

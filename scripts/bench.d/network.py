@@ -15,8 +15,10 @@ from cases import Case
 
 NETWORK = "bench"
 IPERF, REDIS = 5201, 6379
-# Seconds of each stream; requests of each kind, from so many clients at once.
-SECONDS, REQUESTS, CONNECTIONS, CLIENTS = 2, 50000, 10000, 50
+# Seconds of each stream; requests and connections, from so many clients at once.
+SECONDS, REQUESTS, CONNECTIONS, CLIENTS = 1, 50000, 5000, 50
+# How often a link and its peer are measured while they are there.
+TURNS = 3
 COLUMNS = ("Gbit/s, 1 stream", "Gbit/s, 4 streams", "requests/s", "connections/s")
 TIMEOUT = 30
 # pasta gives the host's own address to its container: the host is reached at the address of its router instead.
@@ -51,6 +53,34 @@ class Engine:
                 pass
 
 
+class PastaAlone:
+    """A program on the root file system in the namespaces that pasta makes when it is given no others: what pasta does by
+    itself. podman has known it since 4.4."""
+
+    name = "pasta"
+
+    def __init__(self, environment, rootfs):
+        self.environment, self.rootfs = environment, rootfs
+        # Nobody mounts a /dev here, and only root makes a device: iperf3 takes random bytes.
+        os.makedirs(os.path.join(rootfs, "dev"), exist_ok=True)
+        with open(os.path.join(rootfs, "dev/urandom"), "wb") as file:
+            file.write(os.urandom(1 << 20))
+
+    def start(self, name, options, *command):
+        pass
+
+    def remove(self, *names):
+        pass
+
+    def exec(self, name, *command):
+        words = ["pasta", "--quiet", "--config-net", "--", "chroot", self.rootfs, *command]
+        done = subprocess.run(words, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=TIMEOUT, check=False)
+        if done.returncode != 0:
+            raise measure.Failure(f"pasta {command[0]}: {(done.stderr or done.stdout).strip()[-200:]}")
+        return done.stdout
+
+
 class Link:
     """Where client and server are: in a container on one of the engine's networks, or (None) on the host."""
 
@@ -65,6 +95,7 @@ class World:
         podman_environment = dict(base.podman_environment)
         self.sbx = Engine("sbx", [base.sbx], base.sbx_environment, self.rootfs)
         self.podman = Engine("podman", ["podman"], podman_environment, self.rootfs + ":O")
+        self.pasta = PastaAlone(base.sbx_environment, self.rootfs)
         self.host, self.router = host_address(), router_address()
 
     def links(self):
@@ -76,8 +107,9 @@ class World:
             Link(f"sbx, {outwards}, bridge", sbx, bridge, None, f"podman, {outwards}, bridge"),
             Link(f"podman, {outwards}, bridge", podman, bridge, None),
             Link(f"sbx, {outwards}, slirp4netns", sbx, "slirp4netns", None, f"podman, {outwards}, slirp4netns"),
-            Link(f"sbx, {outwards}, pasta", sbx, PASTA, None, f"podman, {outwards}, slirp4netns"),
             Link(f"podman, {outwards}, slirp4netns", podman, "slirp4netns", None),
+            Link(f"sbx, {outwards}, pasta", sbx, PASTA, None, f"pasta alone, {outwards}"),
+            Link(f"pasta alone, {outwards}", self.pasta, PASTA, None),
             Link(f"sbx, {inwards}, bridge", sbx, None, bridge, f"podman, {inwards}, bridge"),
             Link(f"podman, {inwards}, bridge", podman, None, bridge),
         ]
@@ -178,10 +210,20 @@ class Running:
             raise measure.Failure(f"redis-benchmark: {text.strip().splitlines()[-1:]}")
         return float(found.group(1))
 
-    def measure(self):
-        many = ["-c", str(CLIENTS), "-n"]
-        return (self.gigabits(1), self.gigabits(4), self.redis(*many, str(REQUESTS)),
-                self.redis(*many, str(CONNECTIONS), "-k", "0"))
+    def requests(self):
+        return self.redis("-c", str(CLIENTS), "-n", str(REQUESTS))
+
+    def connections(self):
+        return self.redis("-c", str(CLIENTS), "-n", str(CONNECTIONS), "-k", "0")
+
+    def one_stream(self):
+        return self.gigabits(1)
+
+    def four_streams(self):
+        return self.gigabits(4)
+
+    # In the order of COLUMNS.
+    MEASURED = (one_stream, four_streams, requests, connections)
 
     def end(self):
         for engine in {self.host, self.link.engine}:
@@ -217,39 +259,66 @@ def clean(world):
 
 
 def rates(world, links, rounds, failures):
-    """One link at a time, since each takes the whole machine; A B C A B C, as everywhere."""
+    """One link at a time, since each takes the whole machine. Each one and its peer are there together and take turns, so
+    that what else the machine does meets both."""
+    peers = {link.label: link for link in links}
     for number in range(rounds):
-        for at, link in enumerate(links):
-            if link.label in failures:
+        for link in links:
+            if not link.peer:
                 continue
-            running = None
-            try:
-                running = Running(world, link, f"{number}-{at}")
-                for column, value in zip(COLUMNS, running.measure()):
-                    link.rates.setdefault(column, []).append(value)
-            except (measure.Failure, subprocess.TimeoutExpired) as failure:
-                failures[link.label] = str(failure)
-            finally:
-                if running:
-                    running.end()
-                else:
-                    for engine in (world.sbx, link.engine):
-                        engine.remove(f"bench-client-{number}-{at}", f"bench-server-{number}-{at}")
+            pair = [each for each in (link, peers.get(link.peer)) if each and each.label not in failures]
+            take_turns(world, pair, number, failures)
+
+
+def take_turns(world, pair, number, failures):
+    running = []
+    try:
+        for link in pair:
+            running.append((link, begin(world, link, f"{number}-{len(running)}", failures)))
+        running = [(link, ends) for link, ends in running if ends]
+        for turn in range(TURNS):
+            for column, measured_by in zip(COLUMNS, Running.MEASURED):
+                for link, ends in running if turn % 2 == 0 else running[::-1]:
+                    if link.label in failures:
+                        continue
+                    try:
+                        link.rates.setdefault(column, []).append(measured_by(ends))
+                    except (measure.Failure, subprocess.TimeoutExpired) as failure:
+                        failures[link.label] = str(failure)
+    finally:
+        for _, ends in running:
+            if ends:
+                ends.end()
+
+
+def begin(world, link, number, failures):
+    """The link with its ends; None where they cannot be had."""
+    try:
+        return Running(world, link, number)
+    except (measure.Failure, subprocess.TimeoutExpired) as failure:
+        failures[link.label] = str(failure)
+        for engine in (world.sbx, link.engine):
+            engine.remove(f"bench-client-{number}", f"bench-server-{number}")
+        return None
 
 
 def rate_rows(links):
-    medians = {link.label: {column: statistics.median(values) for column, values in link.rates.items()} for link in links}
+    """A ratio is the median of those of the turns, in which a link and its peer were measured one after the other."""
+    measured_of = {link.label: link.rates for link in links}
     rows = [("", *COLUMNS)]
     for link in links:
-        own = medians[link.label]
-        if len(own) == len(COLUMNS):
-            rows.append((link.label, *(cell(column, own[column], medians.get(link.peer, {}).get(column)) for column in COLUMNS)))
+        if len(link.rates) == len(COLUMNS):
+            peer = measured_of.get(link.peer, {})
+            rows.append((link.label, *(cell(column, link.rates[column], peer.get(column, [])) for column in COLUMNS)))
     return rows
 
 
 def cell(column, own, peers):
-    text = f"{own:.2f}" if column.startswith("Gbit") else f"{own:.0f}"
-    return f"{text} ({own / peers:.2f} ×)" if peers else text
+    middle = statistics.median(own)
+    text = f"{middle:.2f}" if column.startswith("Gbit") else f"{middle:.0f}"
+    if len(peers) != len(own):
+        return text
+    return f"{text} ({statistics.median(one / other for one, other in zip(own, peers)):.2f} ×)"
 
 
 FIRST, NEXT = "on a bridge network", "beside another container there"

@@ -7,6 +7,8 @@ import re
 import statistics
 from xml.sax.saxutils import escape
 
+import network
+
 
 class Result:
     def __init__(self, runs, cases, times, left_out, memory, no_memory, notes):
@@ -85,6 +87,37 @@ def images_markdown(result):
     return "\n".join([*out, "", *result.notes]) + "\n"
 
 
+def builds_text(result):
+    out = [f"builds, {result.runs} runs each, interleaved", "", *aligned(rows(result))]
+    if refusals(result):
+        out += ["", "not measured:", *(f"  {line}" for line in refusals(result))]
+    return "\n".join([*out, "", *result.notes]) + "\n"
+
+
+def builds_markdown(result):
+    out = [f"Measured by `scripts/bench` on {machine()}, {result.runs} runs of each line, interleaved: builds on an image of",
+           "busybox, without a network, each builder with its own store.", "", *pipes(rows(result))]
+    if refusals(result):
+        out += ["", "Not measured:", "", *(f"- {line}" for line in refusals(result))]
+    return "\n".join([*out, "", *result.notes]) + "\n"
+
+
+def bundles_text(result):
+    out = [f"bundles, {result.runs} runs each, interleaved", "", *aligned(rows(result))]
+    if refusals(result):
+        out += ["", "not measured:", *(f"  {line}" for line in refusals(result))]
+    return "\n".join(out) + "\n"
+
+
+def bundles_markdown(result):
+    out = [f"Measured by `scripts/bench` on {machine()}, {result.runs} runs of each line, interleaved: `true` from one bundle, that",
+           "of `crun spec --rootless` with a range of IDs and a read-only root, from start to exit, nothing left of it.", "",
+           *pipes(rows(result))]
+    if refusals(result):
+        out += ["", "Not measured:", "", *(f"- {line}" for line in refusals(result))]
+    return "\n".join(out) + "\n"
+
+
 def network_text(rates, times, failures):
     out = ["networks", "", *aligned(rates), "", *aligned(times)]
     if failures:
@@ -94,9 +127,10 @@ def network_text(rates, times, failures):
 
 def network_markdown(rates, times, failures, rounds, starts):
     out = [f"Measured by `scripts/bench` on {machine()}, beside podman with netavark in the same run, with the same programs on the",
-           f"same root file system. Medians of {rounds} rounds: iperf3 over one stream and over four, and `PING` of redis from 50",
-           "clients, over connections that stay and over one for each request. In brackets: how many times podman's, pasta's that",
-           "of podman with slirp4netns.", "", *pipes(rates), "",
+           f"same root file system. Medians of {rounds} rounds of {network.TURNS} turns: iperf3 over one stream and over four, and `PING` of redis",
+           "from 50 clients, over connections that stay and over one for each request. In brackets: how many times podman's, the median of",
+           "what each turn gave; of pasta, which this podman does not know, how many times that of pasta started by hand.", "",
+           *pipes(rates), "",
            f"`true` from start to exit, {starts} runs of each line, interleaved:", "", *pipes(times)]
     if failures:
         out += ["", "Not measured:", "", *(f"- {label}: {why}" for label, why in failures.items())]
