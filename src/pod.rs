@@ -23,6 +23,9 @@ pub struct Pod {
     pub created: Utc,
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Where the control groups of its containers are made, unless they name a place of their own.
+    #[serde(default)]
+    pub cgroup_parent: Option<String>,
 }
 
 /// A container's pod, as its spec has it.
@@ -47,10 +50,16 @@ impl PodStore {
     ///
     /// # Errors
     /// The name can be no pod's, or is taken.
-    pub fn create(&self, name: &str, labels: BTreeMap<String, String>) -> Result<Pod> {
+    pub fn create(
+        &self,
+        name: &str,
+        labels: BTreeMap<String, String>,
+        cgroup_parent: Option<String>,
+    ) -> Result<Pod> {
         let failed = || format!("cannot make the pod `{}`", name.escape_debug());
         name::check(name).map_err(|error| error.while_doing(failed()))?;
-        let pod = Pod { id: name::random_id()?, name: name.to_owned(), created: Utc::now(), labels };
+        let id = name::random_id()?;
+        let pod = Pod { id, name: name.to_owned(), created: Utc::now(), labels, cgroup_parent };
         let text = serde_json::to_vec(&pod).step(failed)?;
         self.records.write(name, &text, false).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Error::new(failed())
@@ -62,13 +71,7 @@ impl PodStore {
     }
 
     fn named(&self, name: &str) -> Result<Option<Pod>> {
-        let failed = || format!("cannot read the pod `{}`", name.escape_debug());
-        let Some(text) = self.records.read(name).step(failed)? else { return Ok(None) };
-        let pod: Pod = serde_json::from_slice(&text).step(failed)?;
-        match pod.name == name {
-            true => Ok(Some(pod)),
-            false => Err(Error::new(failed()).because("it is another's")),
-        }
+        self.records.value("the pod", name, |pod: &Pod| pod.name == name)
     }
 
     /// Every pod, the newest first. One whose record is damaged is told and left out.
@@ -152,15 +155,15 @@ mod tests {
     fn a_pod_is_found_by_its_name_and_the_beginning_of_its_id() {
         let folder = tempfile::tempdir().unwrap();
         let pods = PodStore::new(folder.path());
-        let made = pods.create("web", BTreeMap::new()).unwrap();
+        let made = pods.create("web", BTreeMap::new(), None).unwrap();
         for word in ["web", &made.id, &made.id[..6]] {
             assert_eq!(pods.find(word).unwrap().unwrap(), made, "{word}");
         }
         assert!(pods.find("we").unwrap().is_none() && pods.find("").unwrap().is_none());
-        let error = pods.create("web", BTreeMap::new()).unwrap_err();
+        let error = pods.create("web", BTreeMap::new(), None).unwrap_err();
         assert!(error.report().contains("in use"), "{}", error.report());
         for bad in ["", "a/b", "..", "-x"] {
-            assert!(pods.create(bad, BTreeMap::new()).is_err(), "{bad}");
+            assert!(pods.create(bad, BTreeMap::new(), None).is_err(), "{bad}");
         }
         pods.remove(&made).unwrap();
         assert!(pods.list().unwrap().is_empty());

@@ -6,7 +6,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Result, Step};
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, Result, Step};
 
 /// Begins the file of every name, so that none is taken for a file that is being written.
 const PREFIX: &str = "s.";
@@ -93,6 +95,32 @@ impl Records {
         }
     }
 
+    /// A record as the value that was written, None where there is none of that name. `what` it is, with its article.
+    ///
+    /// # Errors
+    /// It cannot be read, or is damaged, or `is_its` says that it is another's: the file is named, and the way out.
+    pub fn value<T: DeserializeOwned>(
+        &self,
+        what: &str,
+        name: &str,
+        is_its: impl FnOnce(&T) -> bool,
+    ) -> Result<Option<T>> {
+        let failed = || format!("cannot read {what} `{}`", name.escape_debug());
+        let Some(text) = self.read(name).step(failed)? else { return Ok(None) };
+        let path = self.path(name);
+        let damaged = |cause: String| {
+            Error::new(failed())
+                .because(format!("`{}` is damaged", path.display()))
+                .because(cause)
+                .hint(format!("remove it: `rm '{}'`; then {what} can be made again", path.display()))
+        };
+        let value = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        match is_its(&value) {
+            true => Ok(Some(value)),
+            false => Err(damaged("it is another's".to_owned())),
+        }
+    }
+
     /// # Errors
     /// Those of unlink(2); one that is not there is none.
     pub fn remove(&self, name: &str) -> io::Result<()> {
@@ -144,6 +172,25 @@ mod tests {
         records.remove("a").unwrap();
         records.remove("b").unwrap();
         assert_eq!(fs::read_dir(&records.directory).unwrap().count(), 0, "something is left");
+    }
+
+    #[test]
+    fn a_damaged_record_is_named_with_the_way_out() {
+        let (_folder, records) = world();
+        let read = || records.value("the thing", "a", |value: &String| value == "a");
+        assert_eq!(read().unwrap(), None);
+        records.write("a", b"\"a\"", false).unwrap();
+        assert_eq!(read().unwrap(), Some("a".to_owned()));
+        for damage in ["", "\"a", "null", "\u{1}", "\"b\""] {
+            records.write("a", damage.as_bytes(), true).unwrap();
+            let error = read().unwrap_err();
+            let path = records.path("a").display().to_string();
+            assert!(
+                error.message() == "cannot read the thing `a`" && error.to_string().contains(&path),
+                "{error}"
+            );
+            assert!(error.hints()[0].contains(&format!("`rm '{path}'`")), "{damage}: {:?}", error.hints());
+        }
     }
 
     #[test]

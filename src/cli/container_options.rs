@@ -1,6 +1,7 @@
 //! The options that describe a container.
 
 use crate::cli::health_options::HealthOptions;
+use crate::cli::limit_options::{ControlGroupOptions, LimitOptions};
 use crate::cli::transfer::options::{PlatformOptions, RegistryOptions, TrustOption};
 use crate::container::duration;
 use crate::container::restart::Restart;
@@ -59,6 +60,10 @@ pub struct ContainerOptions {
 
     #[command(flatten)]
     pub health: HealthOptions,
+    #[command(flatten)]
+    pub limits: LimitOptions,
+    #[command(flatten)]
+    pub control_group: ControlGroupOptions,
 
     /// When to ask the registry for the image.
     #[arg(long, value_name = "WHEN", value_enum, default_value_t, help_heading = "Image")]

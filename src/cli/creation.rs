@@ -17,6 +17,7 @@ use crate::error::{Error, Result, Step};
 use crate::host::paths;
 use crate::identity::Userns;
 use crate::image;
+use crate::limits;
 
 /// Names that are tried without a number, and at all.
 const FEW_NAMES: u32 = 4;
@@ -49,6 +50,8 @@ pub fn create(
     options.trust.check()?;
     let platform = options.platform.resolve()?;
     let registry = options.registry.resolve()?;
+    // Before an image is pulled for nothing.
+    limits::plan(&options.limits, &options.control_group)?;
     let image = image::source(&options.rootfs, options.rootfs_rw.as_ref(), &mut command, |name| {
         let request = image::resolve::Request {
             name: &registry_name(name)?,

@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use super::oci::engine;
+
 /// podman's version whose command line sbx follows: the oldest that none of its clients takes for too old, since they
 /// leave out what an older one lacks. podman-compose asks for 5.6.0 (`pull --policy`, `wait --condition=healthy`).
 const PODMAN_VERSION: &str = "5.6.0";
@@ -19,14 +21,20 @@ pub(crate) enum Dialect {
     Sbx,
     Podman,
     Docker,
+    /// An OCI runtime: `sbx oci` without that word.
+    Runtime,
 }
 
-/// By the name that this process was called by.
+/// By the name that this process was called by, and as a runtime also by its words.
 pub(crate) fn current() -> Dialect {
     static CURRENT: OnceLock<Dialect> = OnceLock::new();
     *CURRENT.get_or_init(|| {
-        let called = std::env::args_os().next().unwrap_or_default();
-        Dialect::of(Path::new(&called).file_name().and_then(|name| name.to_str()).unwrap_or_default())
+        let words: Vec<_> = std::env::args_os().collect();
+        let called = words.first().map(Path::new).and_then(Path::file_name).and_then(|name| name.to_str());
+        match Dialect::of(called.unwrap_or_default()) {
+            Dialect::Sbx if engine::speaks(words.get(1..).unwrap_or_default()) => Dialect::Runtime,
+            named => named,
+        }
     })
 }
 
@@ -35,6 +43,7 @@ impl Dialect {
         match name {
             "podman" => Self::Podman,
             "docker" => Self::Docker,
+            "runc" | "crun" | "sbx-oci" => Self::Runtime,
             _ => Self::Sbx,
         }
     }
@@ -48,13 +57,15 @@ impl Dialect {
             Self::Podman => format!("podman version {PODMAN_VERSION}"),
             // docker puts its commit there.
             Self::Docker => format!("Docker version {DOCKER_VERSION}, build sbx-{own}"),
+            // podman shows it, and containerd looks for the last line.
+            Self::Runtime => format!("sbx-oci version {own}\nspec: {}", crate::oci::config::VERSION),
         }
     }
 
     /// The version that `version` tells.
     pub(crate) fn version(self) -> &'static str {
         match self {
-            Self::Sbx => env!("CARGO_PKG_VERSION"),
+            Self::Sbx | Self::Runtime => env!("CARGO_PKG_VERSION"),
             Self::Podman => PODMAN_VERSION,
             Self::Docker => DOCKER_VERSION,
         }
@@ -63,7 +74,7 @@ impl Dialect {
     /// The version of the API, and the oldest one. podman has its own version there.
     pub(crate) fn api_version(self) -> (&'static str, &'static str) {
         match self {
-            Self::Sbx | Self::Docker => DOCKER_API,
+            Self::Sbx | Self::Docker | Self::Runtime => DOCKER_API,
             Self::Podman => (PODMAN_VERSION, "4.0.0"),
         }
     }

@@ -11,6 +11,7 @@ use super::report::{Wanted, go_view};
 use crate::Result;
 use crate::container::scratch;
 use crate::container::store::Store;
+use crate::delegation;
 use crate::doctor::ids::Ids;
 use crate::doctor::layers::Drivers;
 use crate::doctor::{self, Situation, Status};
@@ -72,7 +73,7 @@ fn report(situation: &Situation) -> Result<Value> {
 fn host() -> Result<Value> {
     let system = system::read();
     let cgroup = cgroup::read();
-    let manager = cgroup.manager();
+    let way = delegation::way();
     let modules = security::read();
     let ids = Ids::read()?;
     let identity = ids.identity.as_ref();
@@ -98,8 +99,10 @@ fn host() -> Result<Value> {
             "name": system.distribution.pretty_name,
         },
         "cgroupVersion": cgroup_version(cgroup.version),
-        "cgroupManager": manager,
-        "cgroupControllers": if cgroup.delegated.is_some() { cgroup.controllers } else { Vec::new() },
+        "cgroupManager": way.manager(),
+        "cgroupControllers": way.controllers,
+        // Where containers with limits get their control groups, or why there is no place.
+        "cgroupDelegation": way.described,
         "security": {
             "rootless": ids.uid != 0,
             "seccompEnabled": modules.seccomp,

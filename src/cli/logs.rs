@@ -167,7 +167,7 @@ fn settle_n(mut args: LogsArgs) -> Result<(LogsArgs, Tail)> {
     let is_tail = |word: &str| match dialect::current() {
         Dialect::Docker => true,
         Dialect::Podman => false,
-        Dialect::Sbx => tail(word).is_ok() && (args.latest || !args.containers.is_empty()),
+        Dialect::Sbx | Dialect::Runtime => tail(word).is_ok() && (args.latest || !args.containers.is_empty()),
     };
     match args.n.take() {
         Some(Some(word)) if is_tail(&word) => number = Some(tail(&word)?),

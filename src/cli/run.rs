@@ -150,7 +150,7 @@ fn run_in_foreground(
         );
     }
     // After the detach keys it is still there.
-    if spec.remove_on_exit && !directory.path().exists() {
+    if cidfile.is_some() && spec.remove_on_exit && !directory.path().exists() {
         // The file goes with the container (podman-run(1), --cidfile).
         remove_cidfile(cidfile.as_deref());
     }

@@ -4,10 +4,11 @@ use clap::error::{ContextKind, ContextValue};
 
 use crate::error::Error;
 
-const LIMITS: &str = "resource limits need a delegated control group, which sbx does not manage yet";
 const MANIFESTS: &str = "images for several platforms are pulled, but not made yet";
-const BUILD_CACHE: &str = "the cache of builds is in the store, and is not brought elsewhere yet";
-const CGROUP_V1: &str = "it is a setting of cgroup v1, which cannot be used without root";
+const CGROUP_V1: &str =
+    "it is a setting of cgroup v1, which version 2 does not have and nobody can use without root";
+const WINDOWS: &str =
+    "it limits containers of Windows; here there are `--cpus` and `--device-read-bps` with their kin";
 const HEALTH: &str = "a container has one health check: `--health-start-period` and `--health-start-interval` are for \
                       its start";
 const STREAMS: &str = "the streams of a container in the foreground are always the caller's";
@@ -28,45 +29,27 @@ const KNOWN: &[(&str, &[&str])] = &[
             "--health-startup-timeout",
         ],
     ),
+    (MANIFESTS, &["--manifest", "--all-platforms", "--logsplit"]),
+    ("a Dockerfile is built as it is, without the C preprocessor", &["--cpp-flag"]),
     (
-        LIMITS,
-        &[
-            "--memory",
-            "-m",
-            "--memory-swap",
-            "--memory-swappiness",
-            "--memory-reservation",
-            "--cpus",
-            "--cpu-count",
-            "--cpu-percent",
-            "--cpu-shares",
-            "-c",
-            "--cpu-quota",
-            "--cpu-period",
-            "--cpu-rt-period",
-            "--cpu-rt-runtime",
-            "--cpuset-cpus",
-            "--cpuset-mems",
-            "--pids-limit",
-            "--blkio-weight",
-            "--blkio-weight-device",
-            "--device-read-bps",
-            "--device-read-iops",
-            "--device-write-bps",
-            "--device-write-iops",
-            "--device-cgroup-rule",
-            "--io-maxbandwidth",
-            "--io-maxiops",
-            "--cgroup-parent",
-            "--cgroup-conf",
-            "--cgroups",
-        ],
+        "sbx is the runtime itself: there are no hooks, and no flags of another",
+        &["--hooks-dir", "--runtime-flag"],
     ),
-    (BUILD_CACHE, &["--cache-from", "--cache-to", "--cache-ttl"]),
-    ("builds do not forward SSH agents yet", &["--ssh"]),
-    ("each step is a layer of its own: layers are not squashed yet", &["--squash", "--squash-all"]),
-    ("an image is pushed with `sbx push` when it is built", &["--push"]),
-    ("provenance and inventories are not written yet", &["--provenance", "--sbom", "--attest"]),
+    ("images are not signed yet", &["--sign-by"]),
+    (
+        "a build makes one image, and none of what is between",
+        &["--save-stages", "--stage-labels", "--layer-label"],
+    ),
+    ("annotations of a base are not taken over", &["--inherit-annotations", "--unsetannotation"]),
+    ("confidential workloads are disk images of virtual machines, which sbx does not make", &["--cw"]),
+    (
+        "what a Dockerfile may do is decided by the sandbox of its commands",
+        &["--policy", "--source-policy-file"],
+    ),
+    (
+        "the files of layers have the owners of the user's own map, and commands see just these",
+        &["--userns-uid-map", "--userns-gid-map", "--userns-uid-map-user", "--userns-gid-map-group"],
+    ),
     ("images stay in the store until `sbx rmi` or `sbx image prune`", &["--rmi"]),
     ("encrypted layers cannot be read", &["--decryption-key"]),
     (
@@ -74,19 +57,34 @@ const KNOWN: &[(&str, &[&str])] = &[
         &["--signature-policy"],
     ),
     ("there is no daemon, and so no socket of one", &["--use-api-socket"]),
+    ("sbx sets no labels of security modules", &["--apparmor", "--process-label"]),
     ("the root of a container takes what room there is where the store is", &["--storage-opt"]),
     ("an interface has the addresses of its network alone", &["--link-local-ip"]),
     ("a container is made the same way whatever it is in: there are no init containers", &["--init-ctr"]),
     (STREAMS, &["--preserve-fds", "--preserve-fd"]),
     ("streams are attached when the container starts: `start -a`", &["--attach", "-a"]),
     ("the generated files of /etc are found at their usual places alone", &["--chrootdirs"]),
-    (CGROUP_V1, &["--oom-kill-disable", "--kernel-memory"]),
+    (
+        CGROUP_V1,
+        &[
+            "--oom-kill-disable",
+            "--kernel-memory",
+            "--memory-swappiness",
+            "--cpu-rt-period",
+            "--cpu-rt-runtime",
+        ],
+    ),
+    (WINDOWS, &["--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops"]),
+    (
+        "rules for devices take root; a container has the devices that `--device` brings in, and no others",
+        &["--device-cgroup-rule"],
+    ),
     ("`--userns auto`, `--uidmap` and `--gidmap` give ranges", &["--subuidname", "--subgidname"]),
     ("devices of the host are brought in one by one with `--device`", &["--gpus"]),
     ("the init of `--init` is part of sbx", &["--init-path"]),
-    ("sbx has no runtime of another program below it", &["--runtime", "--isolation"]),
+    ("sbx has no runtime of another program below it", &["--runtime"]),
     ("the files /etc/hosts and /etc/hostname are sbx's own", &["--no-hostname", "--hosts-file"]),
-    ("systemd needs a delegated control group, which sbx does not manage yet", &["--systemd"]),
+    ("a container is not prepared for systemd as its command yet", &["--systemd"]),
     ("there is no cache shared between machines to be told apart", &["--rdt-class", "--intel-rdt-closid"]),
     ("hardware and personality are the host's", &["--personality"]),
 ];

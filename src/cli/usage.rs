@@ -17,7 +17,11 @@ pub fn answer(error: &clap::Error) -> Result<u8> {
             Ok(0)
         }
         ErrorKind::DisplayVersion => {
-            print::line(&dialect::current().short_version())?;
+            let dialect = match verb().as_str() {
+                "sbx oci" => dialect::Dialect::Runtime,
+                _ => dialect::current(),
+            };
+            print::line(&dialect.short_version())?;
             Ok(0)
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -118,11 +122,16 @@ fn verb() -> String {
 }
 
 fn verb_of(command: &clap::Command, words: impl Iterator<Item = String>) -> String {
-    let (mut command, mut verb) = (command, "sbx".to_owned());
-    for word in words {
-        match command.find_subcommand(&word) {
+    let (mut path, mut verb) = (vec![command], "sbx".to_owned());
+    let mut words = words;
+    while let Some(word) = words.next() {
+        if path.iter().any(|command| takes_next(command, &word)) {
+            let _ = words.next();
+            continue;
+        }
+        match path.last().and_then(|command| command.find_subcommand(&word)) {
             Some(found) => {
-                command = found;
+                path.push(found);
                 verb = format!("{verb} {word}");
             }
             // What follows are the words of the verb itself.
@@ -131,6 +140,20 @@ fn verb_of(command: &clap::Command, words: impl Iterator<Item = String>) -> Stri
         }
     }
     verb
+}
+
+/// Whether a word is an option whose value is the next one.
+fn takes_next(command: &clap::Command, word: &str) -> bool {
+    let is = |argument: &&clap::Arg| {
+        let long = argument.get_long().is_some_and(|name| word.strip_prefix("--") == Some(name));
+        let short = argument
+            .get_short()
+            .is_some_and(|name| word.strip_prefix('-') == Some(name.encode_utf8(&mut [0; 4])));
+        (long || short) && argument.get_action().takes_values()
+    };
+    let found = command.get_arguments().find(is);
+    // What may be left out comes after `=`.
+    found.is_some_and(|argument| argument.get_num_args().is_none_or(|range| range.min_values() > 0))
 }
 
 /// The option alone of clap's `--option <VALUE>`.
@@ -167,5 +190,7 @@ mod tests {
         assert_eq!(verb("image rm"), "sbx image rm");
         assert_eq!(verb("image nosuch rm"), "sbx image");
         assert_eq!(verb("nosuch"), "sbx");
+        assert_eq!(verb("oci --root /run/x run"), "sbx oci run");
+        assert_eq!(verb("oci --debug --log-format json create --bundle start"), "sbx oci create");
     }
 }

@@ -1,15 +1,15 @@
 //! The caller's side of a container: terminal, streams, signals, exit code.
 //!
-//! The first thread waits for signals and for the monitor; each stream is copied by a thread of its own. By
-//! the time they start the monitor has been forked; the client itself forks no more.
+//! The first thread waits for signals and for the monitor; each stream is copied by a thread of its own, which starts
+//! when the container says something there. By that time the monitor has been forked; the client itself forks no more.
 
 pub mod attached;
 pub mod keys;
-mod signals;
+pub mod signals;
 mod streams;
-mod terminal;
+pub mod terminal;
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags};
 
@@ -58,6 +58,7 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
         calling: None,
         leaves: false,
         outcome: None,
+        silent: Vec::new(),
     };
     if monitor.is_some() {
         client.until_news(&signals);
@@ -67,21 +68,21 @@ pub fn serve(connection: Connection, options: &Options, besides: impl FnOnce()) 
     if let Some(master) = terminal {
         client.terminal = Some(Terminal::take_over(master, client.keys())?);
     }
-    let copying =
-        client.last_call().and_then(|last_call| start_copying(stdin, stdout, stderr, last_call.as_ref()));
-    let all_written = match copying {
-        Ok(all_written) => all_written,
-        Err(error) => {
-            // Without its client the container is stopped.
-            drop(client);
-            if let Some(monitor) = monitor {
-                let _ = crate::sys::process::wait_for(monitor);
-            }
-            return Err(error);
+    let served = client
+        .start_copying(stdin, stdout, stderr)
+        .and_then(|all_written| client.until_the_end(&signals, &all_written));
+    if let Err(error) = served {
+        // Without its client the container is stopped.
+        drop(client);
+        if let Some(monitor) = monitor {
+            let _ = crate::sys::process::wait_for(monitor);
         }
-    };
-    client.until_the_end(&signals, &all_written);
-    drop(client.terminal);
+        return Err(error);
+    }
+    client.terminal = None;
+    if monitor.is_some() && !client.leaves {
+        client.until_let_go(&signals);
+    }
     // The monitor is not waited for: what it says last holds, and what it then removes nobody sees.
     client.outcome.unwrap_or_else(|| Err(monitor_killed()))
 }
@@ -162,32 +163,6 @@ pub fn until_started(control: &Channel) -> Result<()> {
     }
 }
 
-/// Starts a thread for each stream. The result reads its end once all output of the container is taken.
-fn start_copying(
-    stdin: Option<OwnedFd>,
-    stdout: Option<OwnedFd>,
-    stderr: Option<OwnedFd>,
-    last_call: Option<&LastCall>,
-) -> Result<OwnedFd> {
-    let (all_written, writing) =
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
-    let outputs = [
-        (stdout, rustix::stdio::stdout(), Standard::Output),
-        (stderr, rustix::stdio::stderr(), Standard::Error),
-    ];
-    for (from, to, name) in outputs {
-        if let Some(from) = from {
-            let writing = writing.try_clone().step(|| "cannot make a pipe")?;
-            let last_call = last_call.map(|last| last.of(name)).transpose()?;
-            streams::copy_out(from, to, writing, last_call).step(|| "cannot start a thread")?;
-        }
-    }
-    if let Some(stdin) = stdin {
-        streams::copy_in(stdin).step(|| "cannot start a thread")?;
-    }
-    Ok(all_written)
-}
-
 /// For streams that others may hold open when the command has ended, and whose writers are told by the monitor that
 /// nobody listens.
 struct LastCall {
@@ -207,6 +182,14 @@ impl LastCall {
     }
 }
 
+/// An output of the container on which nothing was said yet, and where it goes.
+struct Silent {
+    from: OwnedFd,
+    to: BorrowedFd<'static>,
+    /// Closed when all is written.
+    writing: OwnedFd,
+}
+
 struct Client<'a> {
     control: Channel,
     options: &'a Options,
@@ -219,9 +202,59 @@ struct Client<'a> {
     /// The detach keys were typed.
     leaves: bool,
     outcome: Option<Result<u8>>,
+    /// Many a command says nothing: a thread for that would only be waited for.
+    silent: Vec<Silent>,
 }
 
 impl Client<'_> {
+    /// Has each stream copied. The result reads its end once all output of the container is taken.
+    ///
+    /// # Errors
+    /// No pipe or thread is to be had.
+    fn start_copying(
+        &mut self,
+        stdin: Option<OwnedFd>,
+        stdout: Option<OwnedFd>,
+        stderr: Option<OwnedFd>,
+    ) -> Result<OwnedFd> {
+        let last_call = self.last_call()?;
+        let (all_written, writing) =
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
+        let outputs = [
+            (stdout, rustix::stdio::stdout(), Standard::Output),
+            (stderr, rustix::stdio::stderr(), Standard::Error),
+        ];
+        for (from, to, name) in outputs {
+            let Some(from) = from else { continue };
+            let writing = writing.try_clone().step(|| "cannot make a pipe")?;
+            match &last_call {
+                None => self.silent.push(Silent { from, to, writing }),
+                Some(last_call) => streams::copy_out(from, to, writing, Some(last_call.of(name)?))
+                    .step(|| "cannot start a thread")?,
+            }
+        }
+        if let Some(stdin) = stdin {
+            streams::copy_in(stdin).step(|| "cannot start a thread")?;
+        }
+        Ok(all_written)
+    }
+
+    /// Has those copied that are `heard`; what is closed without a word is done with.
+    fn listen(&mut self, heard: &[PollFlags]) -> Result<()> {
+        let mut heard = heard.iter();
+        for stream in std::mem::take(&mut self.silent) {
+            match heard.next() {
+                Some(said) if said.contains(PollFlags::IN) => {
+                    let Silent { from, to, writing } = stream;
+                    streams::copy_out(from, to, writing, None).step(|| "cannot start a thread")?;
+                }
+                Some(said) if !said.is_empty() => {}
+                _ => self.silent.push(stream),
+            }
+        }
+        Ok(())
+    }
+
     fn last_call(&mut self) -> Result<Option<LastCall>> {
         if !self.options.brought_in {
             return Ok(None);
@@ -240,22 +273,29 @@ impl Client<'_> {
 
     /// Serves signals until the monitor has something to say.
     fn until_news(&mut self, signals: &OwnedFd) {
-        while !self.serve_signals(signals, None) {}
+        while !self.serve_signals(signals, None).unwrap_or(true) {}
     }
 
-    /// Waits for a signal, and serves it, or for `awaited` (none: the monitor); whether that has come.
-    fn serve_signals(&mut self, signals: &OwnedFd, awaited: Option<&OwnedFd>) -> bool {
+    /// Waits for a signal or first words, and serves them, or for `awaited` (none: the monitor); whether that has come.
+    ///
+    /// # Errors
+    /// There is no thread for what the container says.
+    fn serve_signals(&mut self, signals: &OwnedFd, awaited: Option<&OwnedFd>) -> Result<bool> {
         let awaited = awaited.map_or(self.control.as_fd(), AsFd::as_fd);
         let mut polled =
             vec![PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(awaited, PollFlags::IN)];
+        polled.extend(self.silent.iter().map(|stream| PollFd::new(&stream.from, PollFlags::IN)));
         let left = self.terminal.as_ref().and_then(Terminal::left);
         polled.extend(left.map(|left| PollFd::from_borrowed_fd(left, PollFlags::IN)));
         if crate::sys::memory::poll_idly(&mut polled, None).is_err() {
-            return false;
+            return Ok(false);
         }
-        let happened = |at: usize| polled.get(at).is_some_and(|fd| !fd.revents().is_empty());
-        let (signalled, arrived, typed) = (happened(0), happened(1), happened(2));
+        let happened: Vec<PollFlags> = polled.iter().map(PollFd::revents).collect();
+        let outputs = 2..2 + self.silent.len();
+        let [signalled, arrived, typed] =
+            [0, 1, outputs.end].map(|at| happened.get(at).is_some_and(|flags| !flags.is_empty()));
         drop(polled);
+        self.listen(&happened[outputs])?;
         if typed && let Some(terminal) = &mut self.terminal {
             self.leaves = terminal.was_left();
         }
@@ -264,16 +304,16 @@ impl Client<'_> {
                 self.signalled(signal);
             }
         }
-        arrived
+        Ok(arrived)
     }
 
     /// Serves signals and the monitor, and once the container has ended, waits for its output to be taken.
-    fn until_the_end(&mut self, signals: &OwnedFd, all_written: &OwnedFd) {
+    fn until_the_end(&mut self, signals: &OwnedFd, all_written: &OwnedFd) -> Result<()> {
         loop {
             let awaited = self.outcome.is_some().then_some(all_written);
-            if self.serve_signals(signals, awaited) {
+            if self.serve_signals(signals, awaited)? {
                 if self.outcome.is_some() {
-                    return;
+                    return Ok(());
                 }
                 self.outcome = self.told();
                 if self.outcome.is_some() {
@@ -281,7 +321,18 @@ impl Client<'_> {
                 }
             }
             if self.leaves && self.outcome.is_none() {
-                return self.leave(all_written);
+                self.leave(all_written);
+                return Ok(());
+            }
+        }
+    }
+
+    /// The monitor has told how the container ended; it lets go of the client when the container's mounts are gone, too.
+    fn until_let_go(&mut self, signals: &OwnedFd) {
+        loop {
+            let said = self.serve_signals(signals, None).unwrap_or(true);
+            if said && !matches!(self.control.receive::<ToClient>(), Ok(Some(_))) {
+                return;
             }
         }
     }
@@ -291,6 +342,7 @@ impl Client<'_> {
         let _ = self.control.send(&ToMonitor::Detach);
         self.calling = None;
         // What the monitor had for this client by then.
+        let _ = self.listen(&vec![PollFlags::IN; self.silent.len()]);
         let mut polled = [PollFd::new(all_written, PollFlags::IN)];
         let _ = rustix::event::poll(&mut polled, Some(&LAST_WORDS));
         self.terminal = None;
@@ -330,7 +382,7 @@ impl Client<'_> {
             Some((ToClient::Exited { code, error }, _)) => {
                 self.commands_signals = false;
                 if let Some(error) = error {
-                    log::warn!("the container ended, but not all could be put in order: {error}");
+                    log::warn!("the container has ended: {error}");
                 }
                 Some(Ok(u8::try_from(code).unwrap_or(EXIT_SBX)))
             }

@@ -28,6 +28,16 @@ pub struct Sample {
     pub devices: Option<Traffic>,
     /// Processes and threads.
     pub tasks: u64,
+    pub pressure: Pressure,
+}
+
+/// For how many percent of the last ten seconds some of its tasks waited (psi.rst of the kernel); none: the kernel
+/// does not say.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Pressure {
+    pub cpu: Option<f64>,
+    pub memory: Option<f64>,
+    pub io: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +79,7 @@ impl Sample {
             network: own_network.then(|| network(&read_proc(format!("/proc/{pid}/net/dev")).ok()?)).flatten(),
             devices: fs::read_to_string(group.join("io.stat")).ok().map(|text| devices(&text)),
             tasks: number(&group.join("pids.current")).unwrap_or_else(|| tasks(&group)),
+            pressure: pressure(&group),
         })
     }
 
@@ -108,6 +119,15 @@ fn memory(group: &Path) -> Option<Memory> {
     // `max` is no number.
     let limit = number(&group.join("memory.max")).unwrap_or(u64::MAX).min(machine);
     Some(Memory { used: current.saturating_sub(inactive), limit })
+}
+
+fn pressure(group: &Path) -> Pressure {
+    let some = |file: &str| {
+        let text = fs::read_to_string(group.join(file)).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("some "))?;
+        line.split_whitespace().find_map(|word| word.strip_prefix("avg10=")?.parse().ok())
+    };
+    Pressure { cpu: some("cpu.pressure"), memory: some("memory.pressure"), io: some("io.pressure") }
 }
 
 fn machine_memory(meminfo: &str) -> u64 {
@@ -173,6 +193,7 @@ mod tests {
             network: None,
             devices: None,
             tasks: 1,
+            pressure: Pressure::default(),
         }
     }
 
@@ -202,6 +223,9 @@ mod tests {
         assert!((memory.percent() - 30.0).abs() < 0.001);
         write("memory.max", "max\n");
         assert!(super::memory(group.path()).unwrap().limit > 10000);
+        assert_eq!(pressure(group.path()), Pressure::default());
+        write("cpu.pressure", "some avg10=1.25 avg60=2.00 total=9\nfull avg10=0.50 avg60=0.00 total=1\n");
+        assert_eq!(pressure(group.path()).cpu, Some(1.25));
         write("cgroup.threads", "1\n2\n");
         fs::create_dir(group.path().join("below")).unwrap();
         write("below/cgroup.threads", "3\n");

@@ -10,11 +10,15 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, OFlags, mkdirat};
 
+use crate::delegation::{self, Delegated};
 use crate::error::{Error, Result, Step};
 use crate::host::cgroup;
+use crate::limits::settings::Setting;
+use crate::limits::write;
 
-/// Attempts to remove one whose processes are just ending, one each millisecond.
-const ATTEMPTS: u32 = 50;
+/// Attempts to remove one whose processes are just ending, one each millisecond: of many that were killed, and where there
+/// is one processor, it takes a while.
+const ATTEMPTS: u32 = 1000;
 /// The kernel's own limit of the text of cgroup.events is a page.
 const LONGEST_TEXT: usize = 4096;
 
@@ -24,6 +28,8 @@ pub struct ControlGroup {
     directory: OwnedFd,
     /// With the mount.
     path: PathBuf,
+    /// The container may not do without it.
+    pub needed: bool,
 }
 
 /// Where the cgroup of a container is going to be.
@@ -33,15 +39,17 @@ pub struct Place {
     pub path: PathBuf,
 }
 
-fn name(id: &str) -> String {
-    format!("sbx-{id}")
-}
-
 /// Below the caller's own; none where that is not delegated.
 pub fn place(id: &str) -> Option<Place> {
     let unified = cgroup::unified()?;
     let own = cgroup::own_delegated(&unified)?;
-    Some(Place { unified, path: own.join(name(id)) })
+    Some(Place { unified, path: own.join(delegation::name(id)) })
+}
+
+impl From<&Delegated> for Place {
+    fn from(delegated: &Delegated) -> Self {
+        Self { unified: delegated.unified.clone(), path: delegated.parent.join(&delegated.name) }
+    }
 }
 
 impl Place {
@@ -55,7 +63,7 @@ impl Place {
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let directory = rustix::fs::openat(CWD, &path, flags, Mode::empty())?;
-        Ok(ControlGroup { directory, path })
+        Ok(ControlGroup { directory, path, needed: false })
     }
 }
 
@@ -89,6 +97,47 @@ impl ControlGroup {
         Ok(self.open("cgroup.events", OFlags::RDONLY)?)
     }
 
+    /// Sets limits.
+    ///
+    /// # Errors
+    /// The kernel refuses one.
+    pub fn limit(&self, settings: &[Setting]) -> Result<()> {
+        write::write_all(self.directory.as_fd(), settings)
+    }
+
+    /// Kills all that are in it, and in those below (Linux 5.14).
+    pub fn kill(&self) {
+        if let Err(error) = self.write("cgroup.kill", "1") {
+            log::debug!("cannot kill a whole control group: {error}");
+        }
+    }
+
+    /// The file that tells, with POLLPRI, that a limit of memory was hit; none: memory is not counted.
+    pub fn memory_events(&self) -> Option<OwnedFd> {
+        self.open("memory.events", OFlags::RDONLY).ok()
+    }
+
+    /// How many processes the kernel has killed for want of memory, in it and below.
+    pub fn oom_kills(&self) -> u64 {
+        write::read(self.directory.as_fd(), "memory.events").map_or(0, |text| oom_kills(&text))
+    }
+
+    /// Why nobody new may be put into it: somebody else is there, or would not run.
+    pub fn in_the_way(&self) -> Option<&'static str> {
+        let says = |file: &str, line: &str| {
+            write::read(self.directory.as_fd(), file).is_some_and(|text| text.lines().any(|own| own == line))
+        };
+        if says("cgroup.events", "populated 1") {
+            return Some("processes are in it already");
+        }
+        says("cgroup.freeze", "1").then_some("it is frozen")
+    }
+
+    /// Lets the cgroup stay when the value goes.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+
     fn open(&self, file: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
         rustix::fs::openat(&self.directory, file, flags | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
     }
@@ -108,15 +157,31 @@ impl Drop for ControlGroup {
     }
 }
 
+fn oom_kills(events: &str) -> u64 {
+    let count = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+/// As [`ControlGroup::oom_kills`], of one that [`find`] has found.
+pub fn oom_kills_in(group: &Path) -> u64 {
+    fs::read_to_string(group.join("memory.events")).map_or(0, |text| oom_kills(&text))
+}
+
 /// Removes the cgroup that a killed monitor left; `path` is what it recorded.
 pub fn remove(id: &str, path: &Path) {
-    if path.file_name() != Some(name(id).as_ref()) {
+    if !delegation::is_own(id, path) {
         return;
     }
     if let Some(path) = find(path) {
-        let _ = fs::write(path.join("cgroup.freeze"), "0");
-        remove_tree(&path);
+        remove_found(&path);
     }
+}
+
+/// Ends what is in one that [`find`] has found, and removes it.
+pub fn remove_found(group: &Path) {
+    let _ = fs::write(group.join("cgroup.freeze"), "0");
+    let _ = fs::write(group.join("cgroup.kill"), "1");
+    remove_tree(group);
 }
 
 /// A recorded cgroup as it can be reached now.
@@ -151,6 +216,44 @@ fn remove_below(path: &Path) {
             let _ = fs::remove_dir(entry.path());
         }
     }
+}
+
+/// Gives a container that runs other limits.
+///
+/// # Errors
+/// It has no cgroup where they can be set, or the kernel refuses one.
+pub fn change_limits(
+    name: &str,
+    recorded: Option<&Path>,
+    before: &[Setting],
+    after: &[Setting],
+) -> Result<()> {
+    let path = recorded.and_then(find).ok_or_else(|| none_error(name))?;
+    let there = cgroup::controllers(&path);
+    let lacking = crate::limits::settings::controllers(after).into_iter().find(|own| !there.contains(own));
+    if let Some(controller) = lacking {
+        return Err(Error::new(format!("cannot limit container {name} while it runs"))
+            .because(format!("its control group has no controller {controller}"))
+            .hint(
+                "stop it, update it, and start it again: it starts where there is one, or says what lacks",
+            ));
+    }
+    write::replace(open(&path)?.as_fd(), before, after)
+}
+
+/// Sets limits of one that [`find`] has found.
+///
+/// # Errors
+/// The kernel refuses one.
+pub fn limit(group: &Path, settings: &[Setting]) -> Result<()> {
+    write::write_all(open(group)?.as_fd(), settings)
+}
+
+fn open(group: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, group, flags, Mode::empty())
+        .map_err(io::Error::from)
+        .step(|| format!("cannot open `{}`", group.display()))
 }
 
 /// Waits until every process is frozen: those that the kernel is busy with become so only when it is done with them.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,8 @@ use crate::error::{Error, Result, Step};
 use crate::image::difference::Change;
 use crate::image::host;
 use crate::image::transfer::unpacker;
-use crate::layers::owners::Recorded;
+use crate::layers::owners::Owners;
+use crate::layers::pack;
 use crate::layers::stack::{self, Merged, Stack};
 use crate::layers::unpack::archive::shown;
 use crate::layers::unpack::tree::DEEPEST;
@@ -35,9 +36,11 @@ const COVERED: [&str; 3] = ["/dev", "/proc", "/sys"];
 pub struct Found {
     /// By path, which begins with `/`.
     pub changes: Vec<(Change, Vec<u8>)>,
-    /// Paths without the slash that are there for the container alone, or are directories in which nothing was
-    /// changed.
+    /// Paths without the slash that are there for the container alone, hide nothing, or were copied up and are as
+    /// they were before.
     pub unchanged: BTreeSet<Vec<u8>>,
+    /// Directories, by paths without the slash, that hide what the layers below have there.
+    pub opaque: BTreeSet<Vec<u8>>,
 }
 
 /// The changes of a container, sorted by path. What is mounted in it and the files that sbx generates are left out.
@@ -106,8 +109,10 @@ pub fn find(spec: &Spec, directory: &ContainerDirectory) -> Result<Found> {
         .step(|| format!("cannot open `{}`", upper.display()))?;
     // A container that never ran has an empty upper, which as a copy would have lost everything.
     let complete = driver == Driver::Copy && directory.work().join("copied").exists();
-    let mut look = Look { driver, complete, leave_out, found: Found::default() };
-    look.directory(&top, below.root().as_ref(), stack::is_opaque(&top), b"")?;
+    let owners = Owners::load(directory.path())?;
+    let mut look = Look { driver, complete, owners, leave_out, found: Found::default() };
+    let opaque = look.is_marked(&top);
+    look.directory(&top, below.root().as_ref(), opaque, b"")?;
     let Look { mut found, leave_out, .. } = look;
     found.changes.sort_by(|one, other| one.1.cmp(&other.1));
     found.unchanged.extend(leave_out);
@@ -140,6 +145,8 @@ struct Look {
     driver: Driver,
     /// The upper has everything: what is not in it was removed.
     complete: bool,
+    /// What the container has recorded of its files.
+    owners: Owners,
     leave_out: BTreeSet<Vec<u8>>,
     found: Found,
 }
@@ -149,7 +156,8 @@ impl Look {
         self.found.changes.push((change, [b"/", path].concat()));
     }
 
-    /// Looks at what is in a directory of the upper. `opaque`: it hides what the layers below have there.
+    /// Looks at what is in a directory of the upper. `opaque`: it, or one above it, hides what the layers below have
+    /// there.
     fn directory(
         &mut self,
         upper: &OwnedFd,
@@ -174,7 +182,7 @@ impl Look {
         for name in &names {
             let below = if path.is_empty() { name.clone() } else { [path, b"/", name].concat() };
             if !self.leave_out.contains(&below) {
-                self.entry(upper, lower, name, &below)?;
+                self.entry(upper, (lower, opaque), name, &below)?;
             }
         }
         if let Some(lower) = lower.filter(|_| opaque || self.complete) {
@@ -189,7 +197,14 @@ impl Look {
         Ok(())
     }
 
-    fn entry(&mut self, upper: &OwnedFd, lower: Option<&Merged>, name: &[u8], path: &[u8]) -> Result<()> {
+    /// Looks at one name. `hidden`: what `lower` has is not to be seen any more.
+    fn entry(
+        &mut self,
+        upper: &OwnedFd,
+        (lower, hidden): (Option<&Merged>, bool),
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<()> {
         let stat = match rustix::fs::statat(upper, name, AtFlags::SYMLINK_NOFOLLOW) {
             // A running container removes files.
             Err(Errno::NOENT) => return Ok(()),
@@ -200,24 +215,28 @@ impl Look {
         if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
             if before(name).is_some() {
                 self.add(Change::Deleted, path);
+            } else {
+                self.found.unchanged.insert(path.to_vec());
             }
             return Ok(());
         }
-        if let Some(hidden) = name.strip_prefix(WHITEOUT)
+        if let Some(removed) = name.strip_prefix(WHITEOUT)
             && self.driver == Driver::FuseOverlayfs
         {
-            let there = rustix::fs::statat(upper, hidden, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+            let there = rustix::fs::statat(upper, removed, AtFlags::SYMLINK_NOFOLLOW).is_ok();
             let at = path.len() - name.len();
-            let hidden_path = [&path[..at], hidden].concat();
-            if !there && !self.leave_out.contains(&hidden_path) && before(hidden).is_some() {
-                self.add(Change::Deleted, &hidden_path);
+            let removed_path = [&path[..at], removed].concat();
+            if self.leave_out.contains(&removed_path) || before(removed).is_none() {
+                self.found.unchanged.insert(path.to_vec());
+            } else if !there {
+                self.add(Change::Deleted, &removed_path);
             }
             return Ok(());
         }
         let Some(before) = before(name) else {
             let count = self.found.changes.len();
             self.add(Change::Added, path);
-            self.below(upper, None, name, path)?;
+            self.below(upper, (None, false), name, path)?;
             // A directory that had to be there for a mount, and nothing else.
             let prefix = [path, b"/"].concat();
             let holds_a_mount = || self.leave_out.iter().any(|left| left.starts_with(&prefix));
@@ -227,21 +246,20 @@ impl Look {
             }
             return Ok(());
         };
+        let parent = lower.and_then(|lower| before.directory_of(lower)).unwrap_or(upper);
+        let recorded = self.owners.get(path).is_some();
+        let sides = [(upper.as_fd(), &stat), (parent.as_fd(), &before.stat)];
         if kind != FileType::Directory {
-            let parent = lower.and_then(|lower| before.directory_of(lower)).unwrap_or(upper);
-            if !self.complete || differ(upper.as_fd(), parent.as_fd(), name, &stat, &before.stat) {
+            if hidden || recorded && !self.complete || !self.is_same(sides, name) {
                 self.add(Change::Changed, path);
             } else {
                 self.found.unchanged.insert(path.to_vec());
             }
             return Ok(());
         }
-        let parent = lower.and_then(|lower| before.directory_of(lower)).unwrap_or(upper);
-        let was_directory = before.directory.is_some();
-        let itself =
-            !was_directory || looks(upper.as_fd(), name, &stat) != looks(parent.as_fd(), name, &before.stat);
+        let itself = hidden || recorded || before.directory.is_none() || !self.is_same(sides, name);
         let count = self.found.changes.len();
-        let opaque = self.below(upper, before.directory.as_ref(), name, path)?;
+        let opaque = self.below(upper, (before.directory.as_ref(), hidden), name, path)?;
         if itself || opaque || self.found.changes.len() > count {
             self.add(Change::Changed, path);
         } else {
@@ -251,7 +269,13 @@ impl Look {
     }
 
     /// Looks at what is below `name`, if it is a directory; says whether it hides what was there.
-    fn below(&mut self, upper: &OwnedFd, lower: Option<&Merged>, name: &[u8], path: &[u8]) -> Result<bool> {
+    fn below(
+        &mut self,
+        upper: &OwnedFd,
+        (lower, hidden): (Option<&Merged>, bool),
+        name: &[u8],
+        path: &[u8],
+    ) -> Result<bool> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::openat(upper, name, flags, Mode::empty()) {
             Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => Ok(false),
@@ -260,32 +284,43 @@ impl Look {
                 let removed = [WHITEOUT, name].concat();
                 let marked = self.driver == Driver::FuseOverlayfs
                     && rustix::fs::statat(upper, removed, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-                let opaque = lower.is_some() && (marked || stack::is_opaque(&opened));
-                self.directory(&opened, lower, opaque, path)?;
-                Ok(opaque)
+                let opaque = lower.is_some() && (marked || self.is_marked(&opened));
+                // fuse-overlayfs marks every new directory.
+                let hides = opaque && lower.is_some_and(|lower| !stack::names_in(lower).is_empty());
+                if hides && !hidden {
+                    self.found.opaque.insert(path.to_vec());
+                }
+                self.directory(&opened, lower, opaque || hidden, path)?;
+                Ok(hides)
             }
         }
     }
-}
 
-/// Mode and owner, as they are recorded or as the inode has them.
-fn looks(parent: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> (u32, u32, u32) {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(parent, name, flags, Mode::empty());
-    match opened.ok().and_then(|opened| Recorded::of(opened.as_fd())) {
-        Some(recorded) => (stat.st_mode & 0o7777, recorded.uid, recorded.gid),
-        None => (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid),
+    /// Whether a directory of the upper hides what is below it. The kernel's overlay copies fuse-overlayfs' marks up
+    /// with a directory, and knows nothing of them.
+    fn is_marked(&self, directory: &OwnedFd) -> bool {
+        match self.driver {
+            Driver::Overlay => stack::is_opaque_for_kernel(directory),
+            Driver::FuseOverlayfs => stack::is_opaque(directory),
+            Driver::Bind | Driver::Copy => false,
+        }
     }
-}
 
-/// Whether a file is another than the one that it was copied from.
-fn differ(upper: BorrowedFd<'_>, lower: BorrowedFd<'_>, name: &[u8], stat: &Stat, before: &Stat) -> bool {
-    let own = |stat: &Stat| (stat.st_mode & libc::S_IFMT, stat.st_size, stat.st_mtime, stat.st_mtime_nsec);
-    let link = |parent: BorrowedFd<'_>| {
-        let path = [format!("/proc/self/fd/{}/", parent.as_raw_fd()).as_bytes(), name].concat();
-        std::fs::read_link(OsStr::from_bytes(&path)).ok()
-    };
-    own(stat) != own(before)
-        || looks(upper, name, stat) != looks(lower, name, before)
-        || FileType::from_raw_mode(stat.st_mode) == FileType::Symlink && link(upper) != link(lower)
+    /// Whether a name is in the upper what it is in the layers below: opening a file for writing copies it, and so does
+    /// changing it back. The time of a directory is that of its last entry and counts for nothing, as does that of a
+    /// symlink, which fuse-overlayfs does not keep.
+    fn is_same(&self, [upper, lower]: [(BorrowedFd<'_>, &Stat); 2], name: &[u8]) -> bool {
+        let found = |(parent, stat)| pack::Found { parent, name, stat, line: None };
+        let (upper, lower) = (found(upper), found(lower));
+        // A further name makes it the other's, and both are to be in one layer.
+        if !self.complete && upper.stat.st_nlink > 1 && !upper.is_directory() {
+            return false;
+        }
+        let (Ok(mut now), Ok(before)) = (upper.describe(name), lower.describe(name)) else { return false };
+        if upper.is_directory() || now.kind == tar::EntryType::Symlink {
+            now.modified = before.modified;
+        }
+        // Where everything was copied, reading all of it would take too long.
+        now == before && (self.complete || upper.has_content_of(&lower))
+    }
 }

@@ -4,14 +4,17 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
+use crate::container::control_group;
 use crate::container::disk;
 use crate::container::health;
 use crate::container::list::{self, Listed, Status};
 use crate::container::signal;
 use crate::container::spec::{LogDriver, Mount, MountKind, Namespace, Origin, SecretFile, Spec};
 use crate::container::store::Store;
+use crate::delegation::Mode;
 use crate::error::{Error, Result};
 use crate::image::usage;
+use crate::limits;
 use crate::sys::time::Utc;
 use crate::volume::VolumeStore;
 use crate::volume::record::DRIVER;
@@ -40,7 +43,7 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
         "Created": spec.created,
         "Path": path,
         "Args": args,
-        "State": state(&listed),
+        "State": state(store, &listed),
         "Image": usage::image_of(spec).map(|id| id.to_string()).unwrap_or_default(),
         "ImageName": spec.image,
         "Name": spec.name,
@@ -85,10 +88,16 @@ pub fn of(store: &Store, id: &str, with_size: bool) -> Result<Value> {
     Ok(document)
 }
 
-fn state(listed: &Listed) -> Value {
+fn state(store: &Store, listed: &Listed) -> Value {
     let moment = |at: Option<Utc>| at.map_or_else(|| NEVER.to_owned(), |at| at.to_string());
     let recorded = listed.state.clone().unwrap_or_default();
     let status = listed.status.name();
+    let cgroup = store.running_record(&listed.id).ok().and_then(|record| record.cgroup);
+    let group = cgroup.as_deref().filter(|_| listed.status.is_up()).and_then(control_group::find);
+    let oom_killed = match &group {
+        Some(group) => control_group::oom_kills_in(group) > 0,
+        None => recorded.oom_killed,
+    };
     let (pid, code, started, finished) = match listed.status {
         Status::Created => (0, recorded.exit_code, None, None),
         Status::Running { since, pid } | Status::Paused { since, pid } => (pid, 0, Some(since), None),
@@ -101,13 +110,14 @@ fn state(listed: &Listed) -> Value {
         "Running": listed.status.is_up(),
         "Paused": status == "paused",
         "Restarting": status == "restarting",
-        "OOMKilled": false,
+        "OOMKilled": oom_killed,
         "Dead": status == "dead",
         "Pid": pid,
         "ExitCode": code,
         "Error": if matches!(status, "exited" | "created") { recorded.error.unwrap_or_default() } else { String::new() },
         "StartedAt": moment(started),
         "FinishedAt": moment(finished),
+        "CgroupPath": group.and(cgroup).map(|path| format!("/{}", path.display())).unwrap_or_default(),
         // Null for a container without checks, so that templates can ask for it.
         "Health": null,
     });
@@ -235,6 +245,8 @@ fn host_config(store: &Store, spec: &Spec) -> Value {
         "IpcMode": namespace(&namespaces.ipc),
         "UTSMode": namespace(&namespaces.uts),
         "CgroupnsMode": namespace(&namespaces.cgroup),
+        "Cgroups": if spec.placement.mode == Some(Mode::Disabled) { "disabled" } else { "default" },
+        "CgroupParent": spec.placement.parent.as_deref().unwrap_or_default(),
         "OomScoreAdj": spec.oom_score_adj.unwrap_or(0),
         "Sysctls": spec.sysctls,
         "UsernsMode": host::userns_mode(spec),
@@ -256,8 +268,8 @@ fn host_config(store: &Store, spec: &Spec) -> Value {
         "MaskedPaths": spec.security.masked_paths,
         "ReadonlyPaths": spec.security.read_only_paths,
     });
-    for field in host::LIMITS {
-        document[*field] = json!(0);
+    if let Value::Object(document) = &mut document {
+        document.extend(limits::document::fields(&spec.limits));
     }
     document
 }

@@ -72,6 +72,7 @@ fn pack_root(root: &Path, owners: &Owners, target: &mut dyn Write) -> Result<()>
             kind: Kind::Root,
             owners,
             leave_out: &leave_out,
+            opaque: None,
             removed: &[],
             times: crate::layers::pack::Times::Kept,
         },

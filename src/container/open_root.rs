@@ -198,10 +198,14 @@ fn running(init: ProcessRef) -> Result<(OwnedFd, File)> {
     let failed = || "cannot look into the container";
     let pidfd = init.open().ok_or_else(|| Error::new(failed()).because("it ended"))?;
     let until = Instant::now() + SETTING_UP;
-    // Until the command is executed the process is closed to everybody.
+    // Until the command is executed the process is closed to everybody; and while it ends it shows nothing, but has not
+    // ended.
+    let passes = |error: &std::io::Error| {
+        matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) && Instant::now() < until
+    };
     let opened = loop {
         match shown_by(init.pid) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied && Instant::now() < until => {
+            Err(error) if passes(&error) => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             opened => break opened.step(failed)?,
@@ -257,7 +261,7 @@ fn stopped(store: &Store, runtime: &Path, spec: Spec, visit: Visit) -> Result<Op
             let record = store.running_record(id)?;
             record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
         };
-        let mapping = || files::overlay_volumes(&located, &directory);
+        let furnishing = || files::overlay_volumes(&located, &directory);
         let mut mounting = |born: &Born<'_>| {
             let record = Running { init: ProcessRef::of(born.pid), ..visit.record.clone() };
             visit.claim.record(&record)
@@ -271,7 +275,14 @@ fn stopped(store: &Store, runtime: &Path, spec: Spec, visit: Visit) -> Result<Op
             owners: Places::default(),
             cgroup: None,
             init_of: &init_of,
-            meanwhile: Meanwhile { mapping: &mapping, mounting: &mut mounting },
+            gate: None,
+            meanwhile: Meanwhile {
+                furnishing: &furnishing,
+                mounting: &mut mounting,
+                mounted: &mut Meanwhile::nothing,
+                attaching: &mut Meanwhile::no_mounts,
+                calls: &mut Meanwhile::no_calls,
+            },
         })
     })();
     let held = Held { sandbox: prepared?, _visit: visit, runtime: runtime.join(&spec.id) };

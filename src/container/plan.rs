@@ -24,8 +24,10 @@ use crate::host::proc_mask;
 use crate::identity::{Identity, Tier};
 use crate::image::{Config, Source};
 use crate::layers;
+use crate::limits;
 use crate::logs;
 use crate::network;
+use crate::pod::Membership;
 use crate::seccomp;
 use crate::secret::{self, SecretStore};
 use crate::units::creation::Creation;
@@ -59,6 +61,8 @@ pub fn container(
         None => name::random()?,
     };
     let mut degraded = Vec::new();
+    let pod = groups::pod(options, place.store)?;
+    let (limits, placement) = limits::plan(&options.limits, &groups::control_group(options, pod.as_ref()))?;
     let (args, entry_point) = command(options, config, words)?;
 
     let resolved = Names { store: place.store };
@@ -157,6 +161,7 @@ pub fn container(
             stdin_once: options.interactive && !options.detach,
             without_home: options.unsetenv_all || options.unsetenv.iter().any(|name| name == "HOME"),
             umask: options.umask.as_deref().map(umask).transpose()?,
+            exact: None,
         },
         identity,
         emulation,
@@ -182,6 +187,8 @@ pub fn container(
         rlimits: rlimit::parse_all(&options.ulimit, &rlimit::current())?,
         sysctls: sysctl::parse_all(&options.sysctl, private)?,
         oom_score_adj: options.oom_score_adj,
+        limits,
+        placement,
         network,
         exposed_ports,
         shm_size: size::parse("--shm-size", &options.shm_size)?,
@@ -195,11 +202,12 @@ pub fn container(
         remove_on_exit: options.rm,
         restart: restart(options)?,
         creation: Creation::current(),
-        pod: groups::pod(options, place.store)?,
+        pod: pod.map(|pod| Membership { id: pod.id, name: pod.name }),
         requires: groups::required(options, place.store)?,
         labels,
         annotations: pairs("--annotation", &options.annotation)?,
         degraded,
+        listed: None,
         id,
         name,
     })

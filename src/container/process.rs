@@ -98,6 +98,12 @@ fn group_of(pid: i32) -> Option<i32> {
     stat_field(pid, 5)?.try_into().ok()
 }
 
+/// The numbers of all processes that /proc shows.
+pub fn all() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// Kills every process in the user namespace with this inode number, or in one below it: what is left of a
 /// container that shared the PID namespace of the host. Those of `spared` go on.
 pub fn kill_user_namespace(inode: u64, spared: &[ProcessRef]) {

@@ -101,6 +101,13 @@ fn show(value: u64) -> String {
     if value == UNLIMITED { "unlimited".to_owned() } else { value.to_string() }
 }
 
+/// The number of a limit by that name.
+pub fn number(name: &str) -> Option<u32> {
+    let key = name.strip_prefix("RLIMIT_")?;
+    let (_, resource) = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(key))?;
+    Some(*resource as u32)
+}
+
 /// `RLIMIT_NOFILE`, as podman names limits.
 pub fn name(resource: u32) -> Option<String> {
     let (name, _) = NAMES.iter().find(|(_, known)| *known as u32 == resource)?;

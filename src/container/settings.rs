@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::restart::Restart;
 use crate::container::spec::Spec;
+use crate::limits::Limits;
 use crate::network::{Membership, Mode};
 
 /// `settings.json`, laid over the spec by whoever reads that.
@@ -15,6 +16,8 @@ pub struct Settings {
     pub restart: Option<Restart>,
     /// The networks that the container is in since `network connect` or `network disconnect`.
     pub networks: Option<Vec<Membership>>,
+    /// All of them, as they are now.
+    pub limits: Option<Limits>,
 }
 
 impl Settings {
@@ -24,6 +27,9 @@ impl Settings {
         }
         if let Some(restart) = self.restart {
             spec.restart = restart;
+        }
+        if let Some(limits) = self.limits {
+            spec.limits = limits;
         }
         if let Some(networks) = self.networks {
             spec.network.mode = Mode::Bridge;

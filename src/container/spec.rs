@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::container::directory::ContainerDirectory;
+use crate::container::listed::{Exact, Listed};
 use crate::container::restart::Restart;
 use crate::container::timezone::Timezone;
 use crate::error::{Error, Result};
@@ -55,6 +56,11 @@ pub struct Spec {
     pub rlimits: Vec<Rlimit>,
     pub sysctls: BTreeMap<String, String>,
     pub oom_score_adj: Option<i32>,
+    #[serde(default)]
+    pub limits: crate::limits::Limits,
+    /// Where its control group is made.
+    #[serde(default)]
+    pub placement: crate::delegation::Placement,
     pub network: crate::network::Network,
     /// Ports that the image or the user says it listens on, such as `80/tcp`: shown, not published.
     pub exposed_ports: Vec<String>,
@@ -89,6 +95,9 @@ pub struct Spec {
     pub annotations: BTreeMap<String, String>,
     /// Notices of everything that the host could not give and what was taken instead.
     pub degraded: Vec<String>,
+    /// The container is a bundle: what its author lists takes the place of sbx's own mounts, devices and files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<Box<Listed>>,
 }
 
 impl Spec {
@@ -147,7 +156,7 @@ impl Spec {
     /// The directory that is bound as the root by the caller itself, in its own place; none where there is an
     /// upper, or somebody else's IDs would have to walk there.
     pub fn bound_root(&self) -> Option<&Path> {
-        if self.identity.nested.is_some() || self.identity.join.is_some() {
+        if self.listed.is_none() && (self.identity.nested.is_some() || self.identity.join.is_some()) {
             return None;
         }
         match &self.root {
@@ -239,6 +248,9 @@ pub struct Process {
     #[serde(default)]
     pub without_home: bool,
     pub umask: Option<u32>,
+    /// Of a bundle: takes the place of `user`, `groups` and the container's capabilities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact: Option<Box<Exact>>,
 }
 
 /// The caller, as the container's account files may name it.

@@ -20,6 +20,8 @@ pub struct State {
     pub error: Option<String>,
     /// How often the restart policy started it again since a command did.
     pub restarts: u32,
+    /// The kernel has killed something of it for want of memory.
+    pub oom_killed: bool,
     /// A command asked it to end: `--restart unless-stopped` leaves it so.
     pub stopped_by_user: bool,
 }

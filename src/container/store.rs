@@ -8,14 +8,15 @@
 //! IDs are not ours and left alone, and no symlink leads out of the store.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::container::directory::ContainerDirectory;
+use crate::container::files::{clear_away, make_directory, names_in, write_json, write_over};
 use crate::container::name;
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::scratch;
@@ -292,7 +293,8 @@ impl Store {
         match (matching.next(), matching.next()) {
             (Some(id), None) => Ok(id),
             (Some(_), Some(_)) => Err(Error::new(format!("the ID prefix `{word}` is ambiguous"))),
-            _ => Err(Error::new(format!("no container with the name or ID `{word}`"))),
+            _ => Err(Error::new(format!("no container with the name or ID `{word}`"))
+                .hint("`sbx ps -a` lists the containers")),
         }
     }
 
@@ -302,15 +304,29 @@ impl Store {
     /// It is missing, damaged, or another container's.
     pub fn read_spec(&self, id: &str) -> Result<Spec> {
         let path = self.directory(id).spec();
-        let text = super::claim::read(&path).step(|| format!("cannot read `{}`", path.display()))?;
-        let damaged = || format!("cannot understand `{}`", path.display());
-        let mut spec: Spec = serde_json::from_slice(&text).step(damaged)?;
-        if spec.id != id {
-            return Err(Error::new(damaged()).because("it is the spec of another container"));
-        }
-        self.settings(id).lay_over(&mut spec);
-        name::check(&spec.name).map_err(|error| error.while_doing(damaged()))?;
-        Ok(spec)
+        let way_out = |error: Error| {
+            let upper = self.directory(id).upper();
+            error.hint(format!(
+                "what the container has written is in `{}`; `sbx rm {}` removes it",
+                upper.display(),
+                short(id)
+            ))
+        };
+        let text = super::claim::read(&path)
+            .step(|| format!("cannot read `{}`", path.display()))
+            .map_err(way_out)?;
+        let read = || {
+            let mut spec: Spec = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+            if spec.id != id {
+                return Err("it is the spec of another container".to_owned());
+            }
+            self.settings(id).lay_over(&mut spec);
+            name::check(&spec.name).map_err(|error| error.to_string())?;
+            Ok(spec)
+        };
+        read().map_err(|cause| {
+            way_out(Error::new(format!("cannot understand `{}`", path.display())).because(cause))
+        })
     }
 
     /// Keeps others from choosing subordinate IDs until the caller's choice is in its spec.
@@ -494,73 +510,10 @@ pub fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-fn make_directory(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.mode(0o700);
-    match builder.create(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => builder.recursive(true).create(path),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result,
-    }
-}
-
-/// Removes what lies where a file of the store should: never through a symlink.
-fn clear_away(path: &Path) {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(_) => return,
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            log::warn!("cannot remove `{}`, which is no file of sbx: {error}", path.display());
-        }
-        _ => {}
-    }
-}
-
-/// A file appears whole under its name, or not at all.
-fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let text = serde_json::to_vec(value)?;
-    let mut options = File::options();
-    options.write(true).create(true).truncate(true).custom_flags(libc::O_NOFOLLOW);
-    let written = options
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(&text))
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
-}
-
-/// On a full disk there is no room for a second file, but that of the first is ours: it is written over
-/// where the new text is no longer.
-fn write_over(path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let file = File::options().write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-    let room = usize::try_from(file.metadata()?.len()).unwrap_or(0);
-    let mut text = serde_json::to_vec(value)?;
-    if text.len() > room {
-        return Err(io::Error::from(io::ErrorKind::StorageFull));
-    }
-    text.resize(room, b' ');
-    file.write_all_at(&text, 0)
-}
-
 fn ids_in(directory: &Path) -> Vec<String> {
     let mut ids = names_in(directory);
     ids.retain(|name| is_id(name));
     ids
-}
-
-fn names_in(directory: &Path) -> Vec<String> {
-    fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
 }
 
 /// `message` with its cause and, where space has run out or nothing may be written, what to do.

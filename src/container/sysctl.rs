@@ -27,6 +27,14 @@ pub struct Private {
     pub ipc: bool,
 }
 
+/// Who asks for a setting: what is said of a mistake has to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asker {
+    CommandLine,
+    /// A config.json.
+    Bundle,
+}
+
 /// Reads every `--sysctl`; a later one replaces an earlier one of the same name. The names that come back
 /// have dots between their parts; [`path`] makes files of them.
 ///
@@ -42,27 +50,58 @@ fn parse(text: &str, private: Private) -> Result<(String, String)> {
     let Some((name, value)) = text.split_once('=') else {
         return Err(wrong("`=` is missing".to_owned()).hint(form));
     };
-    let name = dotted(name).map_err(|cause| wrong(cause).hint(form))?;
+    checked((name, value), private, Asker::CommandLine, &|cause| wrong(cause)).map_err(|error| {
+        match error.hints() {
+            [] => error.hint(form),
+            _ => error,
+        }
+    })
+}
+
+/// The name in the form with dots, and the value. `wrong` makes an error of a reason.
+///
+/// # Errors
+/// As [`parse_all`].
+pub fn checked(
+    (name, value): (&str, &str),
+    private: Private,
+    asker: Asker,
+    wrong: &dyn Fn(String) -> Error,
+) -> Result<(String, String)> {
+    let name = dotted(name).map_err(wrong)?;
     if value.len() > MAX_VALUE || value.contains(['\0', '\n']) {
         return Err(wrong("the value is not one line of at most 4095 bytes".to_owned()));
     }
-    let share = |namespace: &str, flag: &str| {
+    let share = |namespace: &str, flag: &str, kind: &str| {
         wrong(format!("`{name}` belongs to the {namespace} namespace, which is not the container's own"))
-            .hint(format!("leave out `{flag}`, or the setting"))
+            .hint(match asker {
+                Asker::CommandLine => format!("leave out `{flag}`, or the setting"),
+                Asker::Bundle => format!("list a namespace of the type `{kind}`, or leave out the setting"),
+            })
+    };
+    let own = |flag: &str, property: &str| match asker {
+        Asker::CommandLine => wrong(format!("`{name}` has a flag of its own")).hint(format!("use `{flag}`")),
+        Asker::Bundle => {
+            wrong(format!("`{name}` has a property of its own")).hint(format!("set `{property}`"))
+        }
     };
     if name.starts_with("net.") {
         return if private.net {
             Ok((name, value.to_owned()))
         } else {
-            Err(share("network", "--network host"))
+            Err(share("network", "--network host", "network"))
         };
     }
     if name.starts_with("fs.mqueue.") || IPC.contains(&name.as_str()) {
-        return if private.ipc { Ok((name, value.to_owned())) } else { Err(share("IPC", "--ipc host")) };
+        return if private.ipc {
+            Ok((name, value.to_owned()))
+        } else {
+            Err(share("IPC", "--ipc host", "ipc"))
+        };
     }
     Err(match name.as_str() {
-        "kernel.hostname" => wrong(format!("`{name}` has a flag of its own")).hint("use `--hostname`"),
-        "kernel.domainname" => wrong(format!("`{name}` has a flag of its own")).hint("use `--domainname`"),
+        "kernel.hostname" => own("--hostname", "hostname"),
+        "kernel.domainname" => own("--domainname", "domainname"),
         _ => wrong(format!("`{name}` belongs to the whole machine, not to a namespace")).hint(
             "net.*, fs.mqueue.* and kernel.msgmax, msgmnb, msgmni, sem, shm_rmid_forced, shmall, shmmax, shmmni can be set",
         ),

@@ -23,8 +23,8 @@ use crate::volume::name;
 pub struct Context<'a> {
     /// Relative sources start here.
     pub cwd: &'a Path,
-    /// Where selinuxfs is mounted, if at all: `/sys/fs/selinux`. Looked at only when `z` or `Z` is asked for.
-    pub selinuxfs: &'a Path,
+    /// Below it are the files that tell of SELinux. Looked at only when `z` or `Z` is asked for.
+    pub root: &'a Path,
 }
 
 /// Reads every `-v`, `--mount` and `--tmpfs`, and sorts them so that a mount comes after the mounts above it.

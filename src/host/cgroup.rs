@@ -56,22 +56,6 @@ pub fn read_from(root: &Path, own: &str) -> Cgroup {
     }
 }
 
-impl Cgroup {
-    /// `systemd` where the user's own systemd manages what was delegated, `cgroupfs` where the files are
-    /// written directly, `disabled` where no limit can be set.
-    pub fn manager(&self) -> &'static str {
-        match &self.delegated {
-            None => "disabled",
-            Some(cgroup)
-                if cgroup.components().any(|c| c.as_os_str().to_string_lossy().starts_with("user@")) =>
-            {
-                "systemd"
-            }
-            Some(_) => "cgroupfs",
-        }
-    }
-}
-
 /// Where version 2 is mounted: the places of systemd (file-hierarchy(7)), alone or beside version 1.
 pub fn unified() -> Option<PathBuf> {
     let is_unified =
@@ -82,10 +66,72 @@ pub fn unified() -> Option<PathBuf> {
 /// The calling process's own cgroup, below the mount of [`unified`], where the caller may make others in it and move
 /// its processes there. It takes some microseconds to learn that there is none.
 pub fn own_delegated(unified: &Path) -> Option<PathBuf> {
+    let path = own_path()?;
+    is_writable(&unified.join(&path)).then_some(path)
+}
+
+/// The calling process's own cgroup, below the mount.
+pub fn own_path() -> Option<PathBuf> {
     let text = super::read_proc("/proc/self/cgroup").ok()?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let own = inside(unified, Path::new(path))?;
-    is_writable(&own).then(|| PathBuf::from(path))
+    let path = PathBuf::from(text.lines().find_map(|line| line.strip_prefix("0::/"))?);
+    path.components().all(|part| matches!(part, Component::Normal(_))).then_some(path)
+}
+
+/// Whether the calling process is in the cgroup of a job of Slurm's, which counts and ends what is in there (with
+/// cgroup/v2: `…/slurmstepd.scope/job_7/step_0/user/task_0`).
+pub fn in_job() -> bool {
+    own_path().is_some_and(|path| job_of(&path).is_some())
+}
+
+/// The cgroup of the job that a path is in.
+pub fn job_of(path: &Path) -> Option<&Path> {
+    let name = |path: &Path| path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+    let is_job = |path: &Path| name(path).strip_prefix("job_").is_some_and(|id| id.parse::<u64>().is_ok());
+    let mut step = None;
+    path.ancestors().find(|path| {
+        let found = is_job(path) && step.is_some_and(|step| name(step).starts_with("step_"));
+        step = Some(*path);
+        found
+    })
+}
+
+/// The controllers that a cgroup may hand on.
+pub fn controllers(cgroup: &Path) -> Vec<String> {
+    let text = fs::read_to_string(cgroup.join("cgroup.controllers")).unwrap_or_default();
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// The controllers that the kernel has for version 2, as the root of all above a cgroup says; none: that is not seen from
+/// here.
+pub fn of_machine(place: &Path) -> Option<Vec<String>> {
+    let is_root = |above: &&Path| above.join("cgroup.controllers").exists() && is_root(above);
+    place.ancestors().find(is_root).map(controllers)
+}
+
+/// Whether it is the root of all (cgroups(7): alone it has no cgroup.type), whose processes are everybody's and are in
+/// nobody's way: the rule of no processes in inner nodes is not for it.
+pub fn is_root(place: &Path) -> bool {
+    !place.join("cgroup.type").exists()
+}
+
+/// The cgroup of the user's own systemd, as far as it can be seen: above the own one, or where systemd puts it.
+pub struct UserManager {
+    /// With the mount.
+    pub path: PathBuf,
+    pub controllers: Vec<String>,
+}
+
+pub fn user_manager(unified: &Path) -> Option<UserManager> {
+    let uid = super::userns::machine_user();
+    if uid == 0 {
+        return Some(UserManager { path: unified.to_owned(), controllers: controllers(unified) });
+    }
+    let service = format!("user@{uid}.service");
+    let own = own_path().unwrap_or_default();
+    let above = own.ancestors().find(|path| path.file_name() == Some(service.as_ref()));
+    let usual = || PathBuf::from(format!("user.slice/user-{uid}.slice/{service}"));
+    let path = unified.join(above.map_or_else(usual, Path::to_owned));
+    path.is_dir().then(|| UserManager { controllers: controllers(&path), path })
 }
 
 /// A path below the mount; none where it leads out of it, as that of a process does which is not below the root of the
@@ -96,7 +142,7 @@ pub fn inside(unified: &Path, path: &Path) -> Option<PathBuf> {
 
 /// Why a container that the caller starts gets no cgroup, and what gives it one.
 pub fn why_none() -> (&'static str, &'static str) {
-    match read().version {
+    let (why, hint) = match read().version {
         Version::None => (
             "there is no cgroup file system at /sys/fs/cgroup",
             "mount version 2 there, or have the outer container made with one",
@@ -107,10 +153,19 @@ pub fn why_none() -> (&'static str, &'static str) {
         ),
         Version::Hybrid | Version::V2 => (
             "it was started in a cgroup that is not delegated to you",
-            "start it from a cgroup of your own: with a systemd user session `systemd-run --user --scope -p \
-             Delegate=yes sbx start …`",
+            "with systemd, log in with a session of your own (`$XDG_RUNTIME_DIR/bus`; Debian: dbus-user-session) and \
+             start it with `--cgroups enabled`, or from `systemd-run --user --scope -p Delegate=yes`; in a container, \
+             have the outer one made with a writable /sys/fs/cgroup",
         ),
-    }
+    };
+    (why, job_hint().unwrap_or(hint))
+}
+
+/// What a job of Slurm's does about limits.
+pub fn job_hint() -> Option<&'static str> {
+    const HINT: &str =
+        "ask Slurm for limits of the job (`--mem`, `--cpus-per-task`): they hold for its containers, too";
+    std::env::var_os("SLURM_JOB_ID").map(|_| HINT)
 }
 
 fn version(root: &Path) -> Version {
@@ -125,7 +180,7 @@ fn version(root: &Path) -> Version {
 }
 
 /// cgroups(7): the directory and these two files are what a delegation gives.
-fn is_writable(cgroup: &Path) -> bool {
+pub fn is_writable(cgroup: &Path) -> bool {
     let may_write = |path: &Path| rustix::fs::accessat(CWD, path, Access::WRITE_OK, AtFlags::EACCESS).is_ok();
     may_write(cgroup)
         && may_write(&cgroup.join("cgroup.procs"))
@@ -157,7 +212,6 @@ mod tests {
         assert_eq!(found.version, Version::V2);
         assert_eq!(found.delegated, Some(user));
         assert_eq!(found.controllers, ["cpu", "memory", "pids"]);
-        assert_eq!(found.manager(), "systemd");
     }
 
     #[test]
@@ -166,8 +220,19 @@ mod tests {
         cgroup(root.path(), "cpu io\n", false);
         cgroup(&root.path().join("user.slice/session-1.scope"), "cpu\n", false);
         let found = read_from(root.path(), "0::/user.slice/session-1.scope\n");
-        assert_eq!((found.delegated.as_deref(), found.manager()), (None, "disabled"));
+        assert_eq!(found.delegated, None);
         assert_eq!(found.controllers, ["cpu"]);
+    }
+
+    #[test]
+    fn cgroups_of_jobs_are_known() {
+        for job in ["system.slice/slurmstepd.scope/job_7/step_0/user/task_0", "a/job_12/step_batch"] {
+            assert!(job_of(Path::new(job)).is_some(), "{job}");
+        }
+        assert_eq!(job_of(Path::new("a/job_7/step_0/user")), Some(Path::new("a/job_7")));
+        for other in ["", "user.slice/session-1.scope", "a/job_x/step_0", "a/job_7", "a/job_7/b/step_0"] {
+            assert_eq!(job_of(Path::new(other)), None, "{other}");
+        }
     }
 
     #[test]
@@ -189,6 +254,6 @@ mod tests {
         cgroup(&root.path().join("unified"), "", true);
         let found = read_from(root.path(), "4:memory:/\n0::/\n");
         assert_eq!(found.version, Version::Hybrid);
-        assert_eq!((found.manager(), found.controllers.len()), ("cgroupfs", 0));
+        assert_eq!(found.controllers.len(), 0);
     }
 }

@@ -22,10 +22,15 @@ pub fn read_from(root: &Path) -> Security {
     let status = fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
     Security {
         apparmor: apparmor.is_ok_and(|text| text.trim() == "Y"),
-        // selinuxfs is mounted by the init system exactly where SELinux is on (selinux(8)).
-        selinux: root.join("sys/fs/selinux/enforce").exists(),
+        selinux: has_selinux(root),
         seccomp: status.lines().any(|line| line.starts_with("Seccomp:")),
     }
+}
+
+/// As is_selinux_enabled(3): the init system mounts selinuxfs wherever the kernel starts SELinux, and without a
+/// configuration there is no policy that labels would matter to.
+pub fn has_selinux(root: &Path) -> bool {
+    root.join("sys/fs/selinux/enforce").exists() && root.join("etc/selinux/config").exists()
 }
 
 #[cfg(test)]
@@ -46,6 +51,8 @@ mod tests {
         assert_eq!(read_from(root.path()), Security { apparmor: true, selinux: false, seccomp: true });
         put("sys/module/apparmor/parameters/enabled", "N\n");
         put("sys/fs/selinux/enforce", "1");
+        assert_eq!(read_from(root.path()), Security { apparmor: false, selinux: false, seccomp: true });
+        put("etc/selinux/config", "SELINUX=enforcing\n");
         assert_eq!(read_from(root.path()), Security { apparmor: false, selinux: true, seccomp: true });
     }
 }

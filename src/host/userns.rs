@@ -74,6 +74,32 @@ impl UserNamespaces {
     }
 }
 
+impl UserNamespaces {
+    /// The AppArmor profile that is enforced on this process, without its mode.
+    fn profile(&self) -> Option<&str> {
+        let label = self.apparmor_label.as_deref()?;
+        (label != "unconfined" && !label.ends_with(" (unconfined)") && !label.ends_with(" (complain)"))
+            .then(|| label.strip_suffix(" (enforce)").unwrap_or(label))
+    }
+
+    /// Why mount(2) is refused in a mount namespace of the caller's own, which takes a security module (EACCES).
+    fn explain_refused_mount(&self, failed: Error) -> Error {
+        match self.profile() {
+            // What Ubuntu puts such a process under, once it has made a user namespace.
+            Some("unprivileged_userns") => failed
+                .because(Obstacle::AppArmor.reason())
+                .hint(format!("run `{}`", Obstacle::AppArmor.mend())),
+            Some(profile) => failed.because(format!("the AppArmor profile `{profile}` forbids it")).hint(
+                "if it is an outer container's: start that one with `--security-opt apparmor=unconfined`, or with \
+                 `--privileged`",
+            ),
+            None => failed
+                .because("a security module forbids it")
+                .hint("`dmesg | tail` may tell which; in a container, start the outer one with `--privileged`"),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Obstacle {
     NotInKernel,
@@ -118,6 +144,34 @@ pub fn forbidden_kinds(proc: &Path) -> Vec<&'static str> {
     ["mnt", "pid", "net", "ipc", "uts", "cgroup"].into_iter().filter(is_zero).collect()
 }
 
+/// The caller as the machine's services know it. Below rootless engines that is not root: these run what they start as
+/// root of a user namespace, where the machine's first process belongs to nobody (user_namespaces(7)).
+pub fn machine_user() -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    let uid = rustix::process::geteuid().as_raw();
+    let first = fs::metadata("/proc/1").map_or(0, |first| first.uid());
+    if uid != 0 || first == 0 {
+        return uid;
+    }
+    outside(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default(), uid).unwrap_or(uid)
+}
+
+/// An ID of a map's inside as the namespace above has it.
+fn outside(map: &str, id: u32) -> Option<u32> {
+    map.lines().find_map(|line| {
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let &[inside, outside, count] = numbers.as_slice() else { return None };
+        let offset = id.checked_sub(inside).filter(|offset| *offset < count)?;
+        outside.checked_add(offset)
+    })
+}
+
+/// The error for a mount that failed in a mount namespace of the caller's own.
+pub fn explain_mount_failure(failed: Error, error: &io::Error) -> Error {
+    let failed = failed.because(error);
+    if error.raw_os_error() == Some(libc::EACCES) { read().explain_refused_mount(failed) } else { failed }
+}
+
 /// The error for a clone(2) or unshare(2) with CLONE_NEWUSER that failed: the kernel's few errno values
 /// have many causes, so the files tell which one it was.
 pub fn explain_clone_failure(error: &io::Error) -> Error {
@@ -137,6 +191,7 @@ pub fn explain(error: &io::Error, state: &UserNamespaces, privileged: bool) -> E
         });
     }
     match error.raw_os_error() {
+        Some(libc::EACCES) if state.profile().is_some() => state.explain_refused_mount(failed),
         Some(libc::EPERM | libc::EACCES) if state.nested => failed
             .because("the outer container forbids it (its seccomp profile, or an ID of this process that it does not map)")
             .hint("start the outer container with `--security-opt seccomp=unconfined`, or with `--privileged`"),
@@ -169,6 +224,16 @@ pub fn explain(error: &io::Error, state: &UserNamespaces, privileged: bool) -> E
 mod tests {
     use super::*;
 
+    #[test]
+    fn an_id_is_found_outside_its_map() {
+        let map = "         0       1000          1\n         1     100000      65536\n";
+        assert_eq!(
+            (outside(map, 0), outside(map, 5), outside(map, 65537)),
+            (Some(1000), Some(100_004), None)
+        );
+        assert_eq!((outside("", 0), outside("0 1\n", 0)), (None, None));
+    }
+
     fn proc(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let usual = [
@@ -187,6 +252,24 @@ mod tests {
 
     fn obstacle(files: &[(&str, &str)]) -> Option<Obstacle> {
         read_from(proc(files).path()).obstacle(false)
+    }
+
+    #[test]
+    fn a_profile_that_forbids_mounts_is_named_with_whose_it_may_be() {
+        let explain = |label: &str| {
+            let state = read_from(proc(&[("self/attr/apparmor/current", label)]).path());
+            let error = state.explain_refused_mount(Error::new("cannot mount"));
+            format!("{}; {}", error.causes().join(": "), error.hints().join("; "))
+        };
+        let docker = explain("docker-default (enforce)\n");
+        assert!(docker.starts_with("the AppArmor profile `docker-default` forbids it; "), "{docker}");
+        assert!(docker.contains("apparmor=unconfined"), "{docker}");
+        let ubuntu = explain("unprivileged_userns (enforce)\n");
+        assert!(ubuntu.contains("kernel.apparmor_restrict_unprivileged_userns is 1"), "{ubuntu}");
+        assert!(ubuntu.contains("doctor --apparmor-profile | sudo tee /etc/apparmor.d/sbx"), "{ubuntu}");
+        for label in ["unconfined\n", "sbx (unconfined)\n", ""] {
+            assert!(explain(label).starts_with("a security module forbids it"), "{label}");
+        }
     }
 
     #[test]

@@ -62,7 +62,10 @@ pub struct Identity {
     pub nested: Option<NestedMaps>,
     /// No other container may have the nested IDs (`auto`).
     pub exclusive: bool,
-    /// Join this user namespace instead of making one (`container:ID`, `ns:PATH`).
+    /// Join this user namespace instead of making one (`container:ID`, `ns:PATH`); [`Namespace::Host`]: none is made,
+    /// the container lives in the caller's own.
+    ///
+    /// [`Namespace::Host`]: crate::container::spec::Namespace::Host
     pub join: Option<crate::container::spec::Namespace>,
     /// The user that runs the command when neither `--user` nor the image says so (keep-id: the caller).
     pub default_user: Option<(u32, u32)>,

@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use super::{IdMap, Identity, MapWriter, NestedMaps};
 use crate::error::{Error, Result, Step};
+use crate::sys::scheduling::on_this_processor;
 
 /// Helpers on their way. [`PendingWrite::wait`] must be called before the namespace is used; dropped
 /// without it, the helpers are ended.
@@ -43,8 +44,8 @@ pub fn start_write(identity: &Identity, pid: i32) -> Result<PendingWrite> {
         MapWriter::Shim(shim) => {
             let mut pending = PendingWrite(Vec::with_capacity(1));
             let command = &mut helper(shim, pid);
-            pending
-                .start("newuidmap-shim", command.args(arguments(users)).arg("--").args(arguments(groups)))?;
+            command.args(arguments(users)).arg("--").args(arguments(groups));
+            on_this_processor(|| pending.start("newuidmap-shim", command))?;
             Ok(pending)
         }
     }
@@ -72,6 +73,11 @@ pub fn open_process(pid: i32) -> Result<OwnedFd> {
 }
 
 impl PendingWrite {
+    /// Whether nobody has to be waited for.
+    pub fn is_done(&mut self) -> bool {
+        self.0.iter_mut().all(|(_, child)| matches!(child.try_wait(), Ok(Some(_))))
+    }
+
     /// Waits for the helpers and reaps them.
     ///
     /// # Errors
@@ -141,7 +147,7 @@ fn finish(name: &'static str, child: Child) -> Result<(), String> {
 fn hint(said: &str) -> Option<&'static str> {
     if said.contains("not allowed") {
         Some(
-            "the helper does not grant a range that sbx found: /etc/subuid and /etc/subgid changed just now, or `getsubids` tells others",
+            "the helper does not grant this range: the map asks for more than the caller has in /etc/subuid and /etc/subgid, they changed just now, or `getsubids` tells others",
         )
     } else if said.contains("Operation not permitted") {
         Some(

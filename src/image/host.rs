@@ -1,11 +1,12 @@
 //! The built-in image `host`: an allow-list of the machine's own system directories. Homes, /tmp, /run, /srv
 //! and everything else of the host are not there.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, open, openat};
 use rustix::io::Errno;
@@ -101,7 +102,7 @@ pub fn config() -> Config {
 ///
 /// For an image that can be changed, `for_changes` puts a file of its own in the place of each that changing
 /// needs and that the caller may not open. Where the caller is root of the host, what only root may read in
-/// /etc is covered, too: it stays as unreadable as it is for everybody else.
+/// /etc is left out: it stays as unreadable as it is for everybody else.
 pub fn stage(stage: &Path, for_changes: bool) -> Result<()> {
     // The tmpfs of the blank files lies below that of the image and is reached by its descriptor alone.
     mount("sbx-blank", stage, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, c"mode=700")
@@ -117,11 +118,6 @@ pub fn stage(stage: &Path, for_changes: bool) -> Result<()> {
             }
         }
     }
-    let etc = Path::new("/etc");
-    let owner = etc.metadata().step(|| "cannot look at /etc")?.uid();
-    if owner == 0 {
-        cover_private(&blanks, stage, etc).step(|| covered(etc))?;
-    }
     // Nothing that goes wrong above it may write to the host.
     crate::sandbox::root::make_read_only(stage, true)
 }
@@ -134,7 +130,7 @@ fn build(stage: &Path) -> Result<()> {
         make_directory(&path, *mode).step(|| format!("cannot make `{}`", path.display()))?;
     }
     for path in SYSTEM {
-        add(stage, Path::new(path)).step(|| format!("cannot bring `{path}` into the image `host`"))?;
+        add_system(stage, Path::new(path)).step(|| format!("cannot bring `{path}` into the image `host`"))?;
     }
     for (link, target) in [("/var/run", "/run"), ("/var/lock", "/run/lock")] {
         symlink(target, below(stage, link)).step(|| format!("cannot make the symlink `{link}`"))?;
@@ -142,22 +138,74 @@ fn build(stage: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Covers everything below `directory` that others than its owner and group may not read.
-fn cover_private(blanks: &OwnedFd, stage: &Path, directory: &Path) -> io::Result<()> {
+/// What others than their owner and group may not read below a directory, each directory of the kind as one.
+#[derive(Default)]
+struct Private {
+    paths: BTreeSet<PathBuf>,
+    /// The inode numbers of all directories that may be read.
+    directories: BTreeSet<u64>,
+}
+
+impl Private {
+    fn look(&mut self, directory: &Path) -> io::Result<()> {
+        for entry in std::fs::read_dir(directory)? {
+            let entry = entry?;
+            // What somebody has just renamed away is not there any more.
+            let Ok(metadata) = entry.metadata() else { continue };
+            let mode = metadata.mode();
+            if metadata.is_dir() && mode & 0o005 == 0o005 {
+                self.directories.insert(metadata.ino());
+                self.look(&entry.path())?;
+            } else if metadata.is_dir() || (metadata.is_file() && mode & 0o004 == 0) {
+                self.paths.insert(entry.path());
+            }
+        }
+        Ok(())
+    }
+
+    fn has_some_below(&self, directory: &Path) -> bool {
+        self.paths.range(directory.to_owned()..).next().is_some_and(|path| path.starts_with(directory))
+    }
+
+    /// Makes a directory that find(1) takes for none of those below it: fuse-overlayfs shows the inode numbers of
+    /// several file systems as those of one. A tmpfs gives each number once.
+    fn make_directory(&self, path: &Path, mode: u32) -> io::Result<()> {
+        loop {
+            make_directory(path, mode)?;
+            if !self.directories.contains(&path.metadata()?.ino()) {
+                return Ok(());
+            }
+            std::fs::remove_dir(path)?;
+        }
+    }
+}
+
+/// Brings a directory without what is private in it. Empty files and directories stand in the place of that. A mount
+/// over each would not do: the kernel takes it away when somebody renames another file there, as passwd(1) does.
+fn add_public(stage: &Path, directory: &Path, private: &Private) -> io::Result<()> {
+    if !private.has_some_below(directory) {
+        return add(stage, directory);
+    }
+    private.make_directory(&below(stage, directory), directory.metadata()?.mode() & 0o7777)?;
     for entry in std::fs::read_dir(directory)? {
-        let entry = entry?;
-        let (path, metadata) = (entry.path(), entry.metadata()?);
-        let staged = below(stage, &path);
-        if metadata.is_dir() && metadata.mode() & 0o005 != 0o005 {
-            let flags = MountFlags::NOSUID | MountFlags::NODEV;
-            mount("sbx-blank", &staged, "tmpfs", flags, c"mode=700").map_err(io::Error::from)?;
+        let path = entry?.path();
+        let Ok(metadata) = path.symlink_metadata() else { continue };
+        if metadata.is_dir() && private.paths.contains(&path) {
+            make_directory(&below(stage, &path), 0o700)?;
         } else if metadata.is_dir() {
-            cover_private(blanks, stage, &path)?;
+            add_public(stage, &path, private)?;
         } else if metadata.is_file() && metadata.mode() & 0o004 == 0 {
-            cover(blanks, &path, &staged)?;
+            make_blank(&below(stage, &path))?;
+        } else {
+            add(stage, &path)?;
         }
     }
     Ok(())
+}
+
+fn make_blank(path: &Path) -> io::Result<()> {
+    let create = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    Ok(open(path, create, Mode::from_raw_mode(0o600)).map(drop)?)
 }
 
 fn cover(blanks: &OwnedFd, path: &Path, staged: &Path) -> io::Result<()> {
@@ -166,6 +214,16 @@ fn cover(blanks: &OwnedFd, path: &Path, staged: &Path) -> io::Result<()> {
     let create = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
     let blank = openat(blanks, &name, create, Mode::from_raw_mode(0o600))?;
     mount_bind(descriptor_path(&blank), staged).map_err(io::Error::from)
+}
+
+fn add_system(stage: &Path, path: &Path) -> io::Result<()> {
+    // Everybody else is refused by the kernel.
+    if path == Path::new("/etc") && path.metadata()?.uid() == 0 {
+        let mut private = Private::default();
+        private.look(path)?;
+        return add_public(stage, path, &private);
+    }
+    add(stage, path)
 }
 
 fn add(stage: &Path, path: &Path) -> io::Result<()> {
@@ -178,6 +236,9 @@ fn add(stage: &Path, path: &Path) -> io::Result<()> {
         std::fs::create_dir_all(&target)?;
         // Recursive: mounts below that came from a more privileged namespace may not be uncovered.
         mount_bind_recursive(path, &target)?;
+    } else if metadata.is_file() {
+        std::fs::File::create_new(&target)?;
+        mount_bind(path, &target)?;
     }
     Ok(())
 }

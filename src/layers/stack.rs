@@ -249,12 +249,19 @@ fn bottom(path: &Path) -> rustix::io::Result<OwnedFd> {
 }
 
 pub fn is_opaque(directory: &OwnedFd) -> bool {
-    let by_descriptor = descriptor_path(directory);
-    let marked = OPAQUE.iter().any(|name| {
-        let mut value = [0_u8; 1];
-        rustix::fs::getxattr(by_descriptor.as_str(), *name, &mut value[..]).is_ok_and(|_| value == *b"y")
-    });
-    marked || rustix::fs::statat(directory, OPAQUE_FILE, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    OPAQUE.iter().any(|name| has_mark(directory, name))
+        || rustix::fs::statat(directory, OPAQUE_FILE, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Whether the kernel's overlay takes the directory for one that hides what is below it.
+pub fn is_opaque_for_kernel(directory: &OwnedFd) -> bool {
+    has_mark(directory, OPAQUE[0])
+}
+
+fn has_mark(directory: &OwnedFd, name: &str) -> bool {
+    let mut value = [0_u8; 1];
+    let path = descriptor_path(directory);
+    rustix::fs::getxattr(path.as_str(), name, &mut value[..]).is_ok_and(|_| value == *b"y")
 }
 
 #[cfg(test)]

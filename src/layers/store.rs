@@ -167,7 +167,9 @@ impl LayerStore {
         let mut text = Vec::new();
         let file = File::open(&path).step(failed)?;
         file.take(LONGEST_FACTS).read_to_end(&mut text).step(failed)?;
-        serde_json::from_slice(&text).step(failed)
+        serde_json::from_slice(&text).step(failed).map_err(|error| {
+            error.hint(format!("`rm '{}'` has the layer unpacked again when it is needed", path.display()))
+        })
     }
 
     /// The layers that make a root, lowest first: each layer once, and none that a higher one hides altogether.

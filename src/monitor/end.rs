@@ -33,6 +33,7 @@ impl Monitor<'_> {
             exit_code: code,
             error,
             restarts: self.record.restarts,
+            oom_killed: self.oom_killed,
             stopped_by_user: self.asked.by_user(),
         }
     }
@@ -78,7 +79,7 @@ impl Monitor<'_> {
         } else {
             self.claim.release();
         }
-        self.sessions.ended(code, None, true);
+        drop(self.sessions.ended(code, None, true));
     }
 
     /// The last life has ended.
@@ -94,7 +95,12 @@ impl Monitor<'_> {
             // the file system that it was called in.
             let _ = rustix::process::chdir("/");
             let trouble = self.life.as_mut().and_then(|life| life.trouble.take());
-            self.sessions.ended(code, trouble.as_deref(), true);
+            let told = self.sessions.ended(code, trouble.as_deref(), true);
+            if let Some(life) = &mut self.life {
+                // The kernel takes its time over the last mounts, and the client over its own end.
+                life.sandbox.namespaces = None;
+            }
+            drop(told);
             self.close_socket();
             sweep::remove_runtime(&self.own_runtime);
             if let Some(life) = &mut self.life {
@@ -111,6 +117,7 @@ impl Monitor<'_> {
         self.close_socket();
         sweep::remove_runtime(&self.own_runtime);
         if let Some(life) = &mut self.life {
+            life.sandbox.namespaces = None;
             life.end_guard();
         }
         let trouble = self.life.as_mut().and_then(|life| life.trouble.take());
@@ -126,7 +133,7 @@ impl Monitor<'_> {
             self.tell(removed);
         }
         let trouble = trouble.or_else(|| recorded.err().map(|error| error.to_string()));
-        self.sessions.ended(code, trouble.as_deref(), true);
+        drop(self.sessions.ended(code, trouble.as_deref(), true));
     }
 
     fn close_socket(&mut self) {

@@ -3,19 +3,17 @@
 //! Their streams are the client's own; the monitor keeps copies of its ends, so that a process goes on as it would
 //! when its client is gone. Nothing here waits for the container, which may hold a set-up up for as long as it likes.
 
-use std::fs::File;
+mod start;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result, Step};
-use crate::monitor::message::{Standard, ToClient, ToMonitor};
-use crate::monitor::run::Monitor;
-use crate::monitor::sessions::{Role, Sessions};
-use crate::monitor::wires::{null, pipe};
-use crate::sandbox::child::Stdio;
-use crate::sandbox::enter::{self, Entering, Progress, Source};
+use crate::error::{Error, Result};
+use crate::monitor::message::{Standard, ToClient};
+use crate::monitor::sessions::Sessions;
+use crate::sandbox::enter::Entering;
 use crate::sys::process::{send_signal, wait_for};
 
 /// podman's exit code where a container does not run (podman-exec(1) names none; 255 is what it gives).
@@ -24,7 +22,7 @@ pub const NOT_RUNNING: u8 = 255;
 /// What is read at once of a stream that nobody wants any more.
 const CHUNK: usize = 64 * 1024;
 
-/// What `sbx exec` asks for. With it comes a file: the [`enter::Entry`], which may be too long for a message.
+/// What `sbx exec` asks for. With it comes a file: the [`crate::sandbox::enter::Entry`], which may be too long for a message.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
     /// Of this execution, 64 hexadecimal digits: the client's choice.
@@ -310,218 +308,4 @@ fn can_be_read(end: BorrowedFd<'_>) -> bool {
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     let mut polled = [PollFd::from_borrowed_fd(end, PollFlags::IN)];
     rustix::event::poll(&mut polled, Some(&now)).is_ok() && !polled[0].revents().is_empty()
-}
-
-/// The pipes of one process.
-struct Pipes {
-    stdio: Stdio,
-    /// What the process writes.
-    outputs: Vec<(Standard, OwnedFd)>,
-    /// What it reads.
-    input: Option<OwnedFd>,
-}
-
-impl Pipes {
-    fn lay(request: &Request) -> Result<Self> {
-        if request.terminal {
-            let stdio = Stdio::Terminal { size: request.size };
-            return Ok(Self { stdio, outputs: Vec::new(), input: None });
-        }
-        if request.detach {
-            let stdio = Stdio::Pipes { stdin: null()?, stdout: null()?, stderr: null()? };
-            return Ok(Self { stdio, outputs: Vec::new(), input: None });
-        }
-        let (stdin, input) = if request.stdin {
-            let (reader, writer) = pipe()?;
-            (reader, Some(writer))
-        } else {
-            (null()?, None)
-        };
-        let (output, stdout) = pipe()?;
-        let (error, stderr) = pipe()?;
-        Ok(Self {
-            stdio: Stdio::Pipes { stdin, stdout, stderr },
-            outputs: vec![(Standard::Output, output), (Standard::Error, error)],
-            input,
-        })
-    }
-}
-
-impl Monitor<'_> {
-    /// A client wants a process; `entry` says which.
-    pub(super) fn exec(&mut self, session: u64, request: &Request, entry: Option<OwnedFd>) {
-        let begun = entry
-            .ok_or_else(|| {
-                Error::new("cannot start a process in the container").because("there is no command")
-            })
-            .and_then(|entry| self.start_exec(session, request, Source::File(File::from(entry))));
-        match begun {
-            Ok(()) => self.sessions.set_role(session, Role::Exec),
-            Err(error) => self.sessions.dismiss(session, &ToClient::Failed(error)),
-        }
-    }
-
-    fn start_exec(&mut self, session: u64, request: &Request, source: Source) -> Result<()> {
-        let Pipes { stdio, outputs, input } = Pipes::lay(request)?;
-        let entering = self.enter(&stdio, source)?;
-        if let Some(client) = self.sessions.get(session) {
-            for (name, end) in &outputs {
-                client.tell_with(&ToClient::Stream(*name), end.as_fd());
-            }
-            if let Some(end) = &input {
-                client.tell_with(&ToClient::Stream(Standard::Input), end.as_fd());
-            }
-        }
-        let number = self.add_exec(entering, Reader::Session(session), outputs);
-        if let Some(exec) = self.execs.get(number) {
-            (exec.terminal, exec.detached) = (request.terminal, request.detach);
-        }
-        Ok(())
-    }
-
-    /// Starts a process whose output the monitor itself reads, as much of it as `most` bytes; its number.
-    pub(super) fn start_own(&mut self, entry: enter::Entry, most: usize) -> Result<u64> {
-        let (output, stdout) = pipe()?;
-        let stderr = stdout.try_clone().step(|| "cannot copy a descriptor")?;
-        let stdio = Stdio::Pipes { stdin: null()?, stdout, stderr };
-        let entering = self.enter(&stdio, Source::Value(Box::new(entry)))?;
-        let reader = Reader::Monitor { output: Vec::new(), most };
-        Ok(self.add_exec(entering, reader, vec![(Standard::Output, output)]))
-    }
-
-    fn enter(&self, stdio: &Stdio, source: Source) -> Result<Entering> {
-        let not_running = || {
-            Error::new("can only create exec sessions on running containers")
-                .because(format!("container {} is down", self.spec.name))
-                .exit_code(NOT_RUNNING)
-        };
-        if self.record.paused {
-            return Err(Error::new("can only create exec sessions on running containers")
-                .because(format!("container {} is paused", self.spec.name))
-                .hint(format!("let it go on first: `sbx unpause {}`", self.spec.name))
-                .exit_code(NOT_RUNNING));
-        }
-        let life = self.life.as_ref().ok_or_else(not_running)?;
-        let namespaces = life.sandbox.namespaces.as_ref().ok_or_else(not_running)?;
-        enter::start(self.spec, namespaces, stdio, source)
-    }
-
-    fn add_exec(&mut self, entering: Entering, reader: Reader, kept: Vec<(Standard, OwnedFd)>) -> u64 {
-        self.execs.last += 1;
-        let number = self.execs.last;
-        self.execs.all.push(Exec {
-            number,
-            stage: Stage::SetUp(entering),
-            code: None,
-            reader,
-            terminal: false,
-            detached: false,
-            given_up: false,
-            kept,
-        });
-        number
-    }
-
-    /// A descriptor of [`Execs::descriptors`] can be read.
-    pub(super) fn wake(&mut self, wake: Wake) {
-        match wake {
-            Wake::Output(number, name) => {
-                if let Some(exec) = self.execs.get(number) {
-                    exec.read(name);
-                }
-            }
-            Wake::SetUp(number) => {
-                self.set_up_goes_on(number);
-                while self.execs.get(number).is_some_and(|exec| exec.has_news()) {
-                    self.set_up_goes_on(number);
-                }
-            }
-        }
-    }
-
-    fn set_up_goes_on(&mut self, number: u64) {
-        let emulator = self.life.as_ref().and_then(|life| life.sandbox.emulator.as_ref());
-        let strays = std::mem::take(&mut self.execs.strays);
-        let Some(exec) = self.execs.get(number) else { return };
-        let Stage::SetUp(entering) = &mut exec.stage else { return };
-        let progress = entering.advance(emulator);
-        let pid = entering.pid();
-        let session = match exec.reader {
-            Reader::Session(session) => self.sessions.get(session),
-            Reader::Nobody | Reader::Monitor { .. } => None,
-        };
-        match progress {
-            Progress::Goes => {}
-            Progress::Entered => {
-                exec.code = strays.iter().find(|(stray, _)| Some(*stray) == pid).map(|(_, code)| *code);
-                let group = self.life.as_ref().and_then(|life| life.sandbox.cgroup.as_ref());
-                let moved = group.zip(pid).map_or(Ok(()), |(group, pid)| group.adopt(pid));
-                if exec.given_up {
-                    exec.end();
-                } else {
-                    // One that is gone already cannot be moved, and needs no more.
-                    if let Err(error) = moved {
-                        ::log::debug!("cannot move a process into the container's cgroup: {error}");
-                    }
-                    entering.go();
-                }
-            }
-            Progress::Notice(notice) => {
-                if let Some(session) = session {
-                    session.tell(&ToClient::Notice(notice));
-                }
-            }
-            Progress::Terminal(master) => {
-                if let Some(session) = session.filter(|_| !exec.detached) {
-                    session.tell_with(&ToClient::Terminal, master.as_fd());
-                    session.tell_with(&ToClient::Stream(Standard::Output), master.as_fd());
-                }
-                exec.kept.push((Standard::Output, master));
-            }
-            Progress::Executed => {
-                // The PID is known by now.
-                exec.stage = Stage::Runs { pid: pid.unwrap_or_default() };
-                if let Some(session) = session {
-                    session.tell(&ToClient::Started { pid: pid.unwrap_or_default() });
-                    let id = session.id;
-                    if exec.detached {
-                        exec.reader = Reader::Nobody;
-                        self.sessions.remove(id);
-                    }
-                }
-                self.execs.settle(number, &mut self.sessions);
-            }
-            Progress::Failed(error) => self.execs.fail(number, error, &mut self.sessions),
-        }
-        let more = self.execs.all.iter();
-        if more.into_iter().any(|exec| matches!(&exec.stage, Stage::SetUp(one) if one.pid().is_none())) {
-            self.execs.strays.extend(strays);
-        }
-    }
-
-    /// The client of a process has something to say, or is gone.
-    pub(super) fn serve_exec(&mut self, session: u64, message: Option<ToMonitor>) {
-        let exec = self.execs.of_session(session);
-        match (message, exec) {
-            (Some(ToMonitor::Signal(signal)), Some(exec)) => {
-                if let (Stage::Runs { pid }, None) = (&exec.stage, exec.code) {
-                    let _ = send_signal(*pid, signal);
-                }
-            }
-            (Some(ToMonitor::Deaf(name)), Some(exec)) => exec.kept.retain(|(own, _)| *own != name),
-            (Some(ToMonitor::Detach), exec) => {
-                if let Some(exec) = exec {
-                    exec.reader = Reader::Nobody;
-                }
-                self.sessions.remove(session);
-            }
-            (None, exec) => {
-                if let Some(exec) = exec {
-                    exec.lose_client();
-                }
-                self.sessions.remove(session);
-            }
-            (Some(_), None) => {}
-        }
-    }
 }

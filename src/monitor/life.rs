@@ -53,6 +53,10 @@ pub(super) struct Life {
     /// When to try again to join them: whoever held them was killed.
     pub rejoin_at: Option<Instant>,
     pub born: Instant,
+    /// Tells, with POLLPRI, that something of memory happened; none: memory is not counted.
+    pub memory_events: Option<OwnedFd>,
+    /// Processes that the kernel has killed for want of memory.
+    pub oom_kills: u64,
 }
 
 impl Life {
@@ -152,6 +156,9 @@ impl Life {
     fn kill(&mut self) {
         (self.stop_at, self.deadline) = (None, None);
         let _ = send_signal(self.sandbox.pid, libc::SIGKILL);
+        if let Some(group) = &self.sandbox.cgroup {
+            group.kill();
+        }
         if let Some(server) = self.sandbox.root_server {
             // Who waits for an answer of a stopped server cannot be killed.
             let _ = send_signal(server, libc::SIGCONT);
@@ -170,8 +177,14 @@ impl Life {
     }
 
     /// The first process is gone: everything else of the container goes, and its output is delivered.
-    pub fn finish(&mut self, record: &Running, log: &mut Option<Log>, owner: Option<u64>) {
+    pub fn finish(&mut self, spec: &Spec, record: &Running, log: &mut Option<Log>, owner: Option<u64>) {
         self.thaw();
+        // In a PID namespace of others the end of the first process is nobody else's.
+        if let Some(group) =
+            self.sandbox.cgroup.as_ref().filter(|_| spec.namespaces.pid != Namespace::Private)
+        {
+            group.kill();
+        }
         if record.userns != 0 {
             // The server writes back what is dirty once the last mount is gone.
             kill_user_namespace(record.userns, &record.servers);

@@ -14,6 +14,7 @@ mod freezer;
 pub mod guard;
 mod health;
 mod life;
+mod limits;
 pub mod message;
 mod networks;
 pub mod output;
@@ -33,6 +34,7 @@ use crate::emulation::Places;
 use crate::error::{Result, Step};
 use crate::sys::channel::Channel;
 use crate::sys::process::{Fork, exit_now, fork};
+use crate::sys::scheduling::on_this_processor;
 use wires::Wires;
 
 /// The client's side of a container.
@@ -110,7 +112,7 @@ pub fn start(
         Caller::Owner => Wires::lay_to_caller(spec, size, true)?,
         Caller::Guest { stdin } => Wires::lay_to_caller(spec, size, stdin)?,
     };
-    match fork().step(|| "cannot start the monitor")? {
+    match on_this_processor(fork).step(|| "cannot start the monitor")? {
         Fork::Parent(monitor) => Ok(Connection {
             monitor: Some(monitor),
             control: ours,

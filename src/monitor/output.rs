@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
@@ -38,17 +39,17 @@ pub struct Stream {
     clients: Vec<Client>,
     /// Sessions whose clients do not read any more, and the container was not told so yet.
     deaf: Vec<u64>,
-    /// `buffer[..filled]` is read, logged, and not yet taken by every client.
-    buffer: Box<[u8]>,
-    filled: usize,
+    /// Read, logged, and not yet taken by every client. Room for a chunk, whose pages come with what is read: most
+    /// containers say little, and all of them are waited for.
+    buffer: Vec<u8>,
 }
 
 impl Stream {
     /// The end becomes non-blocking: it is the monitor's own.
     pub fn new(name: Name, source: OwnedFd) -> Result<Self> {
         unblock(&source)?;
-        let buffer = vec![0; CHUNK].into_boxed_slice();
-        Ok(Self { name, source: Some(source), clients: Vec::new(), deaf: Vec::new(), buffer, filled: 0 })
+        let buffer = Vec::with_capacity(CHUNK);
+        Ok(Self { name, source: Some(source), clients: Vec::new(), deaf: Vec::new(), buffer })
     }
 
     pub fn name(&self) -> Name {
@@ -58,7 +59,7 @@ impl Stream {
     /// What is read from here on goes to this client, too. The end becomes non-blocking.
     pub fn connect(&mut self, session: u64, end: OwnedFd) -> Result<()> {
         unblock(&end)?;
-        self.clients.push(Client { session, end, taken: self.filled });
+        self.clients.push(Client { session, end, taken: self.buffer.len() });
         Ok(())
     }
 
@@ -67,7 +68,7 @@ impl Stream {
     }
 
     fn backlog(&self) -> bool {
-        self.clients.iter().any(|client| client.taken < self.filled)
+        self.clients.iter().any(|client| client.taken < self.buffer.len())
     }
 
     /// The sessions whose clients have stopped reading since this was asked last.
@@ -78,14 +79,14 @@ impl Stream {
     /// Reads no more: what the container writes from here on fails, as on any closed pipe.
     pub fn close(&mut self) {
         self.source = None;
-        self.filled = 0;
+        self.buffer.clear();
         self.clients.clear();
     }
 
     /// What to wait for: input, or room at those clients that have not taken all.
     pub fn waits_for(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let source = self.source.as_ref().filter(|_| !self.backlog());
-        let late = self.clients.iter().filter(|client| client.taken < self.filled);
+        let late = self.clients.iter().filter(|client| client.taken < self.buffer.len());
         late.map(|client| (client.end.as_fd(), PollFlags::OUT))
             .chain(source.map(|source| (source.as_fd(), PollFlags::IN)))
     }
@@ -96,13 +97,13 @@ impl Stream {
             return self.flush();
         }
         let Some(source) = &self.source else { return false };
-        match rustix::io::read(source, &mut self.buffer[..]) {
-            Ok(read @ 1..) => {
-                self.filled = read;
+        self.buffer.clear();
+        match rustix::io::read(source, spare_capacity(&mut self.buffer)) {
+            Ok(1..) => {
                 self.clients.iter_mut().for_each(|client| client.taken = 0);
                 if let Some(log) = log {
                     // A full disk loses the log's line, not the container.
-                    let _ = log.write(self.name, &self.buffer[..read], Utc::now());
+                    let _ = log.write(self.name, &self.buffer, Utc::now());
                 }
                 self.flush();
                 true
@@ -118,12 +119,12 @@ impl Stream {
 
     fn flush(&mut self) -> bool {
         let mut moved = false;
-        let (buffer, filled, deaf) = (&self.buffer, self.filled, &mut self.deaf);
+        let (buffer, deaf) = (&self.buffer, &mut self.deaf);
         self.clients.retain_mut(|client| {
-            if client.taken == filled {
+            if client.taken >= buffer.len() {
                 return true;
             }
-            match rustix::io::write(&client.end, &buffer[client.taken..filled]) {
+            match rustix::io::write(&client.end, &buffer[client.taken..]) {
                 Ok(written) => {
                     client.taken += written;
                     moved = true;
@@ -144,7 +145,7 @@ impl Stream {
     /// handed its other end (unix(7), SCM_RIGHTS) could go on writing for ever. The client of session `patiently` is
     /// waited for without end, as a pipe's reader is.
     pub fn drain(&mut self, log: &mut Option<Log>, patiently: Option<u64>) {
-        let mut left = self.source.as_ref().map_or(0, capacity) + self.filled;
+        let mut left = self.source.as_ref().map_or(0, capacity) + self.buffer.len();
         let mut until = Instant::now() + PATIENCE;
         loop {
             if left == 0 && !self.backlog() {
@@ -155,7 +156,7 @@ impl Stream {
             if self.advance(log) {
                 until = Instant::now() + PATIENCE;
                 if !backlog {
-                    left = left.saturating_sub(self.filled);
+                    left = left.saturating_sub(self.buffer.len());
                 }
                 continue;
             }
@@ -163,7 +164,7 @@ impl Stream {
                 return;
             }
             if until <= Instant::now() {
-                let filled = self.filled;
+                let filled = self.buffer.len();
                 self.clients.retain(|client| client.taken == filled || Some(client.session) == patiently);
             }
             let mut polled: Vec<PollFd<'_>> =

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
-use crate::container::control_group;
+use crate::container::control_group::ControlGroup;
 use crate::container::directory::ContainerDirectory;
 use crate::container::process::{ProcessRef, boot_id};
 use crate::container::restart::BackOff;
 use crate::container::spec::Spec;
 use crate::container::state::State;
 use crate::container::store::{Claim, Restarting, Running, Store};
+use crate::delegation::Delegated;
 use crate::emulation::Places;
 use crate::error::{Error, Result, Step};
 use crate::events::{self, Action, Event};
@@ -85,6 +86,10 @@ pub(super) struct Monitor<'a> {
     pub(super) health: Option<Health>,
     /// The host's ports that lead into bridge networks.
     pub(super) published: Option<Published>,
+    /// Where its cgroups are made, once there was a reason to look for a place.
+    pub(super) delegated: Option<Delegated>,
+    /// In this life.
+    pub(super) oom_killed: bool,
 }
 
 /// Runs the container to its end, and tells those who are connected.
@@ -125,6 +130,8 @@ pub(super) fn run(job: Job<'_>) {
         execs: Execs::default(),
         health: None,
         published: None,
+        delegated: None,
+        oom_killed: false,
     };
     if let Err(error) = ready.and_then(|()| monitor.begin(wires)) {
         return monitor.never_started(&error);
@@ -175,6 +182,8 @@ impl Monitor<'_> {
         let Wires { stdio, outputs, terminal_client, stdin } = wires;
         let (store, spec, directory, runtime) = (self.store, self.spec, self.directory, self.runtime);
         let mut bridges = self.join_networks()?;
+        let planned = self.plan_group()?;
+        self.oom_killed = false;
         let claim = &self.claim;
         let mut record = Running {
             boot_id: self.record.boot_id.clone(),
@@ -187,24 +196,19 @@ impl Monitor<'_> {
         };
         record.endpoints = bridges.as_ref().map_or_else(Vec::new, |bridges| bridges.endpoints.clone());
         record.bridged = bridges.is_some();
-        let place = control_group::place(&spec.id);
-        record.cgroup = place.as_ref().map(|place| place.path.clone());
+        planned.record(&mut record);
         claim.record(&record)?;
-        let cgroup = place.and_then(|place| match place.make() {
-            Ok(group) => Some(group),
-            Err(error) => {
-                ::log::debug!("cannot make a cgroup for the container: {error}");
-                None
-            }
-        });
+        let cgroup = planned.make()?;
         let init_of = |id: &str| {
             let record = store.running_record(id)?;
             record.init.map(|init| init.pid).ok_or_else(|| Error::new("the container has no process"))
         };
         let (mut guard, mut namespace) = (None, None);
+        let (mut streams, log, caller) = (Vec::new(), &mut self.log, self.caller);
+        let mut outputs = outputs.into_iter();
         let listener = std::cell::RefCell::new(self.listener.take());
         let endpoints = record.endpoints.clone();
-        let mapping = || {
+        let furnishing = || {
             let mut listener = listener.borrow_mut();
             if listener.is_none() {
                 *listener = Some(control::listen(runtime, &spec.id)?);
@@ -222,9 +226,26 @@ impl Monitor<'_> {
             }
             guard = Some(guard::start(born.pidfd, claim.descriptor(), namespace.as_ref())?);
             record.guard = guard.and_then(ProcessRef::of);
+            match log {
+                Some(log) => log.end_lines(),
+                None => *log = Log::open(spec, directory)?,
+            }
+            for wire in outputs.by_ref() {
+                let mut stream = output::Stream::new(wire.name, wire.source)?;
+                if let Some(client) = wire.client {
+                    stream.connect(caller, client)?;
+                }
+                streams.push(stream);
+            }
             Ok(())
         };
-        let meanwhile = Meanwhile { mapping: &mapping, mounting: &mut mounting };
+        let meanwhile = Meanwhile {
+            furnishing: &furnishing,
+            mounting: &mut mounting,
+            mounted: &mut Meanwhile::nothing,
+            attaching: &mut Meanwhile::no_mounts,
+            calls: &mut Meanwhile::no_calls,
+        };
         let owners = self.owners.clone();
         let request = launch::Request {
             spec,
@@ -235,6 +256,7 @@ impl Monitor<'_> {
             cgroup,
             bridges: bridges.as_mut(),
             init_of: &init_of,
+            gate: None,
             meanwhile,
         };
         let prepared = launch::prepare(request);
@@ -256,12 +278,13 @@ impl Monitor<'_> {
                 .inspect_err(|error| ::log::warn!("cannot write `{}`: {error}", path.display()))
                 .ok()
         });
+        let memory_events = sandbox.cgroup.as_ref().and_then(ControlGroup::memory_events);
         let mut life = Life {
             sandbox,
             trouble: None,
             guard,
             namespace,
-            streams: Vec::new(),
+            streams,
             terminal: None,
             stdin,
             stop_at: None,
@@ -270,12 +293,15 @@ impl Monitor<'_> {
             network_log,
             rejoin_at: None,
             born: Instant::now(),
+            memory_events,
+            oom_kills: 0,
         };
         let released =
-            self.connect(&mut life, outputs, terminal_client).and_then(|()| self.release(&mut life));
+            self.connect_terminal(&mut life, terminal_client).and_then(|()| self.release(&mut life));
         match released {
             Ok(()) => {
                 self.life = Some(life);
+                self.look_for_oom();
                 self.begin_health();
                 Ok(())
             }
@@ -287,24 +313,8 @@ impl Monitor<'_> {
         }
     }
 
-    /// Connects the container's output to the log, and to the one who started it.
-    fn connect(
-        &mut self,
-        life: &mut Life,
-        outputs: Vec<super::wires::Output>,
-        terminal_client: Option<OwnedFd>,
-    ) -> Result<()> {
-        match &mut self.log {
-            Some(log) => log.end_lines(),
-            None => self.log = Log::open(self.spec, self.directory)?,
-        }
-        for wire in outputs {
-            let mut stream = output::Stream::new(wire.name, wire.source)?;
-            if let Some(client) = wire.client {
-                stream.connect(self.caller, client)?;
-            }
-            life.streams.push(stream);
-        }
+    /// Connects the container's terminal to the one who started it.
+    fn connect_terminal(&mut self, life: &mut Life, terminal_client: Option<OwnedFd>) -> Result<()> {
         if let Some(master) = life.sandbox.terminal.take() {
             life.terminal = Some(master.try_clone().step(|| "cannot copy a descriptor")?);
             let mut stream = output::Stream::new(Name::Stdout, master)?;
@@ -351,6 +361,7 @@ impl Monitor<'_> {
                 .as_ref()
                 .map_or(125, |life| crate::sys::process::wait_for(life.sandbox.pid).unwrap_or(125)),
         };
+        self.explain_oom(code);
         let owner = self.sessions.owner().map(|session| session.id);
         self.execs.end_all(&mut self.sessions);
         self.end_health();
@@ -360,7 +371,7 @@ impl Monitor<'_> {
         }
         self.tell(Event::container(Action::Died, self.spec).with("exitCode", code));
         if let Some(life) = &mut self.life {
-            life.finish(&self.record, &mut self.log, owner);
+            life.finish(self.spec, &self.record, &mut self.log, owner);
         }
         code
     }
@@ -373,6 +384,10 @@ impl Monitor<'_> {
                     return code;
                 }
                 if self.execs.reaped(pid, code, &mut self.sessions) {
+                    if code == 128 + libc::SIGKILL {
+                        // The kernel holds back what follows another event closely.
+                        self.look_for_oom();
+                    }
                     continue;
                 }
                 life.replace(pid, code, &self.claim, &mut self.record, &self.sessions);
@@ -416,6 +431,9 @@ impl Monitor<'_> {
                 .filter_map(|life| life.bridges.as_ref())
                 .map(|session| PollFd::new(session, PollFlags::IN)),
         );
+        let first_memory = polled.len();
+        let memory = self.life.as_ref().and_then(|life| life.memory_events.as_ref());
+        polled.extend(memory.map(|events| PollFd::new(events, PollFlags::PRI)));
         let first_stream = polled.len();
         for stream in self.life.iter().flat_map(|life| &life.streams) {
             polled.extend(stream.waits_for().map(|(end, flags)| PollFd::from_borrowed_fd(end, flags)));
@@ -449,8 +467,11 @@ impl Monitor<'_> {
         for (id, _) in ids.into_iter().zip(&happened[first_session..]).filter(|(_, happened)| **happened) {
             self.serve(id);
         }
-        if happened[first_bridge..first_stream].contains(&true) {
+        if happened[first_bridge..first_memory].contains(&true) {
             self.serve_networks();
+        }
+        if happened[first_memory..first_stream].contains(&true) {
+            self.look_for_oom();
         }
         if first_session == 2 && happened[1] {
             self.take_connections();
@@ -538,7 +559,7 @@ impl Monitor<'_> {
         let trouble = self.let_life_go();
         let now = Utc::now();
         self.write_state(code, trouble.clone(), now);
-        self.sessions.ended(code, trouble.as_deref(), false);
+        drop(self.sessions.ended(code, trouble.as_deref(), false));
         self.record.restarting = Some(Restarting { code, since: now });
         (self.record.init, self.record.guard, self.record.userns) = (None, None, 0);
         (self.record.cgroup, self.record.paused) = (None, false);

@@ -102,16 +102,14 @@ impl Sessions {
     }
 
     /// A life has ended and all its output is written. Who waits for more than that stays, unless the container is
-    /// `down`.
-    pub fn ended(&mut self, code: i32, error: Option<&str>, down: bool) {
+    /// `down`. The others are told; the client of the one who started the container ends when it is let go of.
+    #[must_use]
+    pub fn ended(&mut self, code: i32, error: Option<&str>, down: bool) -> Vec<Session> {
         let exited = ToClient::Exited { code, error: error.map(str::to_owned) };
-        self.all.retain(|session| {
-            let stays = !down && matches!(session.role, Role::Starter | Role::Stopper | Role::New);
-            if !stays {
-                session.tell(&exited);
-            }
-            stays
-        });
+        let stays = |role| !down && matches!(role, Role::Starter | Role::Stopper | Role::New);
+        let told: Vec<Session> = self.all.extract_if(.., |session| !stays(session.role)).collect();
+        told.iter().for_each(|session| session.tell(&exited));
+        told
     }
 
     /// Another life did not begin.

@@ -42,7 +42,8 @@ impl Namespace {
         eventually("a namespace", || fs::read_to_string(&comm).is_ok_and(|name| name.trim() == "sleep"));
         namespace.run(|| {
             let proc = File::open("/proc").map_err(text)?;
-            let mut skipped = inside::set_up(proc.as_fd()).map_err(text)?;
+            let mut skipped = inside::set_up(proc.as_fd(), true);
+            crate::sys::net::loopback_up().map_err(text)?;
             skipped.extend(inside::allow_ping(proc.as_fd(), (0, 0)));
             skipped.is_empty().then_some(()).ok_or(format!("{skipped:?}"))
         });

@@ -5,8 +5,6 @@ use std::os::fd::BorrowedFd;
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::sys;
-
 /// A sysctl that the kernel did not let us set; the container runs without it.
 #[derive(Debug)]
 pub struct Skipped {
@@ -14,19 +12,15 @@ pub struct Skipped {
     pub cause: io::Error,
 }
 
-/// Brings the loopback interface up, opens ports below 1024, and turns duplicate address detection off for
+/// Opens ports below 1024 and, where a helper `connects` the namespace, turns duplicate address detection off for
 /// interfaces yet to come: on a tap that we alone serve it would only hold IPv6 back for a second, so this comes
 /// before the helper makes one. It needs no ID maps (the capability over the namespace suffices).
 ///
 /// `proc` is a directory of procfs (any instance: its `sys/net` is that of the caller's namespace). Starts nothing.
-///
-/// # Errors
-/// The loopback interface can't be brought up (EPERM: no CAP_NET_ADMIN).
-pub fn set_up(proc: BorrowedFd<'_>) -> io::Result<Vec<Skipped>> {
-    let duplicates = set(proc, "net/ipv6/conf/default/accept_dad", b"0");
+pub fn set_up(proc: BorrowedFd<'_>, connects: bool) -> Vec<Skipped> {
+    let duplicates = connects.then(|| set(proc, "net/ipv6/conf/default/accept_dad", b"0")).flatten();
     let ports = set(proc, "net/ipv4/ip_unprivileged_port_start", b"0");
-    sys::net::loopback_up()?;
-    Ok(duplicates.into_iter().chain(ports).collect())
+    duplicates.into_iter().chain(ports).collect()
 }
 
 /// Opens unprivileged ping (icmp(7), ping_group_range) for the groups from `first` to `last`; the maps must be written.

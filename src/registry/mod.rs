@@ -8,7 +8,7 @@ mod blobs;
 pub mod challenge;
 mod client;
 mod connector;
-mod download;
+pub mod download;
 mod endpoint;
 mod exchange;
 mod failure;
@@ -24,7 +24,6 @@ mod url;
 
 pub use blobs::BlobReader;
 pub use client::{Client, Options};
-pub use download::download;
 pub use endpoint::Endpoint;
 pub use failure::{Failure, Kind};
 pub use listings::Hit;

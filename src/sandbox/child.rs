@@ -14,17 +14,22 @@ use crate::container::sysctl;
 use crate::container::user::ResolvedUser;
 use crate::error::{Error, Result, Step};
 use crate::layers::Upper;
-use crate::network::inside;
+use crate::network::{self, inside};
 use crate::sandbox::command::{self, AccountFiles, Command, die_with_monitor, lost};
 use crate::sandbox::inroot::InRoot;
+use crate::sandbox::listed::Gate;
+use crate::sandbox::listed::mapping::Mapped;
 use crate::sandbox::message::{FromChild, ToChild};
+use crate::sandbox::namespaces::Join;
 use crate::sandbox::reach::Reach;
 use crate::sandbox::{
-    accounts, devices, kernel_mounts, namespaces, ownership, root, terminal, user_mounts, userns, volumes,
+    accounts, devices, kernel_mounts, namespaces, ownership, privileges, root, terminal, user_mounts, userns,
+    volumes,
 };
 use crate::seccomp::bpf::Instruction;
 use crate::secret::copies::{self, Values};
 use crate::sys::channel::Channel;
+use crate::sys::net::{interfaces, loopback_up_by};
 use crate::sys::process::exit_now;
 
 /// The container's standard streams.
@@ -38,6 +43,8 @@ pub enum Stdio {
     Terminal {
         size: Option<(u16, u16)>,
     },
+    /// Those of whoever makes the container.
+    Inherited,
 }
 
 /// What the container's process starts with.
@@ -55,6 +62,12 @@ pub struct Inside<'a> {
     pub makes_network: bool,
     /// The same of the cgroup namespace: its root is then the cgroup that the process was cloned into.
     pub makes_cgroup: bool,
+    /// Of a bundle whose maker does not stay: what its process waits at.
+    pub gate: Option<Gate>,
+    /// Of a bundle: its bind mounts with maps.
+    pub mapped: Vec<Mapped>,
+    /// Of a bundle: the mount namespace that it is to be in at the end.
+    pub mounts: Option<Join>,
 }
 
 /// What was done before the maps were written.
@@ -72,12 +85,16 @@ impl Inside<'_> {
         {
             command::fail(&self.channel, crate::host::userns::explain_clone_failure(&errno.into()));
         }
+        if self.spec.identity.join.is_some() {
+            privileges::learn_of_setgroups();
+        }
         let secrets = match copies::values(self.spec, self.directory) {
             Ok(secrets) => secrets,
             Err(error) => command::fail(&self.channel, error),
         };
         // Elsewhere the container's root is the caller and reaches what the caller does.
-        let root_is_another = self.spec.identity.nested.is_some() || self.spec.identity.join.is_some();
+        let root_is_another = self.spec.listed.is_none()
+            && (self.spec.identity.nested.is_some() || self.spec.identity.join.is_some());
         let reach = if root_is_another { Reach::open(self.spec, self.directory).map(Some) } else { Ok(None) };
         match reach {
             Ok(None) => Inside { secrets, ..self }.become_command(),
@@ -89,10 +106,17 @@ impl Inside<'_> {
     }
 
     fn become_command(self) -> ! {
-        let error = match self.set_up() {
+        let set_up = match &self.spec.listed {
+            None => self.set_up(),
+            Some(listed) => self.set_up_listed(listed),
+        };
+        let error = match set_up {
             Ok(user) => self.last_steps().execute(&user),
             Err(error) => error,
         };
+        if let Some(gate) = &self.gate {
+            gate.complain(&error);
+        }
         command::fail(&self.channel, error)
     }
 
@@ -111,6 +135,7 @@ impl Inside<'_> {
         if !early.kernel_mounts {
             self.mount_kernel_file_systems(&inroot)?;
         }
+        self.wait_for_files()?;
         let unclaimed = self.mount_the_rest(&inroot)?;
         let user = self.user(&inroot)?;
         unclaimed.iter().try_for_each(|volume| volumes::claim(volume, &user))?;
@@ -139,25 +164,7 @@ impl Inside<'_> {
     fn before_the_maps(&self) -> Result<Early> {
         root::detach_from_host()?;
         self.open_network()?;
-        if self.spec.namespaces.uts == Namespace::Private {
-            if let Some(name) = &self.spec.hostname {
-                rustix::system::sethostname(name.as_bytes()).map_err(|error| {
-                    let failed = Error::new(format!("cannot set the hostname `{name}`")).because(error);
-                    match error {
-                        // The namespace is our own: nothing but a filter refuses.
-                        Errno::PERM => failed.hint(
-                            "the seccomp profile of an outer container forbids it: start that one with \
-                             `--security-opt seccomp=unconfined` or `--privileged`",
-                        ),
-                        _ => failed,
-                    }
-                })?;
-            }
-            if let Some(name) = &self.spec.domainname {
-                rustix::system::setdomainname(name.as_bytes())
-                    .step(|| format!("cannot set the domain name `{name}`"))?;
-            }
-        }
+        self.name_the_host()?;
         // An overlay makes a directory of mode 000 and opens it, which takes a capability over its owner's ID.
         let bound = matches!(
             self.spec.root,
@@ -176,7 +183,36 @@ impl Inside<'_> {
         Ok(Early { root: Some(inroot), kernel_mounts })
     }
 
-    fn mount_root(&self) -> Result<InRoot> {
+    pub(super) fn name_the_host(&self) -> Result<()> {
+        // One that was joined has its names; the author of a bundle may want others.
+        let named = match self.spec.namespaces.uts {
+            Namespace::Private => true,
+            Namespace::Host => false,
+            _ => self.spec.listed.is_some(),
+        };
+        if named {
+            if let Some(name) = &self.spec.hostname {
+                rustix::system::sethostname(name.as_bytes()).map_err(|error| {
+                    let failed = Error::new(format!("cannot set the hostname `{name}`")).because(error);
+                    match error {
+                        // The namespace is our own: nothing but a filter refuses.
+                        Errno::PERM => failed.hint(
+                            "the seccomp profile of an outer container forbids it: start that one with \
+                             `--security-opt seccomp=unconfined` or `--privileged`",
+                        ),
+                        _ => failed,
+                    }
+                })?;
+            }
+            if let Some(name) = &self.spec.domainname {
+                rustix::system::setdomainname(name.as_bytes())
+                    .step(|| format!("cannot set the domain name `{name}`"))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn mount_root(&self) -> Result<InRoot> {
         let merged = self.spec.bound_root().map_or_else(|| self.directory.upper(), Path::to_owned);
         if let Some(device) = root::mount_root(self.spec, &self.upper(), &merged)? {
             use std::os::fd::AsFd;
@@ -208,11 +244,22 @@ impl Inside<'_> {
             nix::sched::unshare(CloneFlags::CLONE_NEWNET)
                 .map_err(|errno| crate::host::userns::explain_clone_failure(&errno.into()))?;
         }
-        let skipped =
-            inside::set_up(open_proc()?.as_fd()).step(|| "cannot bring the loopback interface up")?;
-        skipped
+        self.raise_loopback()?;
+        // Without a helper there will be no other interface of ours.
+        let connects = self.spec.network.mode != network::Mode::None;
+        inside::set_up(open_proc()?.as_fd(), connects)
             .iter()
             .try_for_each(|skipped| self.channel.send(&FromChild::Notice(skipped.notice())).step(lost))
+    }
+
+    /// The monitor has power over the namespaces that it had made; in others the child alone has.
+    fn raise_loopback(&self) -> Result<()> {
+        let failed = || "cannot bring the loopback interface up";
+        let socket = interfaces().step(failed)?;
+        if self.spec.identity.join.is_some() {
+            return loopback_up_by(socket.as_fd()).step(failed);
+        }
+        self.channel.send_with(&FromChild::Loopback, socket.as_fd()).step(lost)
     }
 
     /// Needs the group map. With it the network is ready for a helper.
@@ -249,6 +296,13 @@ impl Inside<'_> {
         }
         // Changing IDs clears it (prctl(2), PR_SET_PDEATHSIG).
         die_with_monitor()
+    }
+
+    fn wait_for_files(&self) -> Result<()> {
+        match self.channel.receive().step(lost)? {
+            Some((ToChild::Furnished, _)) => Ok(()),
+            _ => exit_now(125),
+        }
     }
 
     /// Who is closed to others tells the monitor itself what those have to join that are brought in later.
@@ -320,7 +374,7 @@ impl Inside<'_> {
         Ok(())
     }
 
-    fn streams(&self, inroot: &InRoot) -> Result<Option<OwnedFd>> {
+    pub(super) fn streams(&self, inroot: &InRoot) -> Result<Option<OwnedFd>> {
         let Stdio::Terminal { size } = &self.stdio else { return Ok(None) };
         let pair = terminal::open(inroot, *size)?;
         terminal::show_as_console(inroot, &pair)?;
@@ -328,7 +382,7 @@ impl Inside<'_> {
         Ok(Some(pair.slave))
     }
 
-    fn set_sysctls(&self, inroot: &InRoot) -> Result<()> {
+    pub(super) fn set_sysctls(&self, inroot: &InRoot) -> Result<()> {
         for (name, value) in &self.spec.sysctls {
             let failed = || format!("cannot set the sysctl `{name}` to `{value}`");
             let path = Path::new("/proc/sys").join(sysctl::path(name));
@@ -342,14 +396,14 @@ impl Inside<'_> {
         Ok(())
     }
 
-    fn working_directory(&self, inroot: &InRoot) -> Result<()> {
+    pub(super) fn working_directory(&self, inroot: &InRoot) -> Result<()> {
         let cwd = &self.spec.process.cwd;
         inroot.ensure_directory(cwd).map(|_| ()).map_err(|error| {
             error.while_doing(format!("cannot use `{}` as the working directory", cwd.display()))
         })
     }
 
-    fn limits(&self) -> Result<()> {
+    pub(super) fn limits(&self) -> Result<()> {
         // A process that is closed to others may not; it has it from its parent.
         if self.spec.identity.join.is_none() {
             command::set_oom_score(self.spec)?;
@@ -357,13 +411,14 @@ impl Inside<'_> {
         command::set_rlimits(self.spec)
     }
 
-    fn last_steps(&self) -> Command<'_> {
+    pub(super) fn last_steps(&self) -> Command<'_> {
         Command {
             spec: self.spec,
             channel: &self.channel,
             secrets: Some(&self.secrets),
             seccomp: self.seccomp.as_deref(),
             emulation: self.emulation.as_deref(),
+            inside: Some(self),
         }
     }
 }

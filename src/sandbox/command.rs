@@ -1,7 +1,7 @@
 //! From a process that stands in its place in the container to the user's command: what the container's first
 //! process and those that are brought in later have in common.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
@@ -9,12 +9,15 @@ use rustix::io::Errno;
 use rustix::process::DumpableBehavior;
 
 use crate::container::env;
+use crate::container::listed::Exact;
+use crate::container::rlimit;
 use crate::container::spec::{LogDriver, MountKind, Root, Seccomp, Spec};
 use crate::container::user::{self, ResolvedUser};
 use crate::emulation::{self, Credentials, Emulation};
 use crate::error::{EXIT_NOT_INVOKABLE, Error, Result, Step};
-use crate::sandbox::child::Stdio;
+use crate::sandbox::child::{Inside, Stdio};
 use crate::sandbox::inroot::InRoot;
+use crate::sandbox::listed::hooks;
 use crate::sandbox::message::FromChild;
 use crate::sandbox::privileges::{self, Privileges};
 use crate::sandbox::{init, program, terminal};
@@ -22,9 +25,13 @@ use crate::seccomp::bpf::Instruction;
 use crate::secret::copies::{self, Values};
 use crate::sys::channel::Channel;
 use crate::sys::process::{self, exit_now};
+use crate::sys::scheduling;
 
 /// /etc/passwd and /etc/group of an image are not worth more than this.
 const LONGEST_ACCOUNT_FILE: u64 = 16 << 20;
+
+/// More descriptors than a process may have (fs.nr_open).
+const LONGEST_HANDOVER: u32 = 1 << 20;
 
 /// Characters of an error that is too long for one message.
 const LONGEST_COMPLAINT: usize = 4000;
@@ -67,6 +74,8 @@ pub struct Command<'a> {
     pub emulation: Option<&'a [Instruction]>,
     /// Those of the container, where the environment does not have them yet.
     pub secrets: Option<&'a Values>,
+    /// The container's first process; none: one that is brought in later.
+    pub inside: Option<&'a Inside<'a>>,
 }
 
 impl Command<'_> {
@@ -87,16 +96,21 @@ impl Command<'_> {
                 self.give(&slave, user);
                 terminal::attach(&slave)
             }
+            (Stdio::Inherited, _) => {
+                let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+                streams.into_iter().for_each(|stream| self.give(stream, user));
+                Ok(())
+            }
             (Stdio::Terminal { .. }, None) => Err(Error::new("cannot attach the terminal")),
         }
     }
 
     /// A pipe or terminal of sbx's own becomes the user's. Where the map has no room for that it stays as it is: to
     /// read and to write takes no owner.
-    fn give(&self, stream: &OwnedFd, user: &ResolvedUser) {
-        let Ok(stat) = rustix::fs::fstat(stream) else { return };
+    fn give(&self, stream: impl AsFd, user: &ResolvedUser) {
+        let Ok(stat) = rustix::fs::fstat(&stream) else { return };
         let is_pipe = FileType::from_raw_mode(stat.st_mode) == FileType::Fifo;
-        if user.uid != 0 && !self.is_believed(user) && (is_pipe || rustix::termios::isatty(stream)) {
+        if user.uid != 0 && !self.is_believed(user) && (is_pipe || rustix::termios::isatty(&stream)) {
             let _ = rustix::fs::fchown(stream, Some(rustix::fs::Uid::from_raw(user.uid)), None);
         }
     }
@@ -118,8 +132,13 @@ impl Command<'_> {
             env.push(format!("HOME={}", user.home));
         }
         // Until the exec the process is sbx: nobody inside may look into it or reach its binary.
-        let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-        if spec.security.seccomp != Seccomp::Default {
+        let exact = spec.process.exact.as_deref();
+        if exact.is_none() {
+            let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        }
+        let own_keyring =
+            exact.map_or(spec.security.seccomp != Seccomp::Default, |exact| !exact.keeps_keyring);
+        if own_keyring {
             // The default filter refuses keyctl(2). The quota of keys is small; without a keyring of its
             // own the container shares the caller's, as before.
             let _ = process::join_new_session_keyring();
@@ -130,10 +149,26 @@ impl Command<'_> {
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
         }
         // What follows goes by paths that somebody else may be changing: links of /proc find nothing open.
-        process::close_all_but(&mut [0, 1, 2, self.channel.as_fd().as_raw_fd()]);
+        let handed_on = handed_on(exact);
+        let first_own = handed_on.end.cast_unsigned();
+        let mut kept: Vec<i32> = [0, 1, 2].into_iter().chain(handed_on).collect();
+        kept.push(self.channel.as_fd().as_raw_fd());
+        if let Some(gate) = self.inside.and_then(|inside| inside.gate.as_ref()) {
+            kept.extend([gate.fifo.as_raw_fd(), gate.complaint.as_raw_fd()]);
+        }
+        process::close_all_but(&mut kept);
+        if let Some(exact) = exact
+            && let Err(error) = be_scheduled(exact)
+        {
+            return error;
+        }
         let entered = enter(&spec.process.cwd);
         let hand_over = |listener, user| self.hand_over(listener, user);
+        let calls = |listener: BorrowedFd<'_>| self.channel.send_with(&FromChild::Calls, listener).step(lost);
+        let filter = spec.listed.as_ref().map(|listed| &listed.filter);
         let privileges = Privileges {
+            sets: exact.map(|exact| &exact.capabilities),
+            filter: filter.map(|filter| (filter, &calls as _)),
             user,
             keep_groups: spec.process.keep_groups,
             capabilities: spec.security.capabilities,
@@ -154,7 +189,7 @@ impl Command<'_> {
                     .exit_code(EXIT_NOT_INVOKABLE);
             return self.explain_owners(failed, error == Errno::ACCESS, &spec.process.cwd, user);
         }
-        if let Err(error) = process::close_on_exec_from(3) {
+        if let Err(error) = process::close_on_exec_from(first_own) {
             return Error::new("cannot close the descriptors of sbx").because(error);
         }
         if let Err(error) = privileges::seal(&privileges, !spec.init) {
@@ -165,6 +200,9 @@ impl Command<'_> {
         {
             return error;
         }
+        if let Err(error) = self.pass_the_gate(&env) {
+            return error;
+        }
         process::reset_signals();
         let error = program::execute(&spec.process.args, &env);
         let denied = error.code() == EXIT_NOT_INVOKABLE;
@@ -173,6 +211,26 @@ impl Command<'_> {
         }
         let command = spec.process.args.first().map(|word| spec.process.cwd.join(word)).unwrap_or_default();
         self.explain_owners(error, denied, &command, user)
+    }
+
+    /// Of a bundle: whether the command can be found shows before the container counts as created; between the word to
+    /// start it and the exec there are the last hooks.
+    fn pass_the_gate(&self, env: &[String]) -> Result<()> {
+        let Some(listed) = &self.spec.listed else { return Ok(()) };
+        program::look_up(&self.spec.process.args, env)?;
+        if let Some(inside) = self.inside {
+            inside.wait_at_the_gate()?;
+            if !listed.hooks.start_container.is_empty() {
+                // Who handed a listener over ignores the ends of its children.
+                process::reset_signals();
+            }
+            hooks::run("startContainer", &listed.hooks.start_container, || {
+                hooks::document(self.spec, "created", std::process::id().cast_signed())
+            })?;
+        }
+        // Until the exec the process is sbx: nobody inside may look into it or reach its binary.
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .step(|| "cannot close the process to others")
     }
 
     /// The kernel has one listener for a chain of filters: below an outer one there is none of our own.
@@ -210,10 +268,27 @@ impl Command<'_> {
             spec.identity.explain(user.uid, user.gid)
         );
         let caller = spec.process.account.as_ref().and_then(|account| account.uid);
-        if caller == Some(user.uid) {
+        // Bundles list their maps.
+        if caller == Some(user.uid) || spec.listed.is_some() {
             return error.hint(hint);
         }
         error.hint(hint).hint("`--userns image-user` or `--userns keep-id` makes that user the caller")
+    }
+}
+
+/// Descriptors of the caller's that go on to the command.
+pub fn handed_on(exact: Option<&Exact>) -> std::ops::Range<RawFd> {
+    let count = exact.map_or(0, |exact| exact.descriptors).min(LONGEST_HANDOVER);
+    3..3 + count.cast_signed()
+}
+
+fn be_scheduled(exact: &Exact) -> Result<()> {
+    if let Some(priority) = exact.io_priority {
+        scheduling::set_io_priority(priority).step(|| "cannot set the I/O priority")?;
+    }
+    match &exact.scheduler {
+        Some(scheduler) => scheduling::set_scheduler(scheduler).step(|| "cannot set the scheduler"),
+        None => Ok(()),
     }
 }
 
@@ -247,8 +322,14 @@ pub fn set_oom_score(spec: &Spec) -> Result<()> {
 /// `--ulimit`.
 pub fn set_rlimits(spec: &Spec) -> Result<()> {
     spec.rlimits.iter().try_for_each(|limit| {
-        process::set_rlimit(limit.resource, limit.soft, limit.hard)
-            .step(|| format!("cannot set the resource limit number {}", limit.resource))
+        process::set_rlimit(limit.resource, limit.soft, limit.hard).map_err(|error| {
+            let name = rlimit::name(limit.resource).unwrap_or_else(|| limit.resource.to_string());
+            let failed = Error::new(format!("cannot set the resource limit {name}")).because(&error);
+            match error.raw_os_error() {
+                Some(libc::EPERM) => failed.hint("without root of the host no hard limit can be raised"),
+                _ => failed,
+            }
+        })
     })
 }
 

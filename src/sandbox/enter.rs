@@ -20,13 +20,14 @@ use crate::error::{Error, Result, Step};
 use crate::sandbox::child::Stdio;
 use crate::sandbox::command::{self, AccountFiles, Command, die_with_monitor, lost};
 use crate::sandbox::inroot::InRoot;
+use crate::sandbox::listed;
 use crate::sandbox::message::{FromChild, ToChild};
 use crate::sandbox::namespaces::Held;
 use crate::sandbox::terminal;
 use crate::seccomp;
 use crate::seccomp::bpf::Instruction;
 use crate::sys::channel::Channel;
-use crate::sys::process::{self, Clone, Fork, clone3, exit_now, fork, send_signal};
+use crate::sys::process::{self, Clone, Fork, clone3, exit_now, fork, send_signal, wait_for};
 
 /// The most that is read of an [`Entry`]: execve(2) takes no more words, whatever the stack is.
 const LONGEST_ENTRY: u64 = 16 << 20;
@@ -70,6 +71,15 @@ impl Source {
         }
     }
 
+    /// What of the caller's descriptors a process of a bundle inherits.
+    fn handed_on(&self) -> std::ops::Range<RawFd> {
+        let exact = match self {
+            Self::Value(entry) => entry.process.exact.as_deref(),
+            Self::File(_) => None,
+        };
+        command::handed_on(exact)
+    }
+
     fn entry(self) -> Result<Entry> {
         match self {
             Self::Value(entry) => Ok(*entry),
@@ -98,6 +108,8 @@ pub enum Progress {
     /// It has a PID, from here on it can be reaped and signalled, and it waits for [`Entering::go`].
     Entered,
     Notice(String),
+    /// Of a bundle: the listener on which calls arrive that its filter hands to somebody else.
+    Calls(OwnedFd),
     /// The master side of its terminal.
     Terminal(OwnedFd),
     /// The last: the command is being executed, or the process was killed.
@@ -164,6 +176,7 @@ impl Entering {
                     None => Progress::Failed(Error::new("nobody is left to answer for emulated root")),
                 }
             }
+            Some((FromChild::Calls, Some(listener))) => Progress::Calls(listener),
             Some((FromChild::Failed(error), _)) => Progress::Failed(error),
             None if self.pid.is_some() => Progress::Executed,
             None => Progress::Failed(
@@ -198,6 +211,15 @@ impl Entering {
             let _ = send_signal(pid, libc::SIGKILL);
         }
     }
+
+    /// Ends what was started and waits for its end, for a caller that ends itself: what it leaves unreaped holds up the end
+    /// of the whole container, until somebody else reaps it (pid_namespaces(7)).
+    pub fn end(&self) {
+        self.abandon(true);
+        for pid in self.launcher.into_iter().chain(self.pid) {
+            let _ = wait_for(pid);
+        }
+    }
 }
 
 /// The launcher's life, up to the process that it makes.
@@ -212,6 +234,7 @@ fn launch(
     let _ = rustix::thread::set_name(c"sbx-launcher");
     // Those of other clients, and the lock of the container.
     let mut kept = vec![0, 1, 2, channel.as_fd().as_raw_fd()];
+    kept.extend(source.handed_on());
     kept.extend(namespaces.descriptors());
     kept.extend(source.descriptor());
     if let Stdio::Pipes { stdin, stdout, stderr } = stdio {
@@ -252,6 +275,9 @@ fn of_the_process(spec: &Spec, entry: Entry) -> Spec {
     let mut spec = spec.clone();
     let account = spec.process.account.take();
     spec.process = Process { account, ..entry.process };
+    if let Some(exact) = &spec.process.exact {
+        spec.security.capabilities = exact.capabilities.bounding;
+    }
     spec.init = false;
     if entry.privileged {
         spec.security.capabilities = CapSet::all();
@@ -280,16 +306,24 @@ struct Inside<'a> {
 
 impl Inside<'_> {
     fn set_up(&self) -> Result<crate::container::user::ResolvedUser> {
-        die_with_monitor()?;
+        if self.spec.listed.is_none() {
+            die_with_monitor()?;
+        }
         match self.channel.receive().step(lost)? {
             Some((ToChild::Go, _)) => {}
             _ => exit_now(125),
         }
         rustix::process::setsid().step(|| "cannot make a session for the process")?;
         let root = InRoot::open(Path::new("/"))?;
-        let user = AccountFiles::read(&root).user(self.spec)?;
+        let user = match &self.spec.listed {
+            None => AccountFiles::read(&root).user(self.spec)?,
+            Some(listed) => {
+                listed::be_of_personality(listed)?;
+                listed::exact_user(self.spec, &root)?
+            }
+        };
         let slave = match self.stdio {
-            Stdio::Pipes { .. } => None,
+            Stdio::Pipes { .. } | Stdio::Inherited => None,
             Stdio::Terminal { size } => {
                 let terminal = terminal::open(&root, *size)?;
                 self.channel.send_with(&FromChild::Terminal, terminal.master.as_fd()).step(lost)?;
@@ -308,6 +342,7 @@ impl Inside<'_> {
             seccomp: self.seccomp.as_deref(),
             emulation: self.emulation.as_deref(),
             secrets: None,
+            inside: None,
         }
     }
 }

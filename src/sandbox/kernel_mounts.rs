@@ -47,7 +47,6 @@ pub fn mount_sys(root: &InRoot, spec: &Spec) -> Result<()> {
         if !writable {
             add_attributes(bound.as_fd(), c"", ATTR_RDONLY, true).step(|| "cannot make /sys read-only")?;
         }
-        return Ok(());
     }
     // Hosts without cgroup v2, or with it elsewhere, have no such directory or refuse the mount.
     if spec.namespaces.cgroup == Namespace::Private

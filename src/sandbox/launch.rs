@@ -6,11 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use nix::sched::CloneFlags;
-use rustix::process::DumpableBehavior;
-
 use crate::container::control_group::ControlGroup;
 use crate::container::directory::ContainerDirectory;
+use crate::container::listed::Attached;
 use crate::container::process::ProcessRef;
 use crate::container::spec::{Namespace, Root, Spec};
 use crate::emulation::{self, Emulation, Emulator, Places};
@@ -20,13 +18,15 @@ use crate::layers::{Upper, fuse_overlayfs};
 use crate::network::bridge::Session;
 use crate::network::{self, Helper, Target};
 use crate::sandbox::child::{Inside, Stdio};
-use crate::sandbox::message::{FromChild, FromLauncher, ToChild, ToLauncher};
-use crate::sandbox::namespaces::{self, Held, Join, to_join, to_make};
-use crate::sandbox::userns::become_root;
+use crate::sandbox::launcher::{Launcher, through_launcher};
+use crate::sandbox::listed::{self, Gate};
+use crate::sandbox::message::{FromChild, ToChild, ToLauncher};
+use crate::sandbox::namespaces::{self, Held, to_join, to_make};
 use crate::seccomp;
 use crate::secret::copies::Values;
 use crate::sys::channel::Channel;
-use crate::sys::process::{Clone, Fork, clone3, clone3_into, exit_now, fork, send_signal, wait_for};
+use crate::sys::net::loopback_up_by;
+use crate::sys::process::{Clone, clone3, clone3_into, send_signal, wait_for};
 use crate::volume::attach::attach;
 
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,16 +70,42 @@ pub struct Request<'a> {
     pub bridges: Option<&'a mut Session>,
     /// The first process of a running container, for namespaces of others.
     pub init_of: &'a dyn Fn(&str) -> Result<i32>,
+    /// Of a bundle whose maker does not stay.
+    pub gate: Option<Gate>,
     /// What the monitor does besides.
     pub meanwhile: Meanwhile<'a>,
 }
 
 /// The monitor's own work, at the moments when it would wait.
 pub struct Meanwhile<'a> {
-    /// In the common case while the helpers write the maps; the child looks at the result afterwards.
-    pub mapping: &'a dyn Fn() -> Result<()>,
+    /// In the common case while the helpers write the maps, or after that, beside the child's first mounts; the child
+    /// looks at the result when it is told.
+    pub furnishing: &'a dyn Fn() -> Result<()>,
     /// While the child mounts.
     pub mounting: &'a mut dyn FnMut(&Born<'_>) -> Result<()>,
+    /// Of a bundle: when everything is mounted, before the root of the host is let go of.
+    pub mounted: &'a mut dyn FnMut(&Born<'_>) -> Result<()>,
+    /// Of a bundle: records what it mounts in somebody else's mount namespace.
+    pub attaching: &'a mut dyn FnMut(Attached) -> Result<()>,
+    /// Of a bundle: takes the listener of its filter.
+    pub calls: &'a mut dyn FnMut(&Born<'_>, OwnedFd) -> Result<()>,
+}
+
+impl Meanwhile<'_> {
+    /// For what only bundles ask of it.
+    pub fn nothing(_: &Born<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The same of mounts with others, which nobody has asked for.
+    pub fn no_mounts(_: Attached) -> Result<()> {
+        Err(Error::new("the container's process said something unexpected"))
+    }
+
+    /// The same of a listener.
+    pub fn no_calls(_: &Born<'_>, _: OwnedFd) -> Result<()> {
+        Err(Error::new("the container's process said something unexpected"))
+    }
 }
 
 /// The container's first process, as soon as there is one.
@@ -90,7 +116,8 @@ pub struct Born<'a> {
 
 /// Makes the sandbox. On an error everything that was started is ended before it is returned.
 pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
-    let Request { spec, directory, runtime, stdio, owners, cgroup, bridges, init_of, meanwhile } = request;
+    let Request { spec, directory, runtime, stdio, owners, cgroup, bridges, init_of, gate, mut meanwhile } =
+        request;
     let volumes = attach(spec)?;
     let spec = volumes.spec(spec);
     let spec = spec.as_ref();
@@ -112,31 +139,59 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
         secrets: Values::new(),
         makes_network: false,
         makes_cgroup: false,
+        gate,
+        mapped: listed::mapping::binds(spec)?,
+        mounts: namespaces::mounts_to_join(spec)?,
     };
 
     let below = bridges.as_ref().map(|bridges| bridges.namespace());
+    let mut furnished = false;
     let (mut sandbox, launcher) = if joins.is_empty() && spec.identity.nested.is_none() && below.is_none() {
-        (directly(inside, ours, cgroup, meanwhile.mapping)?, None)
+        let mut furnish = || {
+            furnished = true;
+            (meanwhile.furnishing)()
+        };
+        (directly(inside, ours, cgroup, &mut furnish)?, None)
     } else {
-        (meanwhile.mapping)()?;
-        let (mut sandbox, launcher) = through_launcher(inside, ours, &joins, below)?;
-        sandbox.cgroup = cgroup.filter(|group| adopted(group, sandbox.pid));
+        // What a child reaches as the caller it opens before anything else.
+        (meanwhile.furnishing)()?;
+        furnished = true;
+        let group = cgroup.as_ref().map(ControlGroup::descriptor);
+        let (mut sandbox, launcher, grouped) = through_launcher(inside, ours, (&joins, below, group))?;
+        match cgroup
+            .map(|group| if grouped { Ok(Some(group)) } else { adopt(group, sandbox.pid) })
+            .transpose()
+        {
+            Ok(group) => sandbox.cgroup = group.flatten(),
+            Err(error) => {
+                sandbox.end();
+                return Err(error);
+            }
+        }
         (sandbox, Some(launcher))
     };
     let places = (spec, directory, runtime);
-    let ready = serve_until_ready(&mut sandbox, places, owners, launcher, bridges, meanwhile.mounting);
+    let ready = tell_mapped(&sandbox, spec, || if furnished { Ok(()) } else { (meanwhile.furnishing)() })
+        .and_then(|()| serve_until_ready(&mut sandbox, places, owners, launcher, bridges, &mut meanwhile));
     match ready.and_then(|()| volumes.keep()) {
         Ok(()) => Ok(sandbox),
         Err(error) => {
+            let starved = sandbox.cgroup.as_ref().is_some_and(|group| group.oom_kills() > 0);
             sandbox.end();
-            Err(error)
+            Err(if starved {
+                error
+                    .because("its memory limit does not do for starting it")
+                    .hint("allow it more with `--memory`")
+            } else {
+                error
+            })
         }
     }
 }
 
 impl Sandbox {
     /// A process that nothing serves yet.
-    fn new(pid: i32, pidfd: OwnedFd, userns: File, channel: Channel) -> Self {
+    pub(super) fn new(pid: i32, pidfd: OwnedFd, userns: File, channel: Channel) -> Self {
         Self {
             pid,
             pidfd,
@@ -209,13 +264,17 @@ impl Sandbox {
     pub fn end(&mut self) {
         let _ = send_signal(self.pid, libc::SIGKILL);
         let _ = wait_for(self.pid);
+        self.namespaces = None;
         self.end_servers();
     }
 
-    /// Ends what serves a container whose first process is gone already.
+    /// Ends what serves a container whose first process is gone already. Its namespaces are left, where nothing waits
+    /// for their end: the kernel takes a quarter of a millisecond for the mounts.
     pub fn end_servers(&mut self) {
-        // The root is served for as long as anybody holds it.
-        self.namespaces = None;
+        if self.root_server.is_some() {
+            // The root is served for as long as anybody holds it.
+            self.namespaces = None;
+        }
         if let Some(network) = self.network.take() {
             network.stop();
         }
@@ -240,23 +299,30 @@ impl Sandbox {
     }
 }
 
-fn adopted(group: &ControlGroup, pid: i32) -> bool {
-    let moved = group.adopt(pid);
-    if let Err(error) = &moved {
-        ::log::debug!("cannot move the container's process into its cgroup: {error}");
+/// Moves the container's process into its cgroup; none: it is done without.
+fn adopt(group: ControlGroup, pid: i32) -> Result<Option<ControlGroup>> {
+    let failed = "cannot move the container's process into its control group";
+    match group.adopt(pid) {
+        Ok(()) => Ok(Some(group)),
+        Err(error) if group.needed => Err(Error::new(failed).because(error)),
+        Err(error) => {
+            ::log::debug!("{failed}: {error}");
+            Ok(None)
+        }
     }
-    moved.is_ok()
 }
 
 /// The common case: the canonical maps, nothing joined.
 fn directly(
     inside: Inside<'_>,
     channel: Channel,
-    mut cgroup: Option<ControlGroup>,
-    mapping: &dyn Fn() -> Result<()>,
+    cgroup: Option<ControlGroup>,
+    furnish: &mut dyn FnMut() -> Result<()>,
 ) -> Result<Sandbox> {
+    let mut grouped = cgroup.is_some();
     let identity = &inside.spec.identity;
-    let flags = libc::CLONE_NEWUSER | to_make(inside.spec);
+    let own_users = identity.join != Some(Namespace::Host);
+    let flags = to_make(inside.spec) | if own_users { libc::CLONE_NEWUSER } else { 0 };
     // A network namespace takes the kernel longer than all others: the child makes it beside the ID maps.
     let makes_network = flags & libc::CLONE_NEWNET != 0;
     let flags = flags & !libc::CLONE_NEWNET;
@@ -266,10 +332,10 @@ fn directly(
         Some(group) => clone3_into(flags & !libc::CLONE_NEWCGROUP, Some(group.descriptor())),
     };
     let cloned = match cloned {
-        // The group is a convenience; why nothing can be cloned shows without it, too.
+        // Before Linux 5.7; why nothing can be cloned at all shows without it, too.
         Err(error) if cgroup.is_some() => {
             ::log::debug!("cannot start the container in its cgroup: {error}");
-            cgroup = None;
+            grouped = false;
             clone3(flags)
         }
         cloned => cloned,
@@ -277,199 +343,57 @@ fn directly(
     match cloned.map_err(|error| clone_failed(&error))? {
         Clone::Child => {
             drop(channel);
-            Inside { makes_network, makes_cgroup: makes_cgroup && cgroup.is_some(), ..inside }.run()
+            Inside { makes_network, makes_cgroup: makes_cgroup && grouped, ..inside }.run()
         }
         Clone::Parent { pid, pidfd } => {
+            // Or the end of the child would not be the end of what it says.
+            drop(inside.channel);
             let prepared = (|| {
-                let writing = identity::start_write(identity, pid)?;
+                let mut writing = own_users.then(|| identity::start_write(identity, pid)).transpose()?;
                 let userns = open_userns(pid)?;
-                mapping()?;
-                writing.wait()?;
-                Ok(userns)
+                // The child needs the maps before anything else.
+                if writing.as_mut().is_some_and(|writing| !writing.is_done()) {
+                    furnish()?;
+                }
+                writing.map_or(Ok(()), identity::PendingWrite::wait)?;
+                let cgroup = match cgroup {
+                    Some(group) if !grouped => adopt(group, pid)?,
+                    cgroup => cgroup,
+                };
+                Ok((userns, cgroup))
             })();
             match prepared {
-                Ok(userns) => Ok(Sandbox { cgroup, ..Sandbox::new(pid, pidfd, userns, channel) }),
+                Ok((userns, cgroup)) => Ok(Sandbox { cgroup, ..Sandbox::new(pid, pidfd, userns, channel) }),
                 Err(error) => {
                     let _ = send_signal(pid, libc::SIGKILL);
                     let _ = wait_for(pid);
-                    Err(error)
+                    // Nobody can write the maps of a child that has failed meanwhile.
+                    Err(last_words(&channel).unwrap_or(error))
                 }
             }
         }
     }
 }
 
-/// A process between: it enters or makes the canonical namespace and what else is joined, makes the
-/// container's process there as a child of the monitor, and stays, if need be, as the server of its root.
-struct Launcher {
-    pid: i32,
-    channel: Channel,
+/// Why a child that has ended did not come further.
+fn last_words(channel: &Channel) -> Option<Error> {
+    while let Ok(Some((message, _))) = channel.receive::<FromChild>() {
+        if let FromChild::Failed(why) = message {
+            return Some(why);
+        }
+    }
+    None
 }
 
-fn through_launcher(
-    inside: Inside<'_>,
-    channel: Channel,
-    joins: &[Join],
-    below: Option<BorrowedFd<'_>>,
-) -> Result<(Sandbox, Launcher)> {
-    let identity = &inside.spec.identity;
-    let (ours, theirs) = Channel::pair().step(|| "cannot make a socket pair")?;
-    let monitor = std::process::id();
-    let launcher = match fork().step(|| "cannot start a process")? {
-        Fork::Child => {
-            drop(ours);
-            launch(inside, channel, theirs, (joins, below), monitor)
-        }
-        Fork::Parent(pid) => Launcher { pid, channel: ours },
-    };
-    drop(theirs);
-    drop(inside.channel);
-    let lost = || "cannot talk to the launcher";
-    let mut userns = None;
-    let launched = loop {
-        match launcher.channel.receive().step(lost)? {
-            Some((FromLauncher::Unmapped, _)) => {
-                let mapped =
-                    identity::start_write(identity, launcher.pid).and_then(identity::PendingWrite::wait);
-                if let Err(error) = mapped {
-                    break Err(error);
-                }
-                userns = Some(open_userns(launcher.pid)?);
-                launcher.channel.send(&ToLauncher::Mapped).step(lost)?;
-            }
-            Some((FromLauncher::Launched { pid }, Some(pidfd))) => break Ok((pid, pidfd)),
-            Some((FromLauncher::Failed(error), _)) => break Err(error),
-            _ => break Err(Error::new(lost())),
-        }
-    };
-    match launched {
-        Ok((pid, pidfd)) => {
-            let userns = match (userns, below) {
-                (Some(userns), _) => userns,
-                (None, Some(canonical)) => {
-                    File::from(canonical.try_clone_to_owned().step(|| "cannot copy a descriptor")?)
-                }
-                // The launcher is in the namespace that was joined, and not as closed as the other.
-                (None, None) if identity.join.is_some() => open_userns(launcher.pid)?,
-                (None, None) => open_userns(pid)?,
-            };
-            Ok((Sandbox::new(pid, pidfd, userns, channel), launcher))
-        }
-        Err(error) => {
-            let _ = send_signal(launcher.pid, libc::SIGKILL);
-            let _ = wait_for(launcher.pid);
-            Err(error)
-        }
+/// Lets the child go on, which mounts while `furnish` does its work.
+fn tell_mapped(sandbox: &Sandbox, spec: &Spec, furnish: impl FnOnce() -> Result<()>) -> Result<()> {
+    // A child that failed already has said why, and does not read any more.
+    let _ = sandbox.channel.send(&ToChild::Mapped);
+    furnish()?;
+    if spec.listed.is_none() {
+        let _ = sandbox.channel.send(&ToChild::Furnished);
     }
-}
-
-/// The launcher's life.
-fn launch(
-    inside: Inside<'_>,
-    channel: Channel,
-    monitor_channel: Channel,
-    existing: (&[Join], Option<BorrowedFd<'_>>),
-    monitor: u32,
-) -> ! {
-    let (spec, directory) = (inside.spec, inside.directory);
-    let _ = rustix::thread::set_name(c"sbx-launcher");
-    let _ = crate::sys::process::die_with_parent(monitor);
-    // The child lets go of its copy, or the monitor would not see that the launcher was killed.
-    let mut to_monitor = Some(monitor_channel);
-    let launched = launch_child(inside, channel, &mut to_monitor, existing);
-    let Some(monitor_channel) = to_monitor else { exit_now(125) };
-    match launched {
-        Ok((pid, pidfd)) => {
-            if monitor_channel.send_with(&FromLauncher::Launched { pid }, pidfd.as_fd()).is_err() {
-                exit_now(125);
-            }
-        }
-        Err(error) => {
-            let _ = monitor_channel.send(&FromLauncher::Failed(error));
-            exit_now(125);
-        }
-    }
-    match monitor_channel.receive() {
-        Ok(Some((ToLauncher::ServeRoot, Some(device)))) => {
-            let Ok(program) = fuse_overlayfs::available() else { exit_now(125) };
-            fuse_overlayfs::Server {
-                program: &program,
-                device,
-                userns: None,
-                root: &spec.root,
-                owner: spec.sole_owner(),
-                upper: &upper(spec, directory),
-                stage: &directory.stage(),
-                log: &directory.root_server_log(),
-            }
-            .become_server(monitor)
-        }
-        _ => exit_now(0),
-    }
-}
-
-fn launch_child(
-    inside: Inside<'_>,
-    channel: Channel,
-    to_monitor: &mut Option<Channel>,
-    (joins, below): (&[Join], Option<BorrowedFd<'_>>),
-) -> Result<(i32, OwnedFd)> {
-    let identity = &inside.spec.identity;
-    let monitor_channel = to_monitor.as_ref().ok_or_else(|| Error::new("cannot talk to the monitor"))?;
-    let mut flags = libc::CLONE_PARENT | to_make(inside.spec);
-    if identity.join.is_some() {
-        // The user namespace comes first in the list.
-        joins.iter().try_for_each(Join::enter)?;
-        // What is there already may trace what comes in, and that stands in the host's root for a while: it
-        // is closed from its first moment on. A network helper finds the new namespace at this process, which
-        // is in nobody's sight.
-        if flags & libc::CLONE_NEWNET != 0 {
-            nix::sched::unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| clone_failed(&errno.into()))?;
-            flags &= !libc::CLONE_NEWNET;
-        }
-        crate::sandbox::command::set_oom_score(inside.spec)?;
-        crate::sys::process::forget_arguments(c"sbx").step(|| "cannot hide the command line")?;
-        set_dumpable(DumpableBehavior::NotDumpable)?;
-    } else if let Some(canonical) = below {
-        nix::sched::setns(canonical, CloneFlags::CLONE_NEWUSER)
-            .step(|| "cannot join the user namespace of the networks")?;
-        become_root()?;
-        joins.iter().try_for_each(Join::enter)?;
-        flags |= libc::CLONE_NEWUSER;
-    } else if let Some(_nested) = &identity.nested {
-        nix::sched::unshare(CloneFlags::CLONE_NEWUSER)
-            .map_err(|errno| crate::host::userns::explain_clone_failure(&errno.into()))?;
-        monitor_channel.send(&FromLauncher::Unmapped).step(|| "cannot talk to the monitor")?;
-        monitor_channel.receive::<ToLauncher>().step(|| "cannot talk to the monitor")?;
-        become_root()?;
-        joins.iter().try_for_each(Join::enter)?;
-        flags |= libc::CLONE_NEWUSER;
-    } else {
-        joins.iter().try_for_each(Join::enter)?;
-        flags |= libc::CLONE_NEWUSER;
-    }
-    match clone3(flags).map_err(|error| clone_failed(&error))? {
-        Clone::Child => {
-            drop((channel, to_monitor.take()));
-            inside.run()
-        }
-        Clone::Parent { pid, pidfd } => {
-            set_dumpable(DumpableBehavior::Dumpable)?;
-            if flags & libc::CLONE_NEWUSER != 0 {
-                let written = if identity.nested.is_some() || below.is_some() {
-                    identity::open_process(pid)
-                        .and_then(|process| identity::write_nested(process, &identity.maps_below()))
-                } else {
-                    identity::start_write(identity, pid).and_then(identity::PendingWrite::wait)
-                };
-                if let Err(error) = written {
-                    let _ = send_signal(pid, libc::SIGKILL);
-                    return Err(error);
-                }
-            }
-            Ok((pid, pidfd))
-        }
-    }
+    Ok(())
 }
 
 /// Starts the servers beside the child's own work, and answers it until it is ready.
@@ -479,19 +403,31 @@ fn serve_until_ready(
     owners: Places,
     mut launcher: Option<Launcher>,
     mut bridges: Option<&mut Session>,
-    mounting: &mut dyn FnMut(&Born<'_>) -> Result<()>,
+    meanwhile: &mut Meanwhile<'_>,
 ) -> Result<()> {
     let lost = || "cannot talk to the container's process";
-    // A child that failed already has said why, and does not read any more.
-    let _ = sandbox.channel.send(&ToChild::Mapped);
-    if spec.namespaces.net == Namespace::Private {
+    let mut held = None;
+    let born = Born { pid: sandbox.pid, pidfd: sandbox.pidfd.as_fd() };
+    // Of one whose process IDs are shared, namespaces are opened, which it shows once it has its IDs.
+    let early = launcher.is_none() && spec.namespaces.pid == Namespace::Private;
+    if early {
+        (meanwhile.mounting)(&born)?;
+    }
+    if spec.namespaces.net == Namespace::Private && spec.listed.is_none() {
         loop {
             match sandbox.channel.receive().step(lost)? {
                 Some((FromChild::NetworkOpen, _)) => break,
+                Some((FromChild::Loopback, Some(socket))) => {
+                    loopback_up_by(socket.as_fd()).step(|| "cannot bring the loopback interface up")?;
+                }
                 Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
                 Some((FromChild::Failed(error), _)) => return Err(error),
                 _ => return Err(ended_early(sandbox.pid)),
             }
+        }
+        if launcher.is_none() {
+            // By now it is in all of them, and open to the caller. Where it has ended, that shows below.
+            held = Held::of(sandbox.pid, spec, Vec::new()).ok();
         }
         let cache = network::cache(runtime);
         let runtime_dir = runtime.join(&spec.id);
@@ -503,7 +439,9 @@ fn serve_until_ready(
             None => sandbox.network = network::start(&spec.network, &target)?,
         }
     }
-    mounting(&Born { pid: sandbox.pid, pidfd: sandbox.pidfd.as_fd() })?;
+    if !early {
+        (meanwhile.mounting)(&Born { pid: sandbox.pid, pidfd: sandbox.pidfd.as_fd() })?;
+    }
     if spec.emulation != Emulation::Off {
         sandbox.emulator = Some(Emulator::start(sandbox.pid, owners)?);
     }
@@ -516,17 +454,39 @@ fn serve_until_ready(
             }
             Some((FromChild::Notice(notice), _)) => sandbox.notices.push(notice),
             Some((FromChild::Terminal, Some(master))) => sandbox.terminal = Some(master),
+            Some((FromChild::Mounted, _)) => {
+                (meanwhile.mounted)(&Born { pid: sandbox.pid, pidfd: sandbox.pidfd.as_fd() })?;
+                let _ = sandbox.channel.send(&ToChild::HooksDone);
+            }
+            Some((FromChild::Attaching(attached), _)) => {
+                (meanwhile.attaching)(attached)?;
+                let _ = sandbox.channel.send(&ToChild::Recorded);
+            }
+            Some((FromChild::Calls, Some(listener))) => {
+                (meanwhile.calls)(&Born { pid: sandbox.pid, pidfd: sandbox.pidfd.as_fd() }, listener)?;
+            }
             Some((FromChild::Ready, _)) => break,
             Some((FromChild::Failed(error), _)) => return Err(with_server_log(error, directory)),
             None | Some(_) => return Err(with_server_log(ended_early(sandbox.pid), directory)),
         }
     }
-    sandbox.namespaces = match Held::of(sandbox.pid, spec, shown) {
+    if spec.listed.is_some() {
+        // Who comes in later finds them at the process, which nobody here outlives.
+        if let Some(launcher) = launcher {
+            launcher.channel.send(&ToLauncher::Done).step(lost)?;
+            let _ = wait_for(launcher.pid);
+        }
+        return Ok(());
+    }
+    sandbox.namespaces = match held.map_or_else(|| Held::of(sandbox.pid, spec, shown), Ok) {
         Ok(held) => Some(held),
         // It ended after it had said that it is ready, and why.
-        Err(error) => match sandbox.channel.receive() {
-            Ok(Some((FromChild::Failed(why), _))) => return Err(why),
-            _ => return Err(error),
+        Err(error) => loop {
+            match sandbox.channel.receive() {
+                Ok(Some((FromChild::Failed(why), _))) => return Err(why),
+                Ok(Some((FromChild::Root | FromChild::Notice(_), _))) => {}
+                _ => return Err(error),
+            }
         },
     };
     let ready = match (&mut sandbox.network, &mut bridges) {
@@ -569,20 +529,16 @@ fn serve_root(
     .start()
 }
 
-fn upper(spec: &Spec, directory: &ContainerDirectory) -> Upper {
+pub(super) fn upper(spec: &Spec, directory: &ContainerDirectory) -> Upper {
     let throw_away = spec.remove_on_exit || matches!(spec.root, Root::WritableDirectory { .. });
     Upper { upper: directory.upper(), work: directory.work(), throw_away }
 }
 
-fn open_userns(pid: i32) -> Result<File> {
+pub(super) fn open_userns(pid: i32) -> Result<File> {
     File::open(format!("/proc/{pid}/ns/user")).step(|| "cannot open the container's user namespace")
 }
 
-fn set_dumpable(behaviour: DumpableBehavior) -> Result<()> {
-    rustix::process::set_dumpable_behavior(behaviour).step(|| "cannot close the process to others")
-}
-
-fn clone_failed(error: &std::io::Error) -> Error {
+pub(super) fn clone_failed(error: &std::io::Error) -> Error {
     crate::host::userns::explain_clone_failure(error)
 }
 

@@ -3,18 +3,23 @@
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
+use rustix::fs::{Mode, OFlags};
 
 use crate::container::spec::{Namespace, Spec};
 use crate::error::{Error, Result, Step};
+use crate::sandbox::listed;
+use crate::sandbox::privileges::learn_of_setgroups;
 use crate::sandbox::userns::become_root;
+use crate::sys::ids;
 
 /// The file system of namespace files (statfs(2)).
 const NSFS_MAGIC: rustix::fs::FsWord = 0x6e73_6673;
 
 /// CLONE_NEWTIME, which the flags of nix lack.
-const NEW_TIME: i32 = 0x80;
+pub(super) const NEW_TIME: i32 = 0x80;
 
 /// What clone3(2) has to make; the user namespace is left to the caller.
 pub fn to_make(spec: &Spec) -> i32 {
@@ -29,6 +34,7 @@ pub fn to_make(spec: &Spec) -> i32 {
     ]
     .iter()
     .filter(|(namespace, _)| **namespace == Namespace::Private)
+    .filter(|(_, flag)| *flag != NEW_TIME || !listed::delays_time(spec))
     .fold(libc::CLONE_NEWNS, |flags, (_, flag)| flags | flag)
 }
 
@@ -52,6 +58,7 @@ pub fn to_join(spec: &Spec, init_of: &dyn Fn(&str) -> Result<i32>) -> Result<Vec
         (&namespaces.uts, CloneFlags::CLONE_NEWUTS, "uts"),
         (&namespaces.net, CloneFlags::CLONE_NEWNET, "net"),
         (&namespaces.cgroup, CloneFlags::CLONE_NEWCGROUP, "cgroup"),
+        (&namespaces.time, CloneFlags::from_bits_retain(NEW_TIME), "time"),
         (&namespaces.pid, CloneFlags::CLONE_NEWPID, "pid"),
     ];
     let mut joins = Vec::new();
@@ -60,9 +67,35 @@ pub fn to_join(spec: &Spec, init_of: &dyn Fn(&str) -> Result<i32>) -> Result<Vec
             Namespace::Private | Namespace::Host => continue,
             Namespace::Path(path) => (path.clone(), format!("`{}`", path.display())),
             Namespace::Container(id) => {
-                (format!("/proc/{}/ns/{name}", init_of(id)?).into(), format!("container {}", short(id)))
+                let path = format!("/proc/{}/ns/{name}", init_of(id)?);
+                (PathBuf::from(path), format!("container {}", short(id)))
             }
         };
+        joins.push(Join::open(&path, (kind, name), origin)?);
+    }
+    Ok(joins)
+}
+
+/// The mount namespace of somebody else that a bundle names. The child alone joins it, at its end.
+///
+/// # Errors
+/// It is none, or the caller's own.
+pub fn mounts_to_join(spec: &Spec) -> Result<Option<Join>> {
+    let Some(path) = spec.listed.as_ref().and_then(|listed| listed.joined_mounts.as_ref()) else {
+        return Ok(None);
+    };
+    let origin = format!("`{}`", path.display());
+    let join = Join::open(path, (CloneFlags::CLONE_NEWNS, "mnt"), origin)?;
+    if is_own(&join.file, join.name) {
+        return Err(Error::new(format!("cannot join the mount namespace of {}", join.origin))
+            .because("it is the caller's own, and the container's mounts would be the caller's")
+            .hint("leave out its path"));
+    }
+    Ok(Some(join))
+}
+
+impl Join {
+    fn open(path: &Path, (kind, name): (CloneFlags, &'static str), origin: String) -> Result<Self> {
         let failed = |cause: &dyn std::fmt::Display| {
             Error::new(format!("cannot open the {name} namespace of {origin}")).because(cause).hint(format!(
                 "it must be a namespace file such as /proc/PID/ns/{name} of a process of yours that runs"
@@ -72,17 +105,34 @@ pub fn to_join(spec: &Spec, init_of: &dyn Fn(&str) -> Result<i32>) -> Result<Vec
         let file = File::options()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
-            .open(&path)
+            .open(path)
             .map_err(|error| failed(&error))?;
         if rustix::fs::fstatfs(&file).is_ok_and(|seen| seen.f_type != NSFS_MAGIC) {
             return Err(failed(&"the file is not a namespace"));
         }
-        joins.push(Join { file, kind, name, origin });
+        match ids::namespace_type(&file).ok().map(CloneFlags::from_bits_retain) {
+            Some(found) if found != kind => {
+                let found = type_name(found);
+                Err(Error::new(format!("cannot join the {name} namespace of {origin}"))
+                    .because(format!("the file is a namespace of another kind: {found}")))
+            }
+            _ => Ok(Self { file, kind, name, origin }),
+        }
     }
-    Ok(joins)
-}
 
-impl Join {
+    /// Device and inode of its file.
+    ///
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn number(&self) -> Result<(u64, u64)> {
+        number(&self.file).step(|| "cannot look at a namespace")
+    }
+
+    /// Where it was found, to be read by people.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// setns(2).
     ///
     /// # Errors
@@ -96,7 +146,9 @@ impl Join {
                     "without root only namespaces below your own user namespace can be joined: join its user \
                      namespace, too (`--userns container:ID` or `--userns ns:PATH`)",
                 ),
-                nix::Error::EINVAL => failed.hint("the file is a namespace of another kind"),
+                nix::Error::EINVAL if self.kind == CloneFlags::CLONE_NEWUSER => {
+                    failed.hint("it is the caller's own: leave it out")
+                }
                 _ => failed,
             }
         })
@@ -147,6 +199,8 @@ pub struct Held {
     joins: Vec<(Join, bool)>,
     /// The user namespace was somebody else's, and decides over all others.
     user_first: bool,
+    /// The container's root, where the mount namespace has another one.
+    root: Option<OwnedFd>,
 }
 
 impl Held {
@@ -162,13 +216,17 @@ impl Held {
                 None => open(&pid.to_string(), kind.name)?,
             };
             // `--net ns:/proc/self/ns/net` is the caller's own.
-            if kind.foreign && is_own(&file, kind.name) {
+            // Without a user namespace of its own a container is in the caller's, which nobody can join again.
+            let may_be_own = kind.foreign || kind.flag == CloneFlags::CLONE_NEWUSER;
+            if may_be_own && is_own(&file, kind.name) {
                 continue;
             }
             let origin = "the container".to_owned();
             joins.push((Join { file, kind: kind.flag, name: kind.name, origin }, kind.foreign));
         }
-        Ok(Self { joins, user_first: spec.identity.join.is_some() })
+        let shares_mounts = spec.listed.as_ref().is_some_and(|listed| listed.joined_mounts.is_some());
+        let root = if shares_mounts { Some(root_of(pid)?) } else { None };
+        Ok(Self { joins, user_first: spec.identity.join.is_some(), root })
     }
 
     /// The network namespace.
@@ -179,7 +237,10 @@ impl Held {
 
     /// Their numbers, for a process that closes all other descriptors.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
-        self.joins.iter().map(|(join, _)| join.file.as_raw_fd())
+        self.joins
+            .iter()
+            .map(|(join, _)| join.file.as_raw_fd())
+            .chain(self.root.iter().map(AsRawFd::as_raw_fd))
     }
 
     /// Joins them all, as root of the user namespace. The PID namespace is that of children alone (setns(2)).
@@ -201,18 +262,58 @@ impl Held {
             if joined.contains(&at) {
                 continue;
             }
+            if join.kind == CloneFlags::CLONE_NEWNS && self.user_first {
+                learn_of_setgroups();
+            }
             join.enter()?;
             if join.kind == CloneFlags::CLONE_NEWUSER {
                 become_root()?;
             }
         }
-        Ok(())
+        match &self.root {
+            Some(root) => chroot_into(root.as_fd()),
+            None => Ok(()),
+        }
     }
 }
 
+/// Makes an open directory of the mount namespace the root, and the working directory.
+///
+/// # Errors
+/// Those of chroot(2).
+pub(super) fn chroot_into(root: BorrowedFd<'_>) -> Result<()> {
+    let failed = || "cannot enter the root file system";
+    rustix::process::fchdir(root).step(failed)?;
+    rustix::process::chroot(".").step(failed)?;
+    rustix::process::chdir("/").step(failed)
+}
+
+fn root_of(pid: i32) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(format!("/proc/{pid}/root"), flags, Mode::empty())
+        .step(|| "cannot open the container's root file system")
+}
+
 fn is_own(namespace: &File, name: &str) -> bool {
-    let number = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino())).ok();
-    open("self", name).is_ok_and(|own| number(&own) == number(namespace))
+    open("self", name).is_ok_and(|own| number(&own).ok() == number(namespace).ok())
+}
+
+/// Device and inode.
+pub(super) fn number(namespace: &File) -> std::io::Result<(u64, u64)> {
+    namespace.metadata().map(|metadata| (metadata.dev(), metadata.ino()))
+}
+
+fn type_name(kind: CloneFlags) -> &'static str {
+    match kind {
+        CloneFlags::CLONE_NEWUSER => "user",
+        CloneFlags::CLONE_NEWIPC => "ipc",
+        CloneFlags::CLONE_NEWUTS => "uts",
+        CloneFlags::CLONE_NEWNET => "net",
+        CloneFlags::CLONE_NEWCGROUP => "cgroup",
+        CloneFlags::CLONE_NEWPID => "pid",
+        CloneFlags::CLONE_NEWNS => "mnt",
+        _ => "time",
+    }
 }
 
 /// The first twelve digits of an ID.

@@ -1,11 +1,13 @@
 //! The last steps before the exec: user, groups, capabilities, seccomp.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use rustix::fs::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::container::capabilities::CapSet;
+use crate::container::listed::{CapabilitySets as CapabilitySetsOfBundle, FilterOptions};
 use crate::container::user::ResolvedUser;
 use crate::emulation::{self, Credentials};
 use crate::error::{Error, Result, Step};
@@ -21,9 +23,16 @@ pub struct Privileges<'a> {
     pub seccomp: Option<&'a [Instruction]>,
     /// The filter of emulated root, and what takes its listener.
     pub emulation: Option<(&'a [Instruction], Handover<'a>)>,
+    /// Of a bundle: every set as it is listed.
+    pub sets: Option<&'a CapabilitySetsOfBundle>,
+    /// Of a bundle: how its filter is installed, and what takes the listener.
+    pub filter: Option<(&'a FilterOptions, TakesListener<'a>)>,
     /// The user is not mapped: whoever answers for emulated root makes the process believe in it.
     pub believed: bool,
 }
+
+/// Takes the listener of a bundle's filter.
+pub type TakesListener<'a> = &'a dyn Fn(BorrowedFd<'_>) -> Result<()>;
 
 /// Takes the listener, or the reason why there is none, and the user that the process believes to be.
 pub type Handover<'a> = &'a dyn Fn(std::io::Result<OwnedFd>, Option<Credentials>) -> Result<()>;
@@ -49,6 +58,9 @@ pub fn become_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<(
 /// exec, after which root has the bounding set and others nothing (capabilities(7)); a process that stays
 /// without one, as `executes` says, drops it itself.
 pub fn seal(privileges: &Privileges<'_>, executes: bool) -> Result<()> {
+    if let Some(sets) = privileges.sets {
+        return seal_exactly(privileges, sets);
+    }
     let set = CapabilitySet::from_bits_retain(privileges.capabilities.0);
     // A user other than root has none in effect until it executes something that gives it some.
     let kept = if privileges.user.uid == 0 { set } else { CapabilitySet::empty() };
@@ -60,18 +72,42 @@ pub fn seal(privileges: &Privileges<'_>, executes: bool) -> Result<()> {
         set_capabilities(kept | believing, kept | believing)?;
         rustix::thread::set_no_new_privs(true).step(|| "cannot set no_new_privs")?;
         install_emulation(privileges, kept)?;
-        return install(privileges.seccomp);
+        return install(privileges);
     }
     if privileges.seccomp.is_some() || privileges.emulation.is_some() {
         let with_admin = kept | CapabilitySet::SYS_ADMIN;
         set_capabilities(with_admin | believing, with_admin | believing)?;
         install_emulation(privileges, with_admin)?;
-        install(privileges.seccomp)?;
+        install(privileges)?;
         if executes {
             return Ok(());
         }
     }
     set_capabilities(kept, kept)
+}
+
+/// All five sets. A filter that takes CAP_SYS_ADMIN is installed before that is given up; an exec takes what is
+/// permitted beyond the sets away.
+fn seal_exactly(privileges: &Privileges<'_>, listed: &CapabilitySetsOfBundle) -> Result<()> {
+    let bits = |set: CapSet| CapabilitySet::from_bits_retain(set.0);
+    let (effective, permitted) = (bits(listed.effective), bits(listed.permitted));
+    let inheritable = bits(listed.inheritable);
+    let failed = || "cannot set the capabilities";
+    let set = |more: CapabilitySet| {
+        let sets = CapabilitySets { effective: effective | more, permitted: permitted | more, inheritable };
+        rustix::thread::set_capabilities(None, sets).step(failed)
+    };
+    let before = !privileges.no_new_privileges && privileges.seccomp.is_some();
+    set(if before { CapabilitySet::SYS_ADMIN } else { CapabilitySet::empty() })?;
+    rustix::thread::clear_ambient_capability_set().step(failed)?;
+    for capability in listed.ambient.iter() {
+        let bit = CapabilitySet::from_bits_retain(1 << capability.number());
+        rustix::thread::configure_capability_in_ambient_set(bit, true).step(failed)?;
+    }
+    if privileges.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).step(|| "cannot set no_new_privs")?;
+    }
+    install(privileges)
 }
 
 fn set_capabilities(effective: CapabilitySet, permitted: CapabilitySet) -> Result<()> {
@@ -133,9 +169,19 @@ fn install_emulation(privileges: &Privileges<'_>, left: CapabilitySet) -> Result
     set_capabilities(left, left)
 }
 
-fn install(program: Option<&[Instruction]>) -> Result<()> {
-    let Some(program) = program else { return Ok(()) };
-    crate::sys::seccomp::install(program).map_err(|error| {
+fn install(privileges: &Privileges<'_>) -> Result<()> {
+    let Some(program) = privileges.seccomp else { return Ok(()) };
+    let installed = match privileges.filter {
+        Some((options, take)) if options.listener.is_some() => {
+            // There are no other threads, and the kernel refuses both together.
+            let flags = options.flags & !libc::SECCOMP_FILTER_FLAG_TSYNC;
+            let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | flags;
+            crate::sys::notify::install_and_send(program, flags, |listener| take(listener).is_ok())
+        }
+        Some((options, _)) => crate::sys::seccomp::install_with(program, options.flags),
+        None => crate::sys::seccomp::install(program),
+    };
+    installed.map_err(|error| {
         Error::new("cannot install the seccomp filter").because(error).hint(
             "the kernel may lack CONFIG_SECCOMP_FILTER; `--security-opt seccomp=unconfined` goes without",
         )
@@ -158,13 +204,20 @@ fn limit_bounding_set(keep: CapSet) -> Result<()> {
     Ok(())
 }
 
-/// Who made a user namespace that is joined may have ruled setgroups(2) out (user_namespaces(7)).
-fn setgroups_denied() -> bool {
-    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
+/// Who made a user namespace that is joined may have ruled setgroups(2) out (user_namespaces(7)). To be asked as soon as the
+/// process is in it: later its /proc may be none, or somebody else's.
+pub(super) fn learn_of_setgroups() {
+    SETGROUPS_DENIED.get_or_init(|| {
+        std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
+    });
 }
 
+static SETGROUPS_DENIED: OnceLock<bool> = OnceLock::new();
+
 fn switch_user(privileges: &Privileges<'_>, identity: &Identity) -> Result<()> {
-    let ruled_out = |error| error == rustix::io::Errno::PERM && identity.join.is_some() && setgroups_denied();
+    let ruled_out = |error| {
+        error == rustix::io::Errno::PERM && identity.join.is_some() && SETGROUPS_DENIED.get() == Some(&true)
+    };
     switch_ids(privileges.user, !privileges.keep_groups && !identity.deny_setgroups, &ruled_out)
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use nix::Error as Errno;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, ResolveFlags};
 
 use crate::error::{EXIT_NOT_FOUND, EXIT_NOT_INVOKABLE, Error, Result};
 
@@ -50,13 +50,43 @@ pub fn execute(arguments: &[String], env: &[String]) -> Error {
         let shown = candidates(name, env).into_iter().find(|path| path.exists());
         return not_invokable(name, &shown.unwrap_or_else(|| PathBuf::from(name)), refusal);
     }
-    Error::new(format!("cannot execute `{name}`"))
+    not_found(name)
+}
+
+/// Whether there is a command that could be executed, without trying.
+///
+/// # Errors
+/// As [`execute`] would say it.
+pub fn look_up(arguments: &[String], env: &[String]) -> Result<()> {
+    let name = arguments.first().map(String::as_str).unwrap_or_default();
+    let mut refused = None;
+    for candidate in candidates(name, env) {
+        let is_file = std::fs::metadata(&candidate).is_ok_and(|metadata| metadata.is_file());
+        match rustix::fs::accessat(CWD, &candidate, Access::EXEC_OK, AtFlags::EACCESS) {
+            Ok(()) if is_file => return Ok(()),
+            Ok(()) => refused = Some(candidate),
+            Err(rustix::io::Errno::ACCESS) => refused = Some(candidate),
+            Err(_) => {}
+        }
+    }
+    Err(match refused {
+        Some(candidate) => not_invokable(name, &candidate, Errno::EACCES),
+        None => not_found(name),
+    })
+}
+
+fn not_found(name: &str) -> Error {
+    let error = Error::new(format!("cannot execute `{name}`"))
         .because(if name.contains('/') {
             "no such file in the container"
         } else {
             "no such command on the PATH of the container"
         })
-        .exit_code(EXIT_NOT_FOUND)
+        .exit_code(EXIT_NOT_FOUND);
+    if name.starts_with('-') {
+        return error.hint("options stand before the image or the container: what follows it is the command");
+    }
+    error
 }
 
 /// Whether the program, or the interpreter of a script, is named by a link of /proc. While this process still is

@@ -7,6 +7,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, moun
 
 use crate::container::spec::{Driver, Root, Spec};
 use crate::error::{Error, Result, Step};
+use crate::host::userns;
 use crate::image::host;
 use crate::layers::{Upper, copy, fuse_overlayfs, overlay};
 use crate::sandbox::inroot::InRoot;
@@ -22,8 +23,12 @@ const COPIED: &str = "copied";
 /// Cuts the mount namespace off from the host's: what is mounted here stays here, while mounts of the host
 /// may still come in below sources of `-v ...:rslave`.
 pub fn detach_from_host() -> Result<()> {
-    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .step(|| "cannot make the mounts of the host private to the container")
+    rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).map_err(
+        |error| {
+            let failed = Error::new("cannot make the mounts of the host private to the container");
+            userns::explain_mount_failure(failed, &error.into())
+        },
+    )
 }
 
 /// Mounts the root on `target`, an empty directory. With fuse-overlayfs the result is the descriptor that

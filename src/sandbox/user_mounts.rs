@@ -85,8 +85,14 @@ const DEVPTS: Options<'_> = &[("newinstance", None), ("ptmxmode", Some("0666")),
 
 /// A new file system that is mounted nowhere yet.
 pub(super) fn detached(kind: &str, options: Options<'_>) -> rustix::io::Result<OwnedFd> {
+    let source = [("source", Some(kind))];
+    let options: Vec<_> = source.into_iter().chain(options.iter().copied()).collect();
+    detached_from(kind, &options)
+}
+
+/// The same with its source among the options.
+pub(super) fn detached_from(kind: &str, options: Options<'_>) -> rustix::io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(context.as_fd(), "source", kind)?;
     for (name, value) in options {
         match value {
             Some(value) => fsconfig_set_string(context.as_fd(), *name, *value)?,
@@ -172,7 +178,7 @@ fn over(source: &Path, scratch: &Path) -> Result<OwnedFd> {
 fn map(source: &Path, tree: &OwnedFd) -> Result<()> {
     let failed = || format!("cannot make an ID-mapped mount of `{}`", source.display());
     let userns = std::fs::File::open("/proc/self/ns/user").step(failed)?;
-    map_ids(tree.as_fd(), userns.as_fd()).map_err(|error| {
+    map_ids(tree.as_fd(), userns.as_fd(), false).map_err(|error| {
         Error::new(failed()).because(error).hint(
             "without root the kernel refuses this for most file systems: use `--userns keep-id`, or the \
              option `U` to change the owner of the files",

@@ -32,7 +32,9 @@ pub fn program(choice: &Seccomp, caps: CapSet, kernel: (u32, u32)) -> Result<Opt
     let policy = match choice {
         Seccomp::Unconfined => return Ok(None),
         Seccomp::Default => default::policy(native?, caps, kernel),
-        Seccomp::Profile(json) => profile::parse(json.as_bytes())?.resolve(native?, caps, kernel)?,
+        Seccomp::Profile(json) => {
+            profile::parse_with_listener(json.as_bytes())?.resolve(native?, caps, kernel)?
+        }
     };
     bpf::emit(&policy).map(Some)
 }

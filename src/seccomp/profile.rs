@@ -50,6 +50,13 @@ pub struct Filter {
     pub min_kernel: Option<(u32, u32)>,
 }
 
+impl Profile {
+    /// Whether somebody has to answer for calls.
+    pub fn notifies(&self) -> bool {
+        self.default == Action::Notify || self.rules.iter().any(|rule| rule.action == Action::Notify)
+    }
+}
+
 impl Rule {
     /// Whether the rule counts for this container on this machine.
     pub fn applies(&self, native: Arch, capabilities: CapSet, kernel: (u32, u32)) -> bool {
@@ -66,6 +73,16 @@ impl Rule {
 
 /// Reads a profile. Errors name the rule, by its number from 1 and its first call, and what is wrong in it.
 pub fn parse(json: &[u8]) -> Result<Profile> {
+    let profile = parse_with_listener(json)?;
+    if profile.notifies() {
+        return Err(Error::new("`SCMP_ACT_NOTIFY`: sbx hands no seccomp notifications to other programs")
+            .while_doing("cannot use the seccomp profile"));
+    }
+    Ok(profile)
+}
+
+/// The same of a container whose author names who answers for calls (`SCMP_ACT_NOTIFY`).
+pub fn parse_with_listener(json: &[u8]) -> Result<Profile> {
     if json.len() > MAX_LENGTH {
         return Err(Error::new("the seccomp profile is longer than 1 MiB"));
     }
@@ -281,14 +298,10 @@ fn action(word: &str, errno_ret: Option<u32>, name: Option<&str>) -> Result<Acti
         "SCMP_ACT_TRAP" => Action::Trap,
         "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Action::KillThread,
         "SCMP_ACT_KILL_PROCESS" => Action::KillProcess,
-        "SCMP_ACT_NOTIFY" => {
-            return Err(Error::new(
-                "`SCMP_ACT_NOTIFY`: sbx hands no seccomp notifications to other programs",
-            ));
-        }
+        "SCMP_ACT_NOTIFY" => Action::Notify,
         other => {
             return Err(Error::new(format!("unknown action `{other}`")).hint(
-                "they are SCMP_ACT_ALLOW, ERRNO, KILL, KILL_THREAD, KILL_PROCESS, TRAP, TRACE and LOG",
+                "they are SCMP_ACT_ALLOW, ERRNO, KILL, KILL_THREAD, KILL_PROCESS, TRAP, TRACE, LOG and NOTIFY",
             ));
         }
     };

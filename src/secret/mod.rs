@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::container::store::no_room;
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result};
 use crate::records::Records;
 
 /// podman's limit (podman-secret-create(1)), in bytes.
@@ -112,13 +112,7 @@ impl SecretStore {
     }
 
     fn named(&self, name: &str) -> Result<Option<Secret>> {
-        let failed = || format!("cannot read the secret `{}`", name.escape_debug());
-        let Some(text) = self.records.read(name).step(failed)? else { return Ok(None) };
-        let secret: Secret = serde_json::from_slice(&text).step(failed)?;
-        if secret.name != name {
-            return Err(Error::new(failed()).because("it is another's"));
-        }
-        Ok(Some(secret))
+        self.records.value("the secret", name, |secret: &Secret| secret.name == name)
     }
 
     /// Every secret, by name. One that is damaged is told and left out.

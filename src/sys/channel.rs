@@ -134,7 +134,13 @@ impl Channel {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut buffers = [IoSliceMut::new(&mut bytes)];
-        let read = rustix::net::recvmsg(&self.0, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
+        let read = loop {
+            match rustix::net::recvmsg(&self.0, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                // The other end may be closed between the two calls, too.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
+                result => break result?.bytes,
+            }
+        };
         let mut descriptors = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(received) = message {
@@ -215,6 +221,22 @@ mod tests {
         one.send(&"x".repeat(LONGEST_FILE)).expect_err("more than anybody needs");
         one.send(&1).expect("sent");
         assert_eq!(other.receive::<i32>().expect("a message").expect("one").0, 1);
+    }
+
+    #[test]
+    fn last_words_arrive_whenever_the_end_with_unread_messages_is_closed() {
+        for _ in 0..4000 {
+            let (one, other) = Channel::pair().expect("a pair");
+            one.send(&"nobody reads this").expect("sent");
+            let ending = std::thread::spawn(move || {
+                other.send(&"last words").expect("sent");
+                drop(other);
+            });
+            let (read, _) = one.receive::<String>().expect("no error").expect("a message");
+            assert_eq!(read, "last words");
+            assert!(one.receive::<String>().expect("no error").is_none());
+            ending.join().expect("sent");
+        }
     }
 
     #[test]

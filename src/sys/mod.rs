@@ -13,6 +13,7 @@ pub mod probe;
 pub mod process;
 pub mod random;
 pub mod remote;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signals;
 pub mod tap;

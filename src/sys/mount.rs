@@ -8,6 +8,12 @@ pub const ATTR_RDONLY: u64 = 0x1;
 pub const ATTR_NOSUID: u64 = 0x2;
 pub const ATTR_NODEV: u64 = 0x4;
 pub const ATTR_NOEXEC: u64 = 0x8;
+/// All bits of what is told of accesses; none of them: relatime.
+pub const ATTR_ATIME: u64 = 0x70;
+pub const ATTR_NOATIME: u64 = 0x10;
+pub const ATTR_STRICTATIME: u64 = 0x20;
+pub const ATTR_NODIRATIME: u64 = 0x80;
+pub const ATTR_NOSYMFOLLOW: u64 = 0x0020_0000;
 pub const ATTR_IDMAP: u64 = 0x0010_0000;
 
 #[repr(C)]
@@ -51,14 +57,28 @@ pub fn remove_attributes(directory: BorrowedFd<'_>, attributes: u64) -> io::Resu
     set(directory, c"", false, &MountAttr { attr_clr: attributes, ..MountAttr::default() })
 }
 
+/// Sets and clears attributes of the mount of `directory`, with `recursive` of all mounts below it, too.
+///
+/// # Errors
+/// As [`add_attributes`] and [`remove_attributes`].
+pub fn change_attributes(
+    directory: BorrowedFd<'_>,
+    set_: u64,
+    clear: u64,
+    recursive: bool,
+) -> io::Result<()> {
+    let attributes = MountAttr { attr_set: set_, attr_clr: clear, ..MountAttr::default() };
+    set(directory, c"", recursive, &attributes)
+}
+
 /// Makes a detached mount an ID-mapped one by the user namespace `userns` (mount_setattr(2), MOUNT_ATTR_IDMAP).
 ///
 /// # Errors
 /// EPERM where the caller has no CAP_SYS_ADMIN over the file system, EINVAL where that has no support for it.
-pub fn map_ids(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>) -> io::Result<()> {
+pub fn map_ids(mount: BorrowedFd<'_>, userns: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
     let attributes =
         MountAttr { attr_set: ATTR_IDMAP, userns_fd: userns.as_raw_fd() as u64, ..MountAttr::default() };
-    set(mount, c"", false, &attributes)
+    set(mount, c"", recursive, &attributes)
 }
 
 fn set(directory: BorrowedFd<'_>, path: &CStr, recursive: bool, attributes: &MountAttr) -> io::Result<()> {

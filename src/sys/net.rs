@@ -2,24 +2,37 @@
 
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-/// Brings the loopback interface up (netdevice(7), SIOCSIFFLAGS); the kernel then gives it 127.0.0.1 and ::1.
+/// Brings the loopback interface of the caller's network namespace up; the kernel then gives it 127.0.0.1 and ::1.
 ///
 /// # Errors
 /// EPERM without CAP_NET_ADMIN over the network namespace.
 pub fn loopback_up() -> io::Result<()> {
+    loopback_up_by(interfaces()?.as_fd())
+}
+
+/// A socket by which the interfaces of the caller's network namespace are reached (netdevice(7)), by others too.
+pub fn interfaces() -> io::Result<OwnedFd> {
     // SAFETY: the call takes no pointers.
     let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
     if socket < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the descriptor was just made and has no other owner.
-    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    Ok(unsafe { OwnedFd::from_raw_fd(socket) })
+}
+
+/// Brings the loopback interface of a socket's network namespace up (netdevice(7), SIOCSIFFLAGS).
+///
+/// # Errors
+/// EPERM without CAP_NET_ADMIN over that network namespace; who made the user namespace that it belongs to has it
+/// (user_namespaces(7)).
+pub fn loopback_up_by(socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: ifreq is plain data, for which all zeros are valid.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
     request.ifr_name[0] = b'l' as libc::c_char;

@@ -1,9 +1,12 @@
 //! seccomp_unotify(2): system calls of other processes that a supervisor answers.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use crate::seccomp::Instruction;
+use crate::sys::process::{Clone, clone3, die_with_parent, exit_now};
 
 /// A call that waits for its answer.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +50,11 @@ pub fn install(program: &[Instruction]) -> io::Result<OwnedFd> {
     }
 }
 
-fn install_with(program: &[Instruction], flags: libc::c_ulong) -> io::Result<OwnedFd> {
+/// The same with flags of the caller's choice, SECCOMP_FILTER_FLAG_NEW_LISTENER among them.
+///
+/// # Errors
+/// As [`install`].
+pub fn install_with(program: &[Instruction], flags: libc::c_ulong) -> io::Result<OwnedFd> {
     let length = u16::try_from(program.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let filter = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
     // SAFETY: `filter` points to `length` instructions laid out as the kernel's (asserted in `sys::seccomp`),
@@ -59,6 +66,88 @@ fn install_with(program: &[Instruction], flags: libc::c_ulong) -> io::Result<Own
     }
     // SAFETY: the kernel has just made the descriptor and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// The filter is not there yet.
+const NOT_YET: i32 = -1;
+/// It could not be installed.
+const REFUSED: i32 = -2;
+/// Whoever takes the listener has it.
+const SENT: i32 = -3;
+/// Nobody takes it.
+const LOST: i32 = -4;
+/// Some seconds.
+const TURNS: u32 = 1 << 30;
+
+/// [`install_with`], after which `send` hands the listener over. Its calls may be among those that the filter hands over or
+/// forbids; so they are made by a process that is not under the filter and shares the descriptors. The caller makes no call
+/// up to the moment when that has happened: the two talk by memory. SIGCHLD is ignored afterwards, so that nobody has to
+/// wait for that process.
+///
+/// # Errors
+/// As [`install`]; EPIPE where `send` failed.
+pub fn install_and_send(
+    program: &[Instruction],
+    flags: libc::c_ulong,
+    send: impl FnOnce(BorrowedFd<'_>) -> bool,
+) -> io::Result<()> {
+    let word = shared(NOT_YET)?;
+    let parent = std::process::id();
+    // SAFETY: a disposition of this process's own, without a handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    match clone3(libc::CLONE_FILES)? {
+        Clone::Child => {
+            if die_with_parent(parent).is_err() {
+                exit_now(0);
+            }
+            let listener = loop {
+                match word.load(Ordering::Acquire) {
+                    NOT_YET => std::thread::sleep(Duration::from_micros(50)),
+                    REFUSED => exit_now(0),
+                    // SAFETY: the other process has just given up this descriptor of the table that both have.
+                    number => break unsafe { OwnedFd::from_raw_fd(number) },
+                }
+            };
+            let sent = send(listener.as_fd());
+            drop(listener);
+            word.store(if sent { SENT } else { LOST }, Ordering::Release);
+            exit_now(0)
+        }
+        Clone::Parent { pidfd, .. } => drop(pidfd),
+    }
+    let listener =
+        install_with(program, flags).inspect_err(|_| word.store(REFUSED, Ordering::Release))?.into_raw_fd();
+    word.store(listener, Ordering::Release);
+    for _ in 0..TURNS {
+        match word.load(Ordering::Acquire) {
+            SENT => return Ok(()),
+            LOST => return Err(io::ErrorKind::BrokenPipe.into()),
+            _ => std::hint::spin_loop(),
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}
+
+/// A number that a process started from here on sees, too. It goes with the program: nothing unmaps it.
+fn shared(value: i32) -> io::Result<&'static AtomicI32> {
+    // SAFETY: a mapping of no file, wherever the kernel puts it.
+    let place = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            size_of::<AtomicI32>(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if place == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a page that stays mapped and is used in this way alone.
+    let word = unsafe { &*place.cast::<AtomicI32>() };
+    word.store(value, Ordering::Release);
+    Ok(word)
 }
 
 /// Waits for the next call.

@@ -12,7 +12,7 @@ use std::path::Path;
 #[derive(Debug, Clone, Copy)]
 pub enum Trial<'a> {
     /// The namespaces themselves: one ID mapped, one mount call (AppArmor's restriction lets a namespace be
-    /// made and takes its capabilities away).
+    /// made and takes its capabilities away), a hostname (podman's seccomp profile lets them be made, and refuses that).
     Namespaces,
     /// An overlay over `lower`, `upper`, `work` below this directory, mounted on its `merged`; `lower/d` is
     /// removed and made again, which takes a whiteout and an opaque directory.
@@ -34,10 +34,11 @@ pub enum TrialStep {
     OpaqueDirectory,
     Fork,
     MountProc,
+    Hostname,
 }
 
 impl TrialStep {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Unshare,
         Self::Map,
         Self::Propagation,
@@ -47,6 +48,7 @@ impl TrialStep {
         Self::OpaqueDirectory,
         Self::Fork,
         Self::MountProc,
+        Self::Hostname,
     ];
 
     /// What was being tried, as the object of "cannot".
@@ -61,6 +63,7 @@ impl TrialStep {
             Self::OpaqueDirectory => "make an opaque directory in an overlay",
             Self::Fork => "start a process in a PID namespace",
             Self::MountProc => "mount a new procfs in a user namespace",
+            Self::Hostname => "set a hostname in a user namespace",
         }
     }
 }
@@ -178,11 +181,24 @@ impl Prepared {
             let private = libc::MS_REC | libc::MS_PRIVATE;
             check(TrialStep::Propagation, libc::mount(null, c"/".as_ptr(), null, private, null.cast()))?;
             match &self.kind {
-                Kind::Namespaces => Ok(()),
+                Kind::Namespaces => hostname(),
                 Kind::Overlay { directory } => overlay(directory),
                 Kind::Proc => proc(),
             }
         }
+    }
+}
+
+/// # Safety
+/// Changes the UTS namespace of the calling process.
+unsafe fn hostname() -> Result<(), (TrialStep, i32)> {
+    // SAFETY: a constant string with its length.
+    unsafe {
+        // Where these namespaces are forbidden, that is a matter of their own.
+        if libc::unshare(libc::CLONE_NEWUTS) != 0 {
+            return Ok(());
+        }
+        check(TrialStep::Hostname, libc::sethostname(c"trial".as_ptr(), 5))
     }
 }
 

@@ -57,21 +57,10 @@ impl<'de> Deserialize<'de> for Utc {
 
 impl fmt::Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // SAFETY: a zeroed tm is a valid one.
-        let mut parts: libc::tm = unsafe { std::mem::zeroed() };
-        // SAFETY: both pointers are to live local values.
-        unsafe { libc::gmtime_r(&raw const self.seconds, &raw mut parts) };
-        write!(
-            f,
-            "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z",
-            parts.tm_year + 1900,
-            parts.tm_mon + 1,
-            parts.tm_mday,
-            parts.tm_hour,
-            parts.tm_min,
-            parts.tm_sec,
-            self.nanoseconds
-        )
+        // The C library's gmtime reads the time zone first.
+        let nanoseconds = self.nanoseconds.cast_signed();
+        let moment = jiff::Timestamp::new(self.seconds, nanoseconds).unwrap_or(jiff::Timestamp::MAX);
+        write!(f, "{moment:.9}")
     }
 }
 

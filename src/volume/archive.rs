@@ -36,6 +36,7 @@ pub fn export(store: &Store, name: &str, target: &mut (dyn Write + Send)) -> Res
             kind: pack::Kind::Root,
             owners: &owners,
             leave_out: &leave_out,
+            opaque: None,
             removed: &[],
             times: crate::layers::pack::Times::Kept,
         };

@@ -30,9 +30,9 @@ impl Usage {
                 // It is being removed: who makes one holds its volumes until the spec is there.
                 Err(_) if has_no_spec(containers, &id) => {}
                 Err(error) => {
-                    return Err(error
-                        .while_doing(format!("cannot tell which volumes container {} has", short(&id)))
-                        .hint(format!("remove it: `sbx rm {}`", short(&id))));
+                    return Err(
+                        error.while_doing(format!("cannot tell which volumes container {} has", short(&id)))
+                    );
                 }
             }
         }

@@ -26,7 +26,7 @@ fn public_rootfs() -> PathBuf {
 }
 
 /// What `mount` covers for one command: /etc/subuid and /etc/subgid with these lines.
-fn ranges(world: &Sbx, text: &str) -> String {
+pub(crate) fn ranges(world: &Sbx, text: &str) -> String {
     let file = world.file("ranges", text);
     ["/etc/subuid", "/etc/subgid"].map(|path| format!("mount --bind {} {path}; ", file.display())).concat()
 }
@@ -65,6 +65,11 @@ impl User {
 
     /// `sbx run …` as this user in a mount namespace prepared by `script`; `privileges` are options of setpriv(1).
     fn run<'w>(&self, world: &'w Sbx, script: &str, privileges: &[&str]) -> Run<'w> {
+        self.sbx(world, script, privileges).args(["run", "--rm", "--net", "none"])
+    }
+
+    /// `sbx …`, the same way.
+    pub(crate) fn sbx<'w>(&self, world: &'w Sbx, script: &str, privileges: &[&str]) -> Run<'w> {
         let script = format!("set -e; {script} exec \"$@\"");
         let run = world.program("unshare").args(["--mount", "sh", "-c", &script, "sh", "setpriv"]);
         let (uid, gid) = (self.uid.to_string(), self.gid.to_string());
@@ -73,7 +78,7 @@ impl User {
         let run =
             run.arg(format!("USER={}", self.name)).arg(format!("XDG_DATA_HOME={}", self.home.display()));
         let run = run.arg(format!("XDG_RUNTIME_DIR={}", self.home.join("run").display()));
-        run.arg(sbx_binary()).args(["run", "--rm", "--net", "none"])
+        run.arg(sbx_binary())
     }
 
     /// The map that `options` give, or what sbx says.

@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::fs::{Access, access};
 
-use crate::harness::{Background, sbx};
+use crate::harness::{Background, rootfs, sbx};
 
 /// Whether the kernel lets us make cgroups in our own, by the rules of cgroups(7).
 fn is_delegated() -> bool {
@@ -54,6 +54,84 @@ fn containers_that_are_down_are_not_paused() {
     world.sbx(["stats", "--no-stream", "--format", "{{.ID}}"]).expect_code(0).stdout_is("");
 }
 
+#[test]
+fn a_limit_that_cannot_be_kept_is_an_error_before_anything_is_made() {
+    let world = sbx();
+    // Nobody is to be asked for a scope.
+    let run = |option: &str| {
+        let run = world.run([option, "--name=web", "--net=none", "--rootfs"]).arg(rootfs()).arg("true");
+        run.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nobody")
+    };
+    if !is_delegated() {
+        for (option, controller) in [("-m64m", "memory"), ("--cpus=1", "cpu"), ("--pids-limit=50", "pids")] {
+            let refused = run(option).expect_code(125).stdout_is("").stderr_has("Hint: ");
+            refused.stderr_has(&format!("cannot limit the container ({controller})"));
+        }
+        world.sbx(["container", "exists", "web"]).expect_code(1);
+        run("--cgroups=enabled").expect_code(125).stderr_has("cannot make a control group");
+        world.assert_clean();
+    }
+    run("--cgroups=disabled").expect_code(0);
+}
+
+#[test]
+fn wrong_limits_are_named() {
+    let world = sbx();
+    let file = "DEVICE:VALUE";
+    for (option, value, says) in [
+        ("--memory", "lots", "digit"),
+        ("--memory", "1m", "less than 6MiB"),
+        ("--memory-swap", "1g", "`--memory` is missing"),
+        ("--cpus", "0.001", "from 0.01 on"),
+        ("--cpus", "1,5", "from 0.01 on"),
+        ("--cpu-period", "5", "not in 1000 to 1000000"),
+        ("--cpu-shares", "1", "not in 2 to 262144"),
+        ("--cpuset-cpus", "1-", "numbers and ranges"),
+        ("--blkio-weight", "5", "not in 10 to 1000"),
+        ("--device-read-bps", "sda:1m", file),
+        ("--device-write-iops", "/dev/null:10", "no block device"),
+        ("--cgroup-conf", "cgroup.procs=1", "no limit"),
+        ("--cgroup-conf", "../x.y=1", "FILE=VALUE"),
+        ("--cgroup-parent", "../x", "name of a slice"),
+    ] {
+        let parent = if option == "--cgroup-parent" && !is_delegated() { "cannot" } else { says };
+        let run = world.run([option, value, "--name=web", "--rootfs"]).arg(rootfs()).arg("true");
+        run.expect_code(125).stdout_is("").stderr_has(parent);
+    }
+    world.sbx(["container", "exists", "web"]).expect_code(1);
+    for (option, says) in [
+        ("--memory-swappiness=1", "cgroup v1"),
+        ("--kernel-memory=1m", "cgroup v1"),
+        ("--cpu-count=1", "Windows"),
+    ] {
+        world.run([option, "host", "true"]).expect_code(125).stderr_has(says);
+    }
+    world.assert_clean();
+}
+
+#[test]
+fn limits_of_a_container_that_is_down_are_changed_for_its_next_life() {
+    let world = sbx();
+    let web = Background::start(&world, &[], "sleep 999");
+    world.sbx(["stop", "-t", "0"]).arg(&web.id).succeed();
+    world.sbx(["update", "-m", "64m", "--cpus", "1.5", "--restart", "always"]).arg(&web.id).succeed();
+    let fields = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}}";
+    assert_eq!(web.inspect(fields).trim(), "67108864 134217728 1500000000 0");
+    world.sbx(["update", "--cpu-quota=50000", "--pids-limit=9"]).arg(&web.id).succeed();
+    assert_eq!(web.inspect(fields).trim(), "67108864 134217728 0 9");
+    assert_eq!(
+        web.inspect("{{.HostConfig.CpuQuota}} {{.HostConfig.RestartPolicy.Name}}").trim(),
+        "50000 always"
+    );
+    world.sbx(["update", "--memory-swap=1m"]).arg(&web.id).expect_code(125).stderr_has("--memory-swap 1MiB");
+    world.sbx(["update"]).arg(&web.id).expect_code(125).stderr_has("nothing was named");
+    assert_eq!(web.inspect(fields).trim(), "67108864 134217728 0 9");
+    world.sbx(["update", "-m0", "--cpu-quota=-1", "--pids-limit=-1"]).arg(&web.id).succeed();
+    assert_eq!(web.inspect(fields).trim(), "0 0 0 0");
+    // With no limit left it starts anywhere.
+    world.sbx(["start"]).arg(&web.id).succeed();
+}
+
 /// With a cgroup that is delegated to an unprivileged user, in a mount namespace of the test's own.
 mod as_root {
     use crate::as_root::User;
@@ -69,7 +147,7 @@ mod as_root {
     fn delegated(world: &Sbx, script: &str) -> Finished {
         let user = User::of(world);
         let prepare = r#"set -e
-            mount -t cgroup2 none /sys/fs/cgroup
+            [ -e /sys/fs/cgroup/cgroup.controllers ] || mount -t cgroup2 none /sys/fs/cgroup
             top=/sys/fs/cgroup/sbx-test-$$
             mkdir $top $top/leaf
             trap 'echo 1 >$top/cgroup.kill; sleep 0.2; find $top -depth -type d -exec rmdir {} \;' EXIT

@@ -37,6 +37,12 @@ fn words_after_the_image_belong_to_the_command() {
         .expect_code(0)
         .stdout_is("-h --version --root x --log-level\n");
     run(&world, &["--", "echo", "-e", "x"]).expect_code(0).stdout_is("x\n");
+    // The commonest slip: what follows the image is no option any more.
+    world
+        .run(["--rm", "--net=none", "host", "-it", "sh"])
+        .expect_code(127)
+        .stderr_has("cannot execute `-it`")
+        .stderr_has("options stand before the image");
 }
 
 #[test]
@@ -326,21 +332,21 @@ fn flags_may_have_their_value_written() {
 fn options_of_podman_that_are_not_there_say_why() {
     let world = sbx();
     for option in [
-        "--memory=64m",
-        "-m",
-        "--cpus",
-        "--pids-limit",
+        "--memory-swappiness=10",
+        "--oom-kill-disable",
+        "--cpu-rt-period",
+        "--cpu-count",
+        "--device-cgroup-rule",
         "--health-startup-cmd",
         "--link-local-ip",
         "--systemd",
         "--gpus",
-        "--cgroup-parent",
     ] {
         let refused = is_refused(world.run([option, "host", "true"]), "is not supported");
         assert!(refused.stderr().contains("Caused by: "), "{option}: {}", refused.stderr());
     }
-    // Hidden in a bundle of short options.
-    is_refused(world.run(["-itm", "host", "true"]), "`-m` is not supported");
+    // The last of a bundle of short options takes a value.
+    is_refused(world.run(["-itm", "host", "true"]), "size of `--memory`: `host`");
 }
 
 #[test]
@@ -386,4 +392,34 @@ fn errors_below_a_group_of_commands_name_the_whole_command() {
     is_refused(world.sbx(["search", ""]), "cannot search for nothing");
     is_refused(world.run(["--rmi", "host", "true"]), "until `sbx rmi`");
     is_refused(world.sbx(["pull", "--signature-policy=x", "x"]), "signatures are not verified");
+}
+
+#[test]
+fn the_help_of_every_command_has_examples() {
+    fn walk(world: &Sbx, words: &[&str], without: &mut Vec<String>) -> usize {
+        let help = world.sbx(words.iter().chain(&["--help"])).succeed();
+        if !help.contains("Examples:\n") {
+            without.push(words.join(" "));
+        }
+        let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+        let verbs = listed.take_while(|line| !line.is_empty()).filter_map(|line| line.strip_prefix("  "));
+        let verbs =
+            verbs.filter(|line| !line.starts_with([' ', '-'])).filter_map(|line| line.split(' ').next());
+        verbs
+            .filter(|verb| *verb != "help")
+            .map(|verb| walk(world, &[words, &[verb]].concat(), without))
+            .sum::<usize>()
+            + 1
+    }
+    let mut without = Vec::new();
+    let seen = walk(&sbx(), &[], &mut without);
+    assert!(seen > 100, "only {seen} commands were found");
+    assert!(without.is_empty(), "without examples: {without:?}");
+}
+
+#[test]
+fn words_that_are_missing_are_named() {
+    let world = sbx();
+    world.sbx(["exec"]).expect_code(125).stderr_has("`sbx exec CONTAINER COMMAND`");
+    world.sbx(["exec", "web"]).expect_code(125).stderr_has("`sbx exec CONTAINER COMMAND`");
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::harness::{Sbx, rootfs, sbx};
+use crate::harness::{Sbx, images, rootfs, sbx};
 
 fn words(options: &[&str], command: &[&str]) -> Vec<PathBuf> {
     let options = options.iter().map(PathBuf::from);
@@ -242,10 +242,45 @@ fn a_damaged_spec_keeps_the_files_until_they_are_removed_by_request() {
         assert!(directory.join("upper").exists(), "{damage}: the files are gone");
         let listed = world.sbx(["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}}"]).succeed();
         assert_eq!(listed, format!("{id} dead"), "{damage}");
+        let told = world.sbx(["start", &id]).expect_code(125).stderr();
+        for words in [directory.join("upper").display().to_string(), format!("sbx rm {}", &id[..12])] {
+            assert!(told.contains(&words), "{damage}: {told}");
+        }
         assert_eq!(world.sbx(["rm", &id]).succeed(), id, "{damage}");
         assert_untouched(&precious);
         world.assert_clean();
         assert_eq!(entries(&world.store().join("names")), [] as [PathBuf; 0], "{damage}");
+    }
+}
+
+/// Small records, and what is known of a layer: each error names the file, and its hint is a command that mends it.
+#[test]
+fn a_damaged_record_is_told_with_a_command_that_mends_it() {
+    let world = sbx();
+    world.put_image(&images().busybox(), "busybox");
+    world.sbx(["pod", "create", "--infra=false", "--share=", "site"]).succeed();
+    world.sbx(["secret", "create", "key", "-"]).stdin("data").succeed();
+    world.sbx(["network", "create", "shop"]).succeed();
+    let on_image = ["run", "--rm", "--net=none", "busybox", "true"];
+    world.sbx(on_image).expect_code(0);
+    let layer = entries(&entries(&world.store().join("layers"))[0]);
+    for (file, command, after) in [
+        (world.store().join("pods/s.site"), &["pod", "rm", "site"][..], 1),
+        (world.store().join("secrets/s.key"), &["secret", "rm", "key"], 1),
+        (world.store().join("networks/s.shop"), &["network", "rm", "shop"], 1),
+        (layer[0].join("facts.json"), &on_image, 0),
+    ] {
+        for damage in ["", "{\"na", "\u{1}\u{2}", "null"] {
+            fs::write(&file, damage).expect("damage");
+            let told = world.sbx(command).expect_code(125).stderr();
+            assert!(told.contains(&file.display().to_string()), "{told}");
+        }
+        let told = world.sbx(command).expect_code(125).stderr();
+        let hint =
+            told.lines().find_map(|line| line.strip_prefix("Hint: ")).unwrap_or_else(|| panic!("{told}"));
+        let mend = hint.split('`').nth(1).unwrap_or_else(|| panic!("{told}"));
+        world.program("sh").args(["-c", mend]).expect_code(0);
+        world.sbx(command).expect_code(after);
     }
 }
 

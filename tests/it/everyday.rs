@@ -96,33 +96,3 @@ fn a_list_shows_pods_and_namespaces() {
     drop(inside);
     world.sbx(["pod", "rm", "trio"]).succeed();
 }
-
-#[test]
-fn the_help_of_every_command_has_examples() {
-    fn walk(world: &Sbx, words: &[&str], without: &mut Vec<String>) -> usize {
-        let help = world.sbx(words.iter().chain(&["--help"])).succeed();
-        if !help.contains("Examples:\n") {
-            without.push(words.join(" "));
-        }
-        let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
-        let verbs = listed.take_while(|line| !line.is_empty()).filter_map(|line| line.strip_prefix("  "));
-        let verbs =
-            verbs.filter(|line| !line.starts_with([' ', '-'])).filter_map(|line| line.split(' ').next());
-        verbs
-            .filter(|verb| *verb != "help")
-            .map(|verb| walk(world, &[words, &[verb]].concat(), without))
-            .sum::<usize>()
-            + 1
-    }
-    let mut without = Vec::new();
-    let seen = walk(&sbx(), &[], &mut without);
-    assert!(seen > 100, "only {seen} commands were found");
-    assert!(without.is_empty(), "without examples: {without:?}");
-}
-
-#[test]
-fn words_that_are_missing_are_named() {
-    let world = sbx();
-    world.sbx(["exec"]).expect_code(125).stderr_has("`sbx exec CONTAINER COMMAND`");
-    world.sbx(["exec", "web"]).expect_code(125).stderr_has("`sbx exec CONTAINER COMMAND`");
-}

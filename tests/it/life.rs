@@ -180,8 +180,12 @@ fn a_policy_starts_it_again_as_often_as_it_says() {
 fn what_a_command_ended_stays_down_whatever_its_policy() {
     let world = sbx();
     for (command, code) in [(&["stop", "-t", "0"][..], 137), (&["kill"], 137), (&["kill", "-s", "TERM"], 9)] {
-        let script = "trap 'exit 9' TERM; while :; do sleep 0.02; done";
+        let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.02; done";
         make(&world, &["run", "-d"], &["--name", "kept", "--restart", "always"], &["sh", "-c", script]);
+        let until = Instant::now() + Duration::from_secs(10);
+        while world.sbx(["logs", "kept"]).succeed() != "ready" {
+            assert!(Instant::now() < until, "the trap was never set");
+        }
         world.sbx([command, &["kept"]].concat()).succeed();
         becomes(&world, "kept", &format!("exited {code}"));
         std::thread::sleep(Duration::from_millis(300));

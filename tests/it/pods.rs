@@ -64,6 +64,9 @@ fn what_shares_namespaces_is_refused_with_the_reason() {
         &["--infra=false", "--share=net,ipc"],
         &["--infra", "--share="],
         &["--infra=false", "-p", "80:80"],
+        &["--infra=false", "--hostname", "web"],
+        &["--infra=false", "--share=", "--userns=keep-id"],
+        &["--infra=false", "--share=", "-v", "/tmp:/tmp"],
     ] {
         let create = world.sbx(["pod", "create"]).args(options).arg("site");
         create.expect_code(125).stderr_has("share namespaces").stderr_has("--infra=false --share=");
@@ -72,6 +75,31 @@ fn what_shares_namespaces_is_refused_with_the_reason() {
     let run = |options: &[&str]| world.run(options).args(["--rootfs"]).arg(rootfs()).arg("true");
     run(&["--pod", "nothing"]).expect_code(125).stderr_has("no pod `nothing`");
     run(&["--pod", "new:site"]).expect_code(125).stderr_has("pod create --infra=false --share= site");
+    world.assert_clean();
+}
+
+#[test]
+fn limits_of_a_pod_are_refused_with_the_way_to_have_them() {
+    let world = sbx();
+    let create = |options: &[&str]| {
+        world.sbx(["pod", "create", "--infra=false", "--share="]).args(options).arg("site").expect_code(125)
+    };
+    for options in [
+        &["-m", "64m"][..],
+        &["--memory-swap", "-1"],
+        &["--cpus=0.5"],
+        &["-c", "512"],
+        &["--cpuset-cpus=0"],
+        &["--device-read-bps=/dev/sda:1m"],
+        &["--blkio-weight", "300", "--memory=1g"],
+    ] {
+        create(options)
+            .stderr_has("cannot limit a pod")
+            .stderr_has("--cgroup-parent site.slice")
+            .stderr_has("set-property");
+    }
+    create(&["--cgroup-parent=../x"]).stderr_has("cannot use `--cgroup-parent ../x`");
+    world.sbx(["pod", "ps", "-q"]).expect_code(0).stdout_is("");
     world.assert_clean();
 }
 

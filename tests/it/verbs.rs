@@ -209,6 +209,59 @@ fn bash_completes_commands_and_options() {
 }
 
 #[test]
+fn bash_completes_the_names_of_what_there_is() {
+    let world = sbx();
+    let script = script_for(&world, "bash");
+    let rootfs = crate::harness::rootfs();
+    for name in ["web", "worker"] {
+        world.sbx(["create", "--net=none", "--name", name, "--rootfs"]).arg(rootfs).arg("true").succeed();
+    }
+    world.put_image(&crate::harness::images().busybox(), "tool:1");
+    world.sbx(["volume", "create", "data"]).succeed();
+    world.sbx(["network", "create", "shop"]).succeed();
+    let ask = |line: &str| {
+        let last = line.rsplit(' ').next().unwrap_or_default();
+        // As bash hands it over: words are divided at colons, too.
+        let last = last.rsplit(':').next().unwrap_or_default();
+        let text = format!(
+            ". '{}'; COMP_LINE='{line}'; COMP_POINT={}; read -ra COMP_WORDS <<<\"${{COMP_LINE//:/ : }}\"; \
+             COMP_WORDS[0]=$SBX; [[ '{last}' ]] || COMP_WORDS+=(''); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _sbx_with_names \"$SBX\" '{last}' x; echo \"${{COMPREPLY[*]}}\"",
+            script.display(),
+            line.len(),
+        );
+        let bash = world.program("bash").args(["--norc", "-c", &text]);
+        bash.env("SBX", crate::harness::sbx_binary()).expect_code(0).stderr_is("").stdout().trim().to_owned()
+    };
+    for (line, words) in [
+        ("sbx rm we", "web"),
+        ("sbx --root x rm -f -t 5 web wo", "worker"),
+        ("sbx container start wor", "worker"),
+        // Nothing runs.
+        ("sbx exec w", ""),
+        ("sbx exec -it -u root ", ""),
+        ("sbx logs --tail 3 -f we", "web"),
+        ("sbx run --rm -it to", "tool:1"),
+        // The part behind the colon alone is what bash replaces.
+        ("sbx run tool:", "1"),
+        ("sbx run ho", "host"),
+        // Those are words of the command.
+        ("sbx run --rm host --ne", ""),
+        ("sbx run --net sh", "shop"),
+        ("sbx network connect shop we", "web"),
+        ("sbx network connect shop web w", ""),
+        ("sbx volume rm da", "data"),
+        ("sbx volume create da", ""),
+        ("sbx inspect dat", "data"),
+        ("sbx cp we", "web:"),
+        ("sbx rm --for", "--force"),
+        ("sbx volu", "volume"),
+    ] {
+        assert_eq!(ask(line), words, "{line}");
+    }
+}
+
+#[test]
 fn manual_pages_render_without_a_warning() {
     let world = sbx();
     require("man");

@@ -120,6 +120,7 @@ fn serve(
     let not_running = || {
         Error::new("can only create exec sessions on running containers")
             .because(format!("container {} is not running", short(id)))
+            .hint(format!("start it first: `sbx start {}`", short(id)))
             .exit_code(NOT_RUNNING)
     };
     let options = client::Options {

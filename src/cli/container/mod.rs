@@ -74,7 +74,7 @@ enum Verb {
     Stop(stop::StopArgs),
     Top(top::TopArgs),
     Unpause(pause::UnpauseArgs),
-    Update(update::UpdateArgs),
+    Update(Box<update::UpdateArgs>),
     Wait(wait::WaitArgs),
 }
 

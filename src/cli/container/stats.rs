@@ -29,6 +29,9 @@ const TITLES: Titles<'_> = &[
     ("BlockIO", "BLOCK IO"),
     ("UpTime", "CPU TIME"),
     ("AvgCPU", "AVG CPU %"),
+    ("CPUPressure", "CPU PRESSURE"),
+    ("MemPressure", "MEM PRESSURE"),
+    ("IOPressure", "IO PRESSURE"),
 ];
 /// What is not counted.
 const UNKNOWN: &str = "--";
@@ -38,7 +41,8 @@ const UNKNOWN: &str = "--";
 /// Of those that run, again every few seconds. It takes a control group of the container's own, which it has where it was
 /// started in one that is delegated to you; `--` is what the kernel does not count there, such as memory without that
 /// controller. Fields for templates: ID, Container, Name, CPUPerc, AvgCPU, UpTime, MemUsage, MemUsageBytes, MemPerc, NetIO,
-/// BlockIO, PIDS, PIDs.
+/// BlockIO, PIDS, PIDs, and, as percent of the last ten seconds in which something of the container had to wait,
+/// CPUPressure, MemPressure and IOPressure.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   sbx stats
@@ -231,6 +235,9 @@ struct Row {
     network: String,
     devices: String,
     tasks: String,
+    cpu_pressure: String,
+    memory_pressure: String,
+    io_pressure: String,
 }
 
 impl Row {
@@ -251,6 +258,9 @@ impl Row {
             network: traffic(sample.and_then(|sample| sample.network)),
             devices: traffic(sample.and_then(|sample| sample.devices)),
             tasks: told(&|sample| sample.tasks.to_string()),
+            cpu_pressure: told(&|sample| sample.pressure.cpu.map_or_else(unknown, percent)),
+            memory_pressure: told(&|sample| sample.pressure.memory.map_or_else(unknown, percent)),
+            io_pressure: told(&|sample| sample.pressure.io.map_or_else(unknown, percent)),
         }
     }
 
@@ -270,6 +280,9 @@ impl Row {
             "BlockIO": self.devices,
             "PIDS": self.tasks,
             "PIDs": self.tasks,
+            "CPUPressure": self.cpu_pressure,
+            "MemPressure": self.memory_pressure,
+            "IOPressure": self.io_pressure,
         })
     }
 
@@ -286,6 +299,9 @@ impl Row {
             "net_io": self.network,
             "block_io": self.devices,
             "pids": self.tasks,
+            "cpu_pressure": self.cpu_pressure,
+            "mem_pressure": self.memory_pressure,
+            "io_pressure": self.io_pressure,
         })
     }
 

@@ -1,11 +1,12 @@
 //! `sbx pod create`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use crate::cli::Global;
 use crate::cli::container::Place;
 use crate::container::name;
+use crate::delegation::{self, Placement};
 use crate::error::{Error, Result, Step};
 use crate::events::Action;
 use crate::output::print;
@@ -16,7 +17,8 @@ use crate::output::print;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   sbx pod create --infra=false --share= site
-  sbx pod create --infra=false --share= --label env=test site")]
+  sbx pod create --infra=false --share= --label env=test site
+  sbx pod create --infra=false --share= --cgroup-parent site.slice site")]
 pub struct CreateArgs {
     /// Whether a container holds the namespaces that all others share; sbx knows false alone
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true, action = clap::ArgAction::Set)]
@@ -36,6 +38,37 @@ pub struct CreateArgs {
     /// Ports of a pod are those of its shared network, which sbx does not make: publish those of each container
     #[arg(short, long, value_name = "PORT", hide = true)]
     publish: Vec<String>,
+    /// Where its containers have their control groups: a slice of systemd, or a path below what is delegated to you
+    #[arg(long, value_name = "PARENT")]
+    cgroup_parent: Option<String>,
+    /// Limits of a pod as a whole are those of such a slice
+    #[arg(
+        short = 'm',
+        long = "memory",
+        value_name = "LIMIT",
+        aliases = [
+            "memory-swap", "memory-reservation", "memory-high", "cpus", "cpu-quota", "cpu-period", "cpu-shares", "cpu-weight",
+            "cpuset-cpus", "cpuset-mems", "pids-limit", "blkio-weight", "blkio-weight-device", "device-read-bps",
+            "device-write-bps", "device-read-iops", "device-write-iops",
+        ],
+        short_alias = 'c',
+        allow_hyphen_values = true,
+        hide = true
+    )]
+    limits: Vec<String>,
+    /// What podman's infra container has, and with it all that share with that
+    #[arg(
+        long = "hostname",
+        value_name = "VALUE",
+        aliases = [
+            "add-host", "device", "dns", "dns-option", "dns-search", "gidmap", "infra-command",
+            "infra-conmon-pidfile", "infra-image", "infra-name", "ip", "ip6", "mac-address", "network", "network-alias", "pid",
+            "security-opt", "shm-size", "sysctl", "uidmap", "userns", "uts", "volume", "volumes-from",
+        ],
+        short_alias = 'v',
+        hide = true
+    )]
+    shared: Vec<String>,
     /// Take the pod of this name away first, with its containers
     #[arg(long)]
     replace: bool,
@@ -46,6 +79,7 @@ pub struct CreateArgs {
 
 pub fn execute(args: &CreateArgs, global: &Global) -> Result<u8> {
     refuse_sharing(args)?;
+    refuse_limits(args)?;
     let labels = labels(&args.label)?;
     let place = Place::of(global)?;
     let name = match args.name.as_ref().or(args.name_option.as_ref()) {
@@ -66,7 +100,7 @@ pub fn execute(args: &CreateArgs, global: &Global) -> Result<u8> {
         }
         None => None,
     };
-    let pod = pods.create(&name, labels).inspect_err(|_| {
+    let pod = pods.create(&name, labels, args.cgroup_parent.clone()).inspect_err(|_| {
         if let Some(path) = &args.pod_id_file {
             let _ = std::fs::remove_file(path);
         }
@@ -101,9 +135,30 @@ fn refuse_sharing(args: &CreateArgs) -> Result<()> {
         _ => {}
     }
     match args.publish.as_slice() {
-        [] => Ok(()),
-        _ => refused("`--publish` asks for a network that all of them share"),
+        [] => {}
+        _ => return refused("`--publish` asks for a network that all of them share"),
     }
+    match args.shared.as_slice() {
+        [] => Ok(()),
+        [value, ..] => refused(&format!(
+            "what is set to `{}` is of the container that holds what all of them share",
+            value.escape_debug()
+        )),
+    }
+}
+
+/// A pod is a name: nobody is there who could keep its limits while nothing of it runs, but the user's systemd.
+fn refuse_limits(args: &CreateArgs) -> Result<()> {
+    if !args.limits.is_empty() {
+        return Err(Error::new("cannot limit a pod")
+            .because("it is a name for its containers, and has no control group of its own")
+            .hint(
+                "limit each container, or all together by a slice: `sbx pod create … --cgroup-parent site.slice`, and \
+                 `systemctl --user set-property site.slice MemoryMax=1G CPUQuota=150%`",
+            ));
+    }
+    let parent = Placement { parent: args.cgroup_parent.clone(), ..Placement::default() };
+    delegation::check(&parent, &BTreeSet::new())
 }
 
 fn labels(texts: &[String]) -> Result<BTreeMap<String, String>> {

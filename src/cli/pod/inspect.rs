@@ -61,6 +61,7 @@ fn document(place: &Place, pod: &Pod) -> Value {
         "Created": pod.created,
         "State": pod::state(&members),
         "Labels": pod.labels,
+        "CgroupParent": pod.cgroup_parent.as_deref().unwrap_or_default(),
         "CreateInfra": false,
         "InfraContainerID": "",
         "SharedNamespaces": [],

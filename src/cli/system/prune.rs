@@ -1,5 +1,6 @@
 //! `sbx system prune`
 
+use crate::build::leftover;
 use crate::cli::container::Place;
 use crate::cli::image::Stores;
 use crate::cli::image::prune::deleted;
@@ -119,7 +120,10 @@ pub fn prune_containers(store: &Store, filters: &Filters) -> Result<(Vec<String>
         };
         let young =
             filters.until().is_some_and(|until| spec.created.seconds().cast_signed() >= until.as_second());
-        if young || !filters.labels_fit(|key| spec.labels.get(key).map(String::as_str)) {
+        if young
+            || leftover::is_in_use(&spec.name)
+            || !filters.labels_fit(|key| spec.labels.get(key).map(String::as_str))
+        {
             continue;
         }
         let written = disk::written(store, &spec);

@@ -65,7 +65,7 @@ pub fn execute(args: ImportArgs, global: &Global) -> Result<u8> {
     let options = Options { name, changes: change, message, platform, quiet, from: source.clone() };
     let id = import::import(&place, &options, || match file {
         Some(file) => Ok(Input::File(file)),
-        None => crate::registry::download(&source).map(Input::Stream),
+        None => crate::registry::download::download(&source).map(Input::Stream),
     })?;
     let name = options.name.as_ref().map(ToString::to_string).unwrap_or_default();
     events::record_here(&place.store, Event::image(Action::Import, &id, name));

@@ -33,6 +33,7 @@ pub struct CreateArgs {
     /// Be content with a volume of that name, whatever its options and labels
     #[arg(long)]
     ignore: bool,
+    /// Name of the volume; default: a random one
     #[arg(value_name = "NAME")]
     name: Option<String>,
 }

@@ -12,6 +12,7 @@ use crate::error::Result;
 #[command(after_help = "Examples:
   sbx volume exists data || sbx volume create data")]
 pub struct ExistsArgs {
+    /// The volume
     #[arg(value_name = "NAME")]
     name: String,
 }

@@ -19,6 +19,7 @@ pub struct ExportArgs {
     /// Write this file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// The volume
     #[arg(value_name = "NAME")]
     name: String,
 }

@@ -16,6 +16,7 @@ use crate::volume::archive;
   sbx volume import data data.tar.gz
   sbx volume export old | sbx volume import new -")]
 pub struct ImportArgs {
+    /// The volume
     #[arg(value_name = "NAME")]
     name: String,
     /// A file, or `-` for standard input

@@ -17,6 +17,7 @@ pub struct InspectArgs {
     /// Print `json`, or what a Go template makes of each volume
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+    /// The volumes
     #[arg(value_name = "NAME", required_unless_present = "all")]
     names: Vec<String>,
 }

@@ -22,6 +22,7 @@ pub struct RemoveArgs {
     /// Pass over volumes that do not exist
     #[arg(short, long)]
     force: bool,
+    /// The volumes
     #[arg(value_name = "NAME", required_unless_present = "all")]
     names: Vec<String>,
 }

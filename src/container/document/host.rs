@@ -10,18 +10,6 @@ use crate::container::store::Store;
 use crate::image::store::ImageStore;
 use crate::image::usage;
 
-/// Resource limits, of which there are none yet: docker says 0 for that.
-pub(super) const LIMITS: &[&str] = &[
-    "Memory",
-    "MemoryReservation",
-    "MemorySwap",
-    "NanoCpus",
-    "CpuShares",
-    "CpuPeriod",
-    "CpuQuota",
-    "PidsLimit",
-];
-
 pub(super) fn restart_policy(spec: &Spec) -> Value {
     let most = match spec.restart {
         Restart::OnFailure(most) => most.unwrap_or(0),

@@ -1,15 +1,17 @@
 //! What a container has to do with others: its pod, and those that it requires.
 
 use crate::cli::container_options::ContainerOptions;
+use crate::cli::limit_options::ControlGroupOptions;
 use crate::container::store::Store;
+use crate::delegation::Mode;
 use crate::error::{Error, Result, Step};
-use crate::pod::{self, Membership, PodStore};
+use crate::pod::{self, Pod, PodStore};
 
 /// The pod that it is to be in.
 ///
 /// # Errors
 /// There is no such pod.
-pub(super) fn pod(options: &ContainerOptions, store: &Store) -> Result<Option<Membership>> {
+pub(super) fn pod(options: &ContainerOptions, store: &Store) -> Result<Option<Pod>> {
     let from_file = options.pod_id_file.as_ref().map(|path| {
         let text = std::fs::read_to_string(path)
             .step(|| format!("cannot read the pod's ID in `{}`", path.display()))?;
@@ -23,8 +25,16 @@ pub(super) fn pod(options: &ContainerOptions, store: &Store) -> Result<Option<Me
             .hint(format!("make one that shares nothing: `sbx pod create --infra=false --share= {name}`")));
     }
     let found = PodStore::new(store.root()).find(&word)?;
-    let found = found.ok_or_else(|| pod::missing(&word).while_doing(failed()))?;
-    Ok(Some(Membership { id: found.id, name: found.name }))
+    found.ok_or_else(|| pod::missing(&word).while_doing(failed())).map(Some)
+}
+
+/// Where its control group is to be: in the pod's parent, unless something else was said.
+pub(super) fn control_group(options: &ContainerOptions, pod: Option<&Pod>) -> ControlGroupOptions {
+    let mut group = options.control_group.clone();
+    if matches!(group.cgroups, None | Some(Mode::Enabled)) && group.cgroup_parent.is_none() {
+        group.cgroup_parent = pod.and_then(|pod| pod.cgroup_parent.clone());
+    }
+    group
 }
 
 /// IDs of the containers that are to run before it does.

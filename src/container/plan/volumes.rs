@@ -56,7 +56,7 @@ fn asked_for(options: &ContainerOptions) -> Result<Vec<Mount>> {
         Err(_) if options.volume.is_empty() && options.mount.is_empty() => PathBuf::from("/"),
         found => found.step(|| "cannot find the working directory")?,
     };
-    let context = volume::Context { cwd: &cwd, selinuxfs: Path::new("/sys/fs/selinux") };
+    let context = volume::Context { cwd: &cwd, root: Path::new("/") };
     let mounts = volume::parse_all(&options.volume, &options.mount, &options.tmpfs, context)?;
     mounts.iter().try_for_each(volume::check_source)?;
     Ok(mounts)

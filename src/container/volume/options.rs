@@ -121,7 +121,7 @@ impl BindOptions {
 
     /// Without SELinux there are no labels, and a relabelled source is the source as it is.
     pub(super) fn relabel(&mut self, word: &str, context: Context<'_>) -> Result<(), Refusal> {
-        if context.selinuxfs.join("enforce").exists() {
+        if crate::host::security::has_selinux(context.root) {
             return Err(Refusal::Wrong(format!(
                 "`{word}` asks for new SELinux labels, which sbx does not write: run `chcon -R -t container_file_t` on the source"
             )));

@@ -2,7 +2,7 @@ use super::super::spec::{Bind, MountFlags, Origin, Propagation, VolumeMount};
 use super::*;
 
 fn context() -> Context<'static> {
-    Context { cwd: Path::new("/home/here"), selinuxfs: Path::new("/nonexistent") }
+    Context { cwd: Path::new("/home/here"), root: Path::new("/nonexistent") }
 }
 
 fn bind(source: &str) -> Bind {
@@ -116,10 +116,16 @@ fn wrong_volumes_are_refused_by_part() {
 
 #[test]
 fn labels_are_refused_where_selinux_is() {
-    let selinuxfs = tempfile::tempdir().unwrap();
-    let context = Context { selinuxfs: selinuxfs.path(), ..context() };
-    assert!(parse_volume("/a:/b:z", context).is_ok(), "the directory alone is always there");
-    std::fs::write(selinuxfs.path().join("enforce"), "1").unwrap();
+    let root = tempfile::tempdir().unwrap();
+    let context = Context { root: root.path(), ..context() };
+    for (directory, file) in [("sys/fs/selinux", "enforce"), ("etc/selinux", "config")] {
+        assert!(
+            parse_volume("/a:/b:z", context).is_ok(),
+            "one of the two alone is there without SELinux, too"
+        );
+        std::fs::create_dir_all(root.path().join(directory)).unwrap();
+        std::fs::write(root.path().join(directory).join(file), "1").unwrap();
+    }
     for text in ["/a:/b:z", "/a:/b:Z"] {
         assert!(parse_volume(text, context).unwrap_err().causes()[0].contains("SELinux"));
     }

@@ -249,11 +249,12 @@ impl NewBlob {
         lease.add(&digest)?;
         let path = self.store.blob_path(&digest);
         let publish = || -> io::Result<()> {
-            self.file.set_permissions(fs::Permissions::from_mode(OWN_MODE))?;
             if self.length <= LARGEST_SYNCED {
                 self.file.sync_all()?;
             }
-            fs::rename(&self.path, &path)
+            fs::rename(&self.path, &path)?;
+            // Not before: nobody could go on with what a kill leaves.
+            self.file.set_permissions(fs::Permissions::from_mode(OWN_MODE))
         };
         publish().map_err(|error| no_room(error, format!("cannot store `{}`", path.display())))?;
         self.published = true;

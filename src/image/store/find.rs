@@ -7,7 +7,7 @@ use super::{Image, ImageStore, entry};
 use crate::error::{Error, Result};
 use crate::image::digest::Digest;
 use crate::image::documents::{Descriptor, Index};
-use crate::image::reference::Reference;
+use crate::image::reference::{DEFAULT_DOMAIN, Reference};
 use crate::image::registries::Registries;
 
 /// Where images made on this machine are, as podman names them.
@@ -72,7 +72,12 @@ impl ImageStore {
         let reference = Reference::parse(text).map(Reference::or_latest);
         if let Ok(reference) = &reference {
             let mut names = vec![reference.clone()];
-            // `podman build -t tool` gives localhost/tool.
+            // `podman build -t tool` gives localhost/tool; who knows that asks for it by this name.
+            if reference.domain == LOCAL_DOMAIN {
+                let library = if reference.path.contains('/') { "" } else { "library/" };
+                let path = format!("{library}{}", reference.path);
+                names.push(Reference { domain: DEFAULT_DOMAIN.to_owned(), path, ..reference.clone() });
+            }
             if !text.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':'])) {
                 let path = reference.path.strip_prefix("library/").unwrap_or(&reference.path).to_owned();
                 names.push(Reference { domain: LOCAL_DOMAIN.to_owned(), path, ..reference.clone() });

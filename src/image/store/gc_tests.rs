@@ -78,7 +78,11 @@ fn broken_downloads_go_only_with_everything_and_those_under_way_never() {
     drop(broken(b"given up "));
     // What nobody can go on with goes with its maker, or with the first collector after that was killed.
     drop(store.begin_unknown_blob().unwrap());
-    std::fs::write(store.partial().join(".new-killed"), "x").unwrap();
+    for (name, mode) in [(".new-killed", 0o600), (".new-read-only", 0o444)] {
+        let path = store.partial().join(name);
+        std::fs::write(&path, "x").unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
     let layers = store.root().join("layers/root");
     let (half_a_layer, old) = (layers.join(".new-x"), layers.join(".old-y"));
     for half in [&half_a_layer, &old] {
@@ -89,7 +93,7 @@ fn broken_downloads_go_only_with_everything_and_those_under_way_never() {
     maker.lock().unwrap();
     std::fs::File::create(layers.join(".lock-z")).unwrap();
     let partial = || std::fs::read_dir(store.partial()).unwrap().count();
-    assert_eq!(partial(), 3);
+    assert_eq!(partial(), 4);
     store.collect(Extent::Unnamed).unwrap();
     assert_eq!(partial(), 2);
     assert!(!half_a_layer.exists() && old.exists());

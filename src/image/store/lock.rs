@@ -82,7 +82,13 @@ pub(super) fn own(path: &Path) -> io::Result<File> {
 pub(super) fn take_abandoned(path: &Path) -> Option<File> {
     let mut options = File::options();
     options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let file = options.open(path).ok()?;
+    let file = match options.open(path) {
+        // Of an sbx that made blobs read-only before they were in their place.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            options.write(false).open(path).ok()?
+        }
+        opened => opened.ok()?,
+    };
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => None,
         // A file system without locks: what is there may be in use.

@@ -17,6 +17,8 @@ use crate::image::transfer::import;
 use crate::image::transfer::session::Session;
 use crate::layers::owners::Owners;
 use crate::layers::pack::{Kind, Source, Times, pack};
+use crate::layers::unpack::archive::shown;
+use crate::layers::unpack::whiteouts::WHITEOUT;
 use crate::output::progress::Bar;
 
 /// The cause of an error of the packer that is none of its own.
@@ -95,6 +97,12 @@ pub fn pack_found(
     times: Times,
     target: &mut dyn Write,
 ) -> Result<()> {
+    let is_mark =
+        |path: &[u8]| path.rsplit(|byte| *byte == b'/').next().is_some_and(|name| name.starts_with(WHITEOUT));
+    if let Some((_, path)) = found.changes.iter().find(|(_, path)| is_mark(path)) {
+        return Err(Error::new(format!("cannot pack `{}`", shown(path)))
+            .because("a name that begins with `.wh.` would remove files, in a layer"));
+    }
     let copied = spec.root.driver() == Some(Driver::Copy);
     let removed: Vec<Vec<u8>> = found
         .changes
@@ -107,6 +115,7 @@ pub fn pack_found(
         kind: Kind::Layer,
         owners: &Owners::load(directory.path())?,
         leave_out: &found.unchanged,
+        opaque: Some(&found.opaque),
         removed: &removed,
         times,
     };

@@ -1,17 +1,21 @@
 //! An archive put together name by name: for COPY, whose files come from elsewhere and get other names, modes and owners.
 
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, OFlags, Stat};
 use tar::EntryType;
 
 use super::header::{BLOCK, Description};
-use super::{Attributes, Kind, Mounts, Packer, Rules, Times, describe, open};
+use super::{Attributes, CutOff, Kind, Mounts, Packer, Rules, Times, describe, open};
 use crate::error::{Error, Result, Step};
 use crate::layers::owners::{Line, Owners};
 use crate::layers::unpack::archive::shown;
+
+/// Two files are compared in pieces of so many bytes.
+const PIECE: usize = 128 << 10;
 
 /// A file where it is found.
 #[derive(Clone, Copy)]
@@ -24,13 +28,41 @@ pub struct Found<'f> {
 }
 
 impl Found<'_> {
+    pub fn is_directory(&self) -> bool {
+        FileType::from_raw_mode(self.stat.st_mode) == FileType::Directory
+    }
+
+    /// Whether the bytes are those of the other; everything but a regular file has none. What cannot be read is not the
+    /// same.
+    pub fn has_content_of(&self, other: &Self) -> bool {
+        if FileType::from_raw_mode(self.stat.st_mode) != FileType::RegularFile {
+            return true;
+        }
+        let opened = |found: &Self| open(found.parent, found.name, OFlags::NONBLOCK).ok().map(File::from);
+        let (Some(mut one), Some(mut two)) = (opened(self), opened(other)) else { return false };
+        let (mut first, mut second) = (Vec::with_capacity(PIECE), Vec::with_capacity(PIECE));
+        loop {
+            first.clear();
+            second.clear();
+            let next = |file: &mut File, bytes: &mut Vec<u8>| {
+                Read::by_ref(file).take(PIECE as u64).read_to_end(bytes).is_ok()
+            };
+            if !next(&mut one, &mut first) || !next(&mut two, &mut second) || first != second {
+                return false;
+            }
+            if first.is_empty() {
+                return true;
+            }
+        }
+    }
+
     /// How it is described under the name `path`, with its extended attributes.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn describe(&self, path: &[u8]) -> Result<Description> {
         let found = FileType::from_raw_mode(self.stat.st_mode);
-        let attributes = Attributes::read(self.parent, self.name, found, self.line)?;
+        let attributes = Attributes::read(self.parent, self.name, self.line)?;
         let kind = match found {
             FileType::Directory => EntryType::Directory,
             FileType::Symlink => EntryType::Symlink,
@@ -74,8 +106,15 @@ impl<'a> Assembly<'a> {
         (nothing, no_owners): (&'a BTreeSet<Vec<u8>>, &'a Owners),
         times: Times,
     ) -> Self {
-        let rules =
-            Rules { kind: Kind::Root, owners: no_owners, leave_out: nothing, mounts: Mounts::Any, times };
+        let rules = Rules {
+            kind: Kind::Root,
+            owners: no_owners,
+            leave_out: nothing,
+            opaque: None,
+            mounts: Mounts::Any,
+            times,
+            cut_off: CutOff::Error,
+        };
         Self { packer: Packer::new(rules, archive) }
     }
 
@@ -100,22 +139,60 @@ impl<'a> Assembly<'a> {
         self.packer.pad(size)
     }
 
-    /// Adds a regular file whose `entry.size` bytes are read from where they are found.
+    /// Adds a regular file as it is where it is found.
     ///
     /// # Errors
-    /// It cannot be read, is something else by now, or the archive cannot be written.
+    /// It cannot be read, is something else by now or becomes shorter meanwhile, or the archive cannot be written.
     pub fn file(&mut self, entry: &Description, found: Found<'_>) -> Result<()> {
         let failed = || format!("cannot copy `{}`", shown(&entry.name));
-        let file = open(found.parent, found.name, rustix::fs::OFlags::NONBLOCK)
-            .map_err(|error| error.while_doing(failed()))?;
+        let file =
+            open(found.parent, found.name, OFlags::NONBLOCK).map_err(|error| error.while_doing(failed()))?;
         let stat = rustix::fs::fstat(&file).step(failed)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::new(failed()).because("it changed while it was being copied"));
         }
+        self.packer.opened(&file, entry.clone(), &stat).map_err(|error| error.while_doing(failed()))
+    }
+
+    /// Begins a regular file of `entry.size` bytes, which follow as [`Self::data`]; then [`Self::end_of_data`].
+    ///
+    /// # Errors
+    /// The archive cannot be written.
+    pub fn begin(&mut self, entry: &Description) -> Result<u64> {
         let header = self.packer.header(entry);
         self.packer.write(&header)?;
-        self.packer.content(&file, 0, entry.size).map_err(|error| error.while_doing(failed()))?;
-        self.packer.pad(entry.size)
+        Ok(entry.size)
+    }
+
+    /// As [`Self::begin`], of a file of `size` bytes that has data in these parts alone (offset and length, in order);
+    /// gives the length of the data.
+    ///
+    /// # Errors
+    /// The archive cannot be written.
+    pub fn begin_sparse(&mut self, entry: &Description, size: u64, parts: &[(u64, u64)]) -> Result<u64> {
+        self.packer.sparse_header(entry.clone(), size, parts)
+    }
+
+    /// # Errors
+    /// The archive cannot be written.
+    pub fn data(&mut self, bytes: &[u8]) -> Result<()> {
+        self.packer.write(bytes)
+    }
+
+    /// Ends a file whose data were so many bytes.
+    ///
+    /// # Errors
+    /// The archive cannot be written.
+    pub fn end_of_data(&mut self, length: u64) -> Result<()> {
+        self.packer.pad(length)
+    }
+
+    /// Adds the mark of a layer that a name below is gone.
+    ///
+    /// # Errors
+    /// The archive cannot be written.
+    pub fn removed(&mut self, path: &[u8]) -> Result<()> {
+        self.packer.whiteout(path)
     }
 
     /// Writes the end marks and gives the length in bytes.

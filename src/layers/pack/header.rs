@@ -13,7 +13,7 @@ const HIGHEST_ID: u32 = 0o7_777_777;
 const LARGEST_SIZE: u64 = 0o77_777_777_777;
 
 /// What an entry says of itself.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Description {
     pub kind: EntryType,
     pub name: Vec<u8>,

@@ -3,6 +3,7 @@
 //! The same tree gives the same bytes: names in the order of their bytes, numbers for owners, no names of them.
 
 mod assembly;
+mod content;
 pub mod header;
 #[cfg(test)]
 mod tests;
@@ -11,23 +12,22 @@ use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use tar::EntryType;
 
 use crate::error::{Error, Result, Step};
 use crate::layers::owners::{self, Owners, Recorded};
+use crate::layers::stack;
 use crate::layers::unpack::archive::{Time, shown};
 use crate::layers::unpack::tree::DEEPEST;
-use crate::layers::unpack::whiteouts::{OPAQUE, OPAQUE_MARKS, WHITEOUT};
+use crate::layers::unpack::whiteouts::{OPAQUE, WHITEOUT};
 
 use header::{BLOCK, Description};
 
 pub use assembly::{Assembly, Found};
-
-/// Below this many bytes of holes a file is packed whole.
-const WORTHWHILE_HOLES: u64 = 64 << 10;
 
 /// How often a name is looked at anew that is something else each time.
 const MOST_ATTEMPTS: u32 = 16;
@@ -87,6 +87,8 @@ pub struct Source<'a> {
     pub owners: &'a Owners,
     /// Paths relative to the root that are not packed, nor what is below them.
     pub leave_out: &'a BTreeSet<Vec<u8>>,
+    /// The directories that hide what lower layers have there, where that is known; none: those that are marked so.
+    pub opaque: Option<&'a BTreeSet<Vec<u8>>>,
     /// What a layer removes without having a mark for it.
     pub removed: &'a [Vec<u8>],
     pub times: Times,
@@ -115,8 +117,10 @@ pub fn pack(source: &Source<'_>, archive: &mut dyn Write) -> Result<u64> {
         kind: source.kind,
         owners: source.owners,
         leave_out: source.leave_out,
+        opaque: source.opaque,
         mounts: Mounts::Any,
         times: source.times,
+        cut_off: CutOff::Zeros,
     };
     let mut packer = Packer::new(rules, archive);
     packer.directory(&root, b"")?;
@@ -135,8 +139,10 @@ pub fn pack_part(part: &Part<'_>, archive: &mut dyn Write) -> Result<u64> {
         kind: Kind::Root,
         owners: part.owners,
         leave_out: &nothing,
+        opaque: None,
         mounts: Mounts::NotOfTheKernel,
         times: Times::Kept,
+        cut_off: CutOff::Zeros,
     };
     let mut packer = Packer::new(rules, archive);
     let failed = |error: Error| error.while_doing(format!("cannot pack `{}`", shown(part.becomes)));
@@ -154,8 +160,19 @@ struct Rules<'a> {
     kind: Kind,
     owners: &'a Owners,
     leave_out: &'a BTreeSet<Vec<u8>>,
+    opaque: Option<&'a BTreeSet<Vec<u8>>>,
     mounts: Mounts,
     times: Times,
+    cut_off: CutOff,
+}
+
+/// What becomes of a file that loses its end while it is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CutOff {
+    /// The entry ends with zeros, as GNU tar's does: of what runs, everything may change at any time.
+    Zeros,
+    /// An error: nobody ever wrote such a file.
+    Error,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,6 +238,7 @@ impl<'a> Packer<'a> {
     /// Packs one name that a running container may remove, or put something else in the place of, at any time.
     fn changing(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<Option<OwnedFd>> {
         let mut attempts = 0;
+        let mut patience = (0..8).map(|doubled| Duration::from_millis(1 << doubled));
         let mut stat = match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(None),
             result => result.step(|| "cannot look at it")?,
@@ -237,11 +255,15 @@ impl<'a> Packer<'a> {
                 Err(_) => return Err(error),
                 Ok(now) => now,
             };
-            let same = (now.st_dev, now.st_ino, now.st_mode) == (stat.st_dev, stat.st_ino, stat.st_mode);
-            if same {
-                return Err(error);
-            }
-            if attempts == MOST_ATTEMPTS {
+            // The number of one that is removed is the next one's.
+            let what =
+                |stat: &Stat| (stat.st_dev, stat.st_ino, stat.st_mode, stat.st_ctime, stat.st_ctime_nsec);
+            if what(&now) == what(&stat) {
+                // fuse-overlayfs has removed it already, and the kernel still answers with what it remembers until
+                // who removes it has been told.
+                let Some(wait) = patience.next() else { return Err(error) };
+                std::thread::sleep(wait);
+            } else if attempts >= MOST_ATTEMPTS {
                 log::warn!("`{}` is left out: it changes all the time", shown(path));
                 return Ok(None);
             }
@@ -274,11 +296,23 @@ impl<'a> Packer<'a> {
             self.whiteout(path)?;
             return Ok(None);
         }
+        // fuse-overlayfs makes files of these where it can make no devices, and beside its attributes.
+        if self.rules.kind == Kind::Layer && found == FileType::RegularFile {
+            match name.strip_prefix(WHITEOUT) {
+                Some(_) if name == OPAQUE => return Ok(None),
+                Some(removed) => {
+                    let at = path.len() - name.len();
+                    self.whiteout(&[&path[..at], removed].concat())?;
+                    return Ok(None);
+                }
+                None => {}
+            }
+        }
         if found == FileType::Socket {
             log::debug!("the socket `{}` is left out: archives have none", shown(path));
             return Ok(None);
         }
-        let attributes = Attributes::read(parent, name, found, line)?;
+        let attributes = Attributes::read(parent, name, line)?;
         let link_name = (stat.st_ino, stat.st_dev);
         if found != FileType::Directory
             && stat.st_nlink > 1
@@ -295,7 +329,11 @@ impl<'a> Packer<'a> {
                 let directory = open(parent, name, OFlags::DIRECTORY)?;
                 let entry = describe(EntryType::Directory, &[path, b"/"].concat(), stat, &attributes);
                 self.write(&self.header(&entry))?;
-                if attributes.opaque && self.rules.kind == Kind::Layer {
+                let opaque = match self.rules.opaque {
+                    Some(known) => known.contains(path),
+                    None => stack::is_opaque(&directory),
+                };
+                if opaque && self.rules.kind == Kind::Layer {
                     self.marker(&[path, b"/", OPAQUE].concat())?;
                 }
                 if self.rules.mounts == Mounts::NotOfTheKernel && is_of_the_kernel(parent, &directory, stat) {
@@ -367,80 +405,8 @@ impl<'a> Packer<'a> {
             let entry = Description { size: 0, ..device.description(path, &stat, attributes) };
             return self.write(&self.header(&entry));
         }
-        let mut entry = describe(EntryType::Regular, path, &stat, attributes);
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        match holes(&file, &stat)? {
-            None => {
-                entry.size = size;
-                self.write(&self.header(&entry))?;
-                self.content(&file, 0, size)?;
-                self.pad(size)
-            }
-            Some(parts) => self.sparse(&file, entry, size, &parts),
-        }
-    }
-
-    /// PAX sparse format 1.0 (GNU tar manual, Appendix E.3): the map precedes the data.
-    fn sparse(
-        &mut self,
-        file: &OwnedFd,
-        mut entry: Description,
-        size: u64,
-        parts: &[(u64, u64)],
-    ) -> Result<()> {
-        let mut map = format!("{}\n", parts.len());
-        for (offset, length) in parts {
-            map.push_str(&format!("{offset}\n{length}\n"));
-        }
-        let mut map = map.into_bytes();
-        map.resize(map.len().next_multiple_of(BLOCK), 0);
-        let data: u64 = parts.iter().map(|(_, length)| length).sum();
-        let real_name = std::mem::take(&mut entry.name);
-        let mut short = b"GNUSparseFile.0/".to_vec();
-        let base = real_name.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        short.extend_from_slice(&base[..base.len().min(60)]);
-        let records = [
-            (b"GNU.sparse.major".to_vec(), b"1".to_vec()),
-            (b"GNU.sparse.minor".to_vec(), b"0".to_vec()),
-            (b"GNU.sparse.name".to_vec(), real_name),
-            (b"GNU.sparse.realsize".to_vec(), size.to_string().into_bytes()),
-        ];
-        entry.records.extend(records);
-        entry.name = short;
-        entry.size = map.len() as u64 + data;
-        self.write(&self.header(&entry))?;
-        self.write(&map)?;
-        for (offset, length) in parts {
-            self.content(file, *offset, *length)?;
-        }
-        self.pad(data)
-    }
-
-    /// Exactly `length` bytes: a file that became shorter meanwhile ends with zeros.
-    fn content(&mut self, file: &OwnedFd, mut offset: u64, length: u64) -> Result<()> {
-        let end = offset + length;
-        while offset < end {
-            let most = usize::try_from(end - offset).unwrap_or(usize::MAX).min(self.buffer.len());
-            let count = match rustix::io::pread(file, &mut self.buffer[..most], offset) {
-                Err(Errno::INTR) => continue,
-                result => result.step(|| "cannot read it")?,
-            };
-            if count == 0 {
-                self.buffer[..most].fill(0);
-            }
-            let count = if count == 0 { most } else { count };
-            offset += count as u64;
-            let buffer = std::mem::take(&mut self.buffer);
-            let written = self.write(&buffer[..count]);
-            self.buffer = buffer;
-            written?;
-        }
-        Ok(())
-    }
-
-    fn pad(&mut self, size: u64) -> Result<()> {
-        let padding = size.next_multiple_of(BLOCK as u64) - size;
-        self.write(&[0; BLOCK][..padding as usize])
+        let entry = describe(EntryType::Regular, path, &stat, attributes);
+        self.opened(&file, entry, &stat)
     }
 
     /// The header of an entry as it is written.
@@ -468,32 +434,28 @@ fn is_of_the_kernel(parent: BorrowedFd<'_>, directory: &OwnedFd, stat: &Stat) ->
 /// What a file carries beside its inode.
 struct Attributes {
     recorded: Option<Recorded>,
-    opaque: bool,
     records: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Attributes {
-    fn read(
-        parent: BorrowedFd<'_>,
-        name: &[u8],
-        kind: FileType,
-        line: Option<&owners::Line>,
-    ) -> Result<Self> {
+    fn read(parent: BorrowedFd<'_>, name: &[u8], line: Option<&owners::Line>) -> Result<Self> {
         let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
         path.extend_from_slice(name);
-        let mut this = Self { recorded: line.map(|line| line.recorded), opaque: false, records: Vec::new() };
+        let mut this = Self { recorded: line.map(|line| line.recorded), records: Vec::new() };
         for attribute in list(&path)? {
-            let value = || value(&path, &attribute);
             let later = attribute == owners::OWN_XATTR.as_bytes();
-            if later || attribute == owners::XATTR.as_bytes() {
+            let is_record = later || attribute == owners::XATTR.as_bytes();
+            if !is_record && !is_content(&attribute) {
+                continue;
+            }
+            let Some(value) = value(&path, &attribute)? else { continue };
+            if is_record {
                 if this.recorded.is_none() || later && line.is_none() {
-                    let text = String::from_utf8(value()?).unwrap_or_default();
+                    let text = String::from_utf8(value).unwrap_or_default();
                     this.recorded = Recorded::parse(&text);
                 }
-            } else if OPAQUE_MARKS.iter().any(|mark| attribute == mark.as_bytes()) {
-                this.opaque |= kind == FileType::Directory && value()? == b"y";
-            } else if is_content(&attribute) {
-                this.records.push(([b"SCHILY.xattr.", attribute.as_slice()].concat(), value()?));
+            } else {
+                this.records.push(([b"SCHILY.xattr.", attribute.as_slice()].concat(), value));
             }
         }
         for (attribute, value) in line.iter().flat_map(|line| &line.xattrs) {
@@ -548,7 +510,7 @@ fn describe(kind: EntryType, path: &[u8], stat: &Stat, attributes: &Attributes) 
 }
 
 /// Attributes that belong to the image, not to the host or to the drivers.
-fn is_content(name: &[u8]) -> bool {
+pub fn is_content(name: &[u8]) -> bool {
     let of_drivers = [&b"user.overlay."[..], b"user.fuseoverlayfs.", b"user.containers."];
     name == b"security.capability"
         || name.starts_with(b"system.posix_acl_")
@@ -572,49 +534,19 @@ fn list(path: &[u8]) -> Result<Vec<Vec<u8>>> {
     Err(Error::new("cannot list its attributes").because("there are more than any file can have"))
 }
 
-fn value(path: &[u8], name: &[u8]) -> Result<Vec<u8>> {
+/// None: it was removed meanwhile, or is a capability of a user namespace that this one does not lie in
+/// (capabilities(7), Namespaced file capabilities).
+fn value(path: &[u8], name: &[u8]) -> Result<Option<Vec<u8>>> {
     let mut value = vec![0; 64 << 10];
-    let length = rustix::fs::lgetxattr(path, name, &mut value[..])
-        .step(|| format!("cannot read its attribute `{}`", shown(name)))?;
+    let length = match rustix::fs::lgetxattr(path, name, &mut value[..]) {
+        Err(Errno::NODATA | Errno::OVERFLOW) => return Ok(None),
+        found => found.step(|| format!("cannot read its attribute `{}`", shown(name)))?,
+    };
     value.truncate(length);
-    Ok(value)
+    Ok(Some(value))
 }
 
 fn open(parent: BorrowedFd<'_>, name: &[u8], more: OFlags) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC | more;
     rustix::fs::openat(parent, name, flags, Mode::empty()).step(|| "cannot open it")
-}
-
-/// The parts with data, where what lies between them is worth a map. Offsets are those of lseek(2), SEEK_DATA.
-fn holes(file: &OwnedFd, stat: &Stat) -> Result<Option<Vec<(u64, u64)>>> {
-    let size = u64::try_from(stat.st_size).unwrap_or(0);
-    let on_disk = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
-    if size < on_disk + WORTHWHILE_HOLES {
-        return Ok(None);
-    }
-    let mut parts = Vec::new();
-    let mut at = 0;
-    while at < size {
-        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
-            Err(Errno::NXIO) => break,
-            // The file system does not tell.
-            Err(Errno::INVAL) => return Ok(None),
-            result => result.step(|| "cannot find its holes")?.min(size),
-        };
-        let end = rustix::fs::seek(file, SeekFrom::Hole(start)).step(|| "cannot find its holes")?.min(size);
-        if end <= start {
-            break;
-        }
-        parts.push((start, end - start));
-        at = end;
-    }
-    let data: u64 = parts.iter().map(|(_, length)| length).sum();
-    if size - data < WORTHWHILE_HOLES {
-        return Ok(None);
-    }
-    // An end without data is told by a part of no length, as GNU tar does.
-    if parts.last().is_none_or(|(start, length)| start + length < size) {
-        parts.push((size, 0));
-    }
-    Ok(Some(parts))
 }

@@ -15,6 +15,7 @@ fn packed(root: &Path, owners: &Owners, kind: Kind) -> Vec<u8> {
             kind,
             owners,
             leave_out: &BTreeSet::new(),
+            opaque: None,
             removed: &[],
             times: crate::layers::pack::Times::Kept,
         },
@@ -91,6 +92,7 @@ fn a_whole_root_keeps_no_whiteouts_and_what_is_left_out_is_not_packed() {
         kind: Kind::Root,
         owners: &unpacked.owners,
         leave_out: &leave_out,
+        opaque: None,
         removed: &[],
         times: crate::layers::pack::Times::Kept,
     };
@@ -172,6 +174,7 @@ fn an_archive_that_cannot_be_written_is_told() {
         kind: Kind::Root,
         owners: &Owners::default(),
         leave_out: &BTreeSet::new(),
+        opaque: None,
         removed: &[],
         times: crate::layers::pack::Times::Kept,
     };
@@ -192,6 +195,7 @@ fn a_tree_deeper_than_layers_may_be_is_refused() {
             kind: Kind::Root,
             owners: &owners,
             leave_out: &leave_out,
+            opaque: None,
             removed: &[],
             times: crate::layers::pack::Times::Kept,
         };
@@ -201,4 +205,51 @@ fn a_tree_deeper_than_layers_may_be_is_refused() {
     let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(refused).unwrap();
     let error = thread.join().unwrap();
     assert!(error.contains("500 directories deep"), "{error}");
+}
+
+/// An archive that cuts off a file as soon as something is written to it.
+struct Cutting {
+    file: fs::File,
+    bytes: Vec<u8>,
+}
+
+impl Write for Cutting {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.set_len(1000)?;
+        self.bytes.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_file_that_loses_its_end_meanwhile_ends_with_zeros_or_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, owners, nothing) = (directory.path().join("f"), Owners::default(), BTreeSet::new());
+    let parent: OwnedFd = fs::File::open(directory.path()).unwrap().into();
+    let pack_with = |cut_off| {
+        fs::write(&path, vec![b'x'; 10_000]).unwrap();
+        let mut archive =
+            Cutting { file: fs::File::options().write(true).open(&path).unwrap(), bytes: Vec::new() };
+        let rules = Rules {
+            kind: Kind::Root,
+            owners: &owners,
+            leave_out: &nothing,
+            opaque: None,
+            mounts: Mounts::Any,
+            times: Times::Kept,
+            cut_off,
+        };
+        let packed = Packer::new(rules, &mut archive).directory(&parent, b"");
+        (packed, archive.bytes)
+    };
+    let (packed, archive) = pack_with(CutOff::Zeros);
+    packed.unwrap();
+    let mut data = vec![0; 10_000_usize.next_multiple_of(BLOCK)];
+    data[..1000].fill(b'x');
+    assert!(archive.ends_with(&data), "{} bytes", archive.len());
+    let (packed, _) = pack_with(CutOff::Error);
+    assert!(packed.unwrap_err().to_string().contains("it became shorter while it was being read"));
 }

@@ -325,6 +325,11 @@ fn time(text: &str) -> Option<Time> {
     Some(Time { seconds, nanoseconds })
 }
 
+/// Whether an archive begins with these bytes: with a header, whatever it describes.
+pub fn begins(first: &[u8]) -> bool {
+    first.get(..BLOCK).is_some_and(|block| check(Header::from_byte_slice(block)).is_ok())
+}
+
 /// Moves the stream from the end of an entry's data to the next header.
 pub fn finish(stream: &mut Stream, entry: &Entry, left: u64) -> io::Result<()> {
     stream.skip(left)?;

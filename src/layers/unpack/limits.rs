@@ -13,9 +13,9 @@ pub struct Limits {
 }
 
 /// Below this many bytes a layer is no bomb, however small it was.
-const HARMLESS: u64 = 8 << 30;
+pub const HARMLESS: u64 = 8 << 30;
 /// Deflate reaches 1032; zeros packed so are a bomb, what people pack stays below 20.
-const MOST_INFLATED: u64 = 250;
+pub const MOST_INFLATED: u64 = 250;
 
 impl Limits {
     /// For a blob whose manifest declares `size` bytes.

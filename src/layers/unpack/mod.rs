@@ -6,13 +6,13 @@ mod attributes;
 mod failures;
 #[cfg(test)]
 pub(crate) mod forge;
-mod limits;
+pub mod limits;
 mod sparse;
 pub mod stream;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tree;
-pub(in crate::layers) mod whiteouts;
+pub(crate) mod whiteouts;
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -99,4 +99,24 @@ pub fn unpack_plain(
         apply.finish()
     })
     .map(drop)
+}
+
+/// Unpacks `archive` into the empty directory `root` so that this process can read all of it, whatever modes and owners it
+/// has, and gives the bytes of its files and of the archive. As with [`unpack_plain`] it is no layer.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_for_reading(
+    root: OwnedFd,
+    archive: &mut (dyn Read + Send),
+    limits: &Limits,
+) -> Result<(u64, u64)> {
+    let ((facts, _), whole) = stream::read_ahead(archive, limits, |stream| {
+        let mut apply = apply::Apply::new(root, Keep::Index, limits).plain().readable();
+        while let Some(entry) = archive::next(stream).map_err(|error| stream::cannot_read(&error))? {
+            apply.entry(&entry, stream)?;
+        }
+        apply.finish()
+    })?;
+    Ok((facts.size, whole.bytes))
 }

@@ -21,7 +21,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::dialect::{self, Dialect};
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result};
 use crate::records::Records;
 use crate::sys::time::Utc;
 
@@ -110,13 +110,7 @@ impl NamedNetworks {
         if check_name(name).is_err() && name != BUILT_IN {
             return Ok(None);
         }
-        let failed = || format!("cannot read the network `{name}`");
-        let Some(text) = self.records.read(name).step(failed)? else { return Ok(None) };
-        let network: NamedNetwork = serde_json::from_slice(&text).step(failed)?;
-        match network.name == name {
-            true => Ok(Some(network)),
-            false => Err(Error::new(failed()).because("it is another's")),
-        }
+        self.records.value("the network", name, |network: &NamedNetwork| network.name == name)
     }
 
     /// Every network, by name. One whose record is damaged is told and left out.

@@ -24,9 +24,9 @@ pub fn members(store: &Store, network: &NamedNetwork) -> Result<Vec<Spec>> {
             // It is being removed: who makes one holds its network until the spec is there.
             Err(_) if has_no_spec(store, &id) => {}
             Err(error) => {
-                return Err(error
-                    .while_doing(format!("cannot tell which network container {} is in", short(&id)))
-                    .hint(format!("remove it: `sbx rm {}`", short(&id))));
+                return Err(
+                    error.while_doing(format!("cannot tell which network container {} is in", short(&id)))
+                );
             }
         }
     }

@@ -1,4 +1,5 @@
-//! The CLI of development containers (`devcontainer up`, `exec`, a rebuild), with a configuration that names an image.
+//! The CLI of development containers (`devcontainer up`, `build`, `exec`, a rebuild), with a configuration that names an image
+//! or a Dockerfile.
 
 use std::time::Duration;
 
@@ -104,4 +105,53 @@ fn a_user_of_the_image_works_in_the_workspace() {
     let made = std::fs::metadata(world.work().join("code/mine")).expect("written inside");
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), nix::unistd::geteuid().as_raw());
     remove(&world, &id);
+}
+
+/// The client builds the Dockerfile, features on top of it, and on top of that an image in which the user has the
+/// caller's IDs.
+#[test]
+fn a_workspace_is_built_for_a_user_with_the_callers_ids() {
+    let world = sbx_by_all_names();
+    world.put_image(&images().debian(), "docker.io/library/debian:latest");
+    world.file(
+        "code/.devcontainer/Dockerfile",
+        "# syntax=docker/dockerfile:1\nARG BASE=none\nFROM debian:${BASE} AS tools\nARG TOOL=none\n\
+         RUN echo \"$TOOL\" >/etc/tool\nFROM tools AS final\nRUN useradd --create-home --uid 4321 dev\nUSER dev\n",
+    );
+    world.file(
+        "code/.devcontainer/devcontainer.json",
+        r#"{
+    "build": { "dockerfile": "Dockerfile", "context": "..", "target": "final", "args": { "TOOL": "hammer", "BASE": "latest" } },
+    "features": { "./greet": { "name": "feature" } },
+    "remoteUser": "dev",
+    "postCreateCommand": "id -u >~/made"
+}"#,
+    );
+    world.file(
+        "code/.devcontainer/greet/devcontainer-feature.json",
+        r#"{ "id": "greet", "version": "1.0.0", "name": "Greet", "options": { "name": { "type": "string", "default": "nobody" } } }"#,
+    );
+    world.script(
+        "code/.devcontainer/greet/install.sh",
+        "#!/bin/sh\nset -e\necho \"hello, $NAME\" >/etc/greeting\n",
+    );
+    let caller = nix::unistd::geteuid().as_raw();
+    for name in ["podman", "docker"] {
+        let id = up(&world, name, &[]);
+        let exec = |script| devcontainer(&world, name, "exec", &["sh", "-c", script]).expect_code(0);
+        let said = format!("dev\n{caller}\nhammer\nhello, feature\n");
+        exec("id -un; id -u; cat /etc/tool /etc/greeting").stdout_is(&said);
+        exec("cat ~/made; stat -c %u ~").stdout_is(&format!("{caller}\n{caller}\n"));
+        // For docker the client leaves the map as it is, where the caller is root inside.
+        if name == "podman" {
+            exec("touch mine");
+            let made = std::fs::metadata(world.work().join("code/mine")).expect("written inside");
+            assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), caller);
+        }
+        remove(&world, &id);
+    }
+    let built = devcontainer(&world, "podman", "build", &["--image-name", "workspace:1"]).expect_code(0);
+    assert!(built.stdout().contains("workspace:1"), "{}", built.stdout());
+    let run = world.run(["--rm", "--net", "none", "workspace:1", "cat", "/etc/tool", "/etc/greeting"]);
+    assert_eq!(run.succeed(), "hammer\nhello, feature");
 }

@@ -138,3 +138,47 @@ fn a_container_takes_the_place_of_another() {
     world.sbx(["rm", "web"]).succeed();
     run(&["--rm", "--name=web", "--replace"], "true").expect_code(0);
 }
+
+/// As cross builds its images: with the flags of docker's buildx, and the image has to be in the store afterwards.
+#[test]
+fn images_are_built_with_the_flags_of_docker() {
+    let world = sbx_by_all_names();
+    image().runnable().load(&world, "base");
+    world.file(
+        "Dockerfile.cross",
+        "ARG CROSS_BASE_IMAGE\nFROM $CROSS_BASE_IMAGE\nARG WHO\nENV WHO=$WHO\nCOPY marker /\n",
+    );
+    world.file("marker", "x");
+    for (name, verb) in [
+        ("docker", &["buildx", "build"][..]),
+        ("docker", &["build"]),
+        ("podman", &["build"]),
+        ("docker", &["image", "build"]),
+    ] {
+        let common =
+            ["--progress", "plain", "--network", "none", "--platform", "linux/amd64", "--pull=false"];
+        let cross = [
+            "--label",
+            "org.cross-rs.for-cross-target=x",
+            "--tag",
+            "cross:1",
+            "--build-arg",
+            "CROSS_BASE_IMAGE=base",
+            "--build-arg",
+            "WHO=me",
+            "--file",
+            "Dockerfile.cross",
+            "--output",
+            "type=docker",
+            ".",
+        ];
+        let built = world.called(name, verb).args(common).args(cross).expect_code(0).stdout();
+        let id = world.called(name, &["image", "inspect", "--format", "{{.Id}}", "cross:1"]).succeed();
+        assert!(built.trim().ends_with(id.trim_start_matches("sha256:")), "{name} {verb:?}: {built} {id}");
+        assert_eq!(
+            world.run(["--rm", "--net", "none", "cross:1", "sh", "-c", "cat /marker; echo $WHO"]).succeed(),
+            "xme"
+        );
+        world.sbx(["rmi", "cross:1"]).expect_code(0);
+    }
+}

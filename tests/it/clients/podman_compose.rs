@@ -163,3 +163,52 @@ fn networks_are_made_as_the_file_says() {
     compose(&world, &["down"]).expect_code(0);
     world.assert_clean();
 }
+
+#[test]
+fn services_are_built_from_their_dockerfiles() {
+    let world = sbx_by_all_names();
+    world.put_image(&images().busybox(), "docker.io/library/busybox:latest");
+    world.file(
+        "shop/compose.yaml",
+        r#"
+services:
+  plain:
+    build: ./plain
+    network_mode: none
+  tuned:
+    image: example.org/tuned:7
+    network_mode: none
+    build:
+      context: .
+      dockerfile: tuned/Containerfile.tuned
+      target: final
+      args: {WHO: compose, EMPTY: ""}
+      labels: {made.by: compose}
+      network: none
+      shm_size: 1m
+      ulimits: {nofile: 100}
+"#,
+    );
+    world.file("shop/plain/Dockerfile", "FROM busybox\nCOPY said /\nCMD [\"cat\", \"/said\"]\n");
+    world.file("shop/plain/said", "plain words\n");
+    world.file(
+        "shop/tuned/Containerfile.tuned",
+        "FROM busybox AS first\nARG WHO\nRUN echo \"$WHO $(ulimit -n)\" >/said\n\
+         FROM busybox AS final\nCOPY --from=first /said /said\nCMD [\"cat\", \"/said\"]\nFROM final\nRUN false\n",
+    );
+    compose(&world, &["--in-pod=false", "build"]).expect_code(0);
+    compose(&world, &["--in-pod=false", "up"])
+        .expect_code(0)
+        .stdout_has("plain words")
+        .stdout_has("compose 100");
+    let label =
+        ["image", "inspect", "--format", "{{index .Config.Labels \"made.by\"}}", "example.org/tuned:7"];
+    assert_eq!(world.sbx(label).succeed(), "compose");
+    compose(&world, &["--in-pod=false", "down"]).expect_code(0);
+
+    world.file("shop/plain/said", "other words\n");
+    let up = compose(&world, &["--in-pod=false", "up", "--build"]).expect_code(0);
+    up.stdout_has("other words").stdout_has("compose 100");
+    compose(&world, &["--in-pod=false", "down"]).expect_code(0);
+    world.assert_clean();
+}

@@ -43,7 +43,8 @@ fn the_exit_code_is_the_commands() {
     world
         .sbx(["exec", "nobody", "true"])
         .expect_code(125)
-        .stderr_has("no container with the name or ID `nobody`");
+        .stderr_has("no container with the name or ID `nobody`")
+        .stderr_has("sbx ps -a");
     world.sbx(["exec"]).arg(&web.id).expect_code(125).stderr_has("without a command");
 }
 
@@ -68,7 +69,10 @@ fn a_container_that_does_not_run_is_told() {
     let web = Background::start(&world, &["--name", "web"], "exit 3");
     assert!(comes_true(|| web.inspect("{{.State.Status}}") == "exited"));
     let refused = web.exec(&[], &["true"]).expect_code(255);
-    refused.stderr_has("can only create exec sessions on running containers").stderr_has("is not running");
+    refused
+        .stderr_has("can only create exec sessions on running containers")
+        .stderr_has("is not running")
+        .stderr_has("sbx start ");
 }
 
 #[test]

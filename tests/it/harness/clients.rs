@@ -33,10 +33,15 @@ impl Sbx {
     /// A client: podman-compose, devcontainer, python (with cibuildwheel).
     #[track_caller]
     pub fn client(&self, name: &str) -> Run<'_> {
-        let program = directory().join("bin").join(name);
-        assert!(program.exists(), "{} is missing: run `scripts/test-clients`", program.display());
-        self.program(program)
+        self.program(program(name))
     }
+}
+
+#[track_caller]
+pub fn program(name: &str) -> PathBuf {
+    let program = directory().join("bin").join(name);
+    assert!(program.exists(), "{} is missing: run `scripts/test-clients`", program.display());
+    program
 }
 
 /// `SBX_TEST_CLIENTS`, else the newest that root has installed.

@@ -14,6 +14,7 @@ use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 use super::leftovers::Leftovers;
+use super::prerequisites::patience;
 use super::world::Sbx;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -119,7 +120,7 @@ impl<'w> Run<'w> {
             child,
             shown,
             started: Instant::now(),
-            timeout: self.timeout,
+            timeout: patience(self.timeout),
             writer,
             stdout,
             stderr,

@@ -41,6 +41,13 @@ impl MadeImage {
         self
     }
 
+    /// A layer of another image: a tar archive.
+    #[must_use]
+    pub fn whole_layer(mut self, tar: Vec<u8>) -> Self {
+        self.layers.push(tar);
+        self
+    }
+
     /// A layer with a static busybox as /bin/sh, so that the image runs.
     #[must_use]
     pub fn runnable(self) -> Self {
@@ -159,6 +166,6 @@ fn fresh_directory(world: &Sbx) -> PathBuf {
         .keep()
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

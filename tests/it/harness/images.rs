@@ -57,6 +57,21 @@ impl Images {
         self.image("services", "latest")
     }
 
+    /// cargo, rustc and gcc above [`Self::debian`].
+    pub fn rust(&self) -> TestImage {
+        self.image("rust", "latest")
+    }
+
+    /// Node.js and npm above [`Self::debian`].
+    pub fn node(&self) -> TestImage {
+        self.image("node", "latest")
+    }
+
+    /// Debian packages with their index, as a mirror has them: gcc, libc6-dev, make and nginx-light for [`Self::debian`].
+    pub fn archive(&self) -> PathBuf {
+        self.0.join("archive")
+    }
+
     fn image(&self, name: &str, tag: &'static str) -> TestImage {
         TestImage { layout: self.0.join(name), tag }
     }
@@ -81,6 +96,8 @@ mod tests {
             all.debian(),
             all.python(),
             all.services(),
+            all.rust(),
+            all.node(),
         ]);
         for image in named {
             let index = std::fs::read_to_string(image.layout.join("index.json")).expect("an index");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
+use super::prerequisites::patience;
 use super::world::Sbx;
 
 /// Time for helpers to follow the container that they served.
@@ -38,7 +39,7 @@ impl Leftovers {
 
     /// Looks again until `good` or five seconds are over.
     pub(super) fn settle(world: &Sbx, good: impl Fn(&Self) -> bool) -> Self {
-        let deadline = Instant::now() + SETTLE;
+        let deadline = Instant::now() + patience(SETTLE);
         loop {
             let left = Self::find(world);
             if good(&left) || Instant::now() > deadline {

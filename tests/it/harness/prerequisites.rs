@@ -4,12 +4,18 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Programs that tests ask for, and the Debian package of each.
 const PACKAGES: &[(&str, &str)] = &[
     ("bindfs", "bindfs"),
+    ("buildah", "buildah"),
     ("busybox", "busybox-static"),
     ("bzip2", "bzip2"),
+    ("catatonit", "catatonit"),
+    ("containerd", "containerd"),
+    ("ctr", "containerd"),
+    ("crun", "crun"),
     ("curl", "curl"),
     ("docker-registry", "docker-registry"),
     ("fuse-overlayfs", "fuse-overlayfs"),
@@ -27,6 +33,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("perl", "perl-base"),
     ("ping", "iputils-ping"),
     ("python3", "python3"),
+    ("rootlesskit", "rootlesskit"),
+    ("runc", "runc"),
+    ("script", "bsdutils"),
     ("setcap", "libcap2-bin"),
     ("setfattr", "attr"),
     ("setpriv", "util-linux"),
@@ -98,11 +107,24 @@ pub(super) fn scratch() -> &'static Path {
     })
 }
 
+/// A directory for what tests keep from one run to the next.
+pub fn cache(name: &str) -> PathBuf {
+    let directory = scratch().join(name);
+    fs::create_dir_all(&directory)
+        .unwrap_or_else(|error| panic!("cannot make {}: {error}", directory.display()));
+    directory
+}
+
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let system = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
     let directories = path.split(':').filter(|directory| !directory.is_empty()).chain(system);
     directories.map(|directory| Path::new(directory).join(program)).find(|candidate| candidate.is_file())
+}
+
+/// How long to wait for what takes no longer than that on an ordinary machine: virtual hosts without KVM are slow.
+pub fn patience(time: Duration) -> Duration {
+    if std::env::var_os("SBX_TEST_HOST").is_some() { 4 * time } else { time }
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 use super::leftovers::Leftovers;
+use super::prerequisites::patience;
 use super::world::Sbx;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -69,7 +70,7 @@ impl<'w> Pty<'w> {
     /// Waits until `text` appears after what was expected before; returns what came before it.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + patience(TIMEOUT);
         loop {
             let fresh = &self.seen[self.read..];
             if let Some(at) = fresh.windows(text.len()).position(|window| window == text.as_bytes()) {
@@ -106,7 +107,7 @@ impl<'w> Pty<'w> {
     /// Waits for the command's end: its exit code, 128+N for signal N.
     #[track_caller]
     pub fn finish(&mut self) -> i32 {
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now() + patience(TIMEOUT);
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("cannot wait for a child") {
                 break status;

@@ -64,3 +64,29 @@ fn the_image_host_keeps_roots_secrets_to_itself() {
     assert_eq!(read_only.succeed(), "0", "without fuse-overlayfs");
     assert_ne!(std::fs::metadata("/etc/shadow").expect("accounts").len(), 0, "the host's own");
 }
+
+/// passwd(1) and its like rename a new file over the old one.
+#[test]
+fn a_secret_that_is_replaced_while_the_container_runs_stays_hidden() {
+    require_root();
+    let world = sbx();
+    let secret = std::path::PathBuf::from(format!("/etc/sbx-test-secret-{}", std::process::id()));
+    let replace = || {
+        let new = secret.with_extension("new");
+        std::fs::write(&new, "secret").expect("a file in /etc");
+        std::fs::set_permissions(&new, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("its mode");
+        std::fs::rename(&new, &secret).expect("its place");
+    };
+    replace();
+    let run = world.run(["-d", "--name", "one", "--net", "none", "host", "sleep", "60"]).finish();
+    replace();
+    let shown = world
+        .sbx(["exec", "one", "sh", "-c", "cat \"$0\"; ls /etc | grep -c sbx-test-secret"])
+        .arg(&secret)
+        .finish();
+    std::fs::remove_file(&secret).expect("the file");
+    let _ = run.code_is(0);
+    let _ = shown.code_is(0).stdout_is("1\n");
+    world.sbx(["rm", "-f", "-t", "0", "one"]).succeed();
+}

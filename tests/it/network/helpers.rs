@@ -130,7 +130,7 @@ fn a_published_port_is_reached_from_everywhere(helper: &str) {
     let outer = Outer::new(&world, FAR);
     let mut inside = outer.serve_inside(helper, &["-p", "8080:80"], &["tcp:*:80"]);
     for at in ["127.0.0.1", INTERFACE, FAR] {
-        outer.peer(&["tcp", at, "8080", "300000"]).expect_code(0).stdout_is("whole\n");
+        outer.peer(&["tcp", at, "8080", "300000", "30"]).expect_code(0).stdout_is("whole\n");
     }
     inside.close_stdin();
     inside.finish().code_is(0);

@@ -2,8 +2,9 @@
 //! default routes that lead nowhere, so that no test needs or touches the machine's own network.
 
 use std::ffi::OsStr;
+use std::time::Duration;
 
-use crate::harness::{Run, Running, Sbx, require, rootfs, sbx_binary};
+use crate::harness::{Run, Running, Sbx, patience, require, rootfs, sbx_binary};
 
 /// The addresses of the outer interface; pasta gives them to its container, too.
 pub const INTERFACE: &str = "192.0.2.10";
@@ -39,7 +40,8 @@ impl<'w> Outer<'w> {
         require("ip");
         require("python3");
         let resolv = world.file("outer-resolv.conf", format!("nameserver {server}\nsearch outer.example\n"));
-        world.file("peer.py", include_str!("peer.py"));
+        let patience = format!("PATIENCE = {}", patience(Duration::from_secs(1)).as_secs());
+        world.file("peer.py", include_str!("peer.py").replace("PATIENCE = 1", &patience));
         let mut process = world
             .program("unshare")
             .args(["--user", "--map-root-user", "--mount", "--net", "sh", "-c", SCRIPT, "sh"])

@@ -68,6 +68,40 @@ pub(super) fn images(
     Ok(images)
 }
 
+/// The image of a layout that has this tag or digest; without both the only one, or `latest`.
+///
+/// # Errors
+/// There is none such, or it is incomplete.
+pub fn one(
+    members: &Members,
+    (tag, digest): (Option<&str>, Option<&Digest>),
+    wanted: &Wanted,
+    session: &Session,
+) -> Result<Candidate> {
+    let index =
+        members.document("index.json", LARGEST_MANIFEST, session)?.ok_or_else(|| missing("index.json"))?;
+    let index: Index = documents::parse("the `index.json` of the layout", &index)?;
+    let blobs = Blobs { members, session, prefix: "blobs/sha256/" };
+    let has_tag = |entry: &Descriptor, tag: &str| {
+        let name = entry.annotations.get(annotation::NAME);
+        name.is_some_and(|name| name == tag || name.ends_with(&format!(":{tag}")))
+    };
+    let is_it = |entry: &&Descriptor| match (tag, digest) {
+        (_, Some(digest)) => entry.digest == *digest,
+        (Some(tag), None) => has_tag(entry, tag),
+        (None, None) => index.manifests.len() == 1 || has_tag(entry, "latest"),
+    };
+    let found = index.manifests.iter().find(is_it).map(|entry| image(entry, wanted, &blobs)).transpose()?;
+    found.flatten().ok_or_else(|| {
+        let names = index.manifests.iter().filter_map(|entry| entry.annotations.get(annotation::NAME));
+        let names: Vec<String> = names.take(20).map(|name| name.escape_debug().to_string()).collect();
+        let wanted = digest.map(Digest::as_str).or(tag).unwrap_or("latest");
+        Error::new(format!("cannot find `{}` in the layout", wanted.escape_debug()))
+            .because("its `index.json` has no such image")
+            .hint(format!("there are: {}", names.join(", ")))
+    })
+}
+
 /// The image behind an entry; none where it is something else, such as a signature.
 fn image(entry: &Descriptor, wanted: &Wanted, blobs: &Blobs<'_>) -> Result<Option<Candidate>> {
     let names = names(entry)?;

@@ -10,7 +10,8 @@ use netlink_packet_route::link::{
     BridgeStpState, InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -176,6 +177,39 @@ pub fn default_route(index: u32, gateway: IpAddr, metric: u32) -> RouteNetlinkMe
         RouteAttribute::Priority(metric),
     ];
     RouteNetlinkMessage::NewRoute(message)
+}
+
+/// What the kernel's IPv6 prefers its own routes by (IP6_RT_PRIO_ADDRCONF); those of IPv4 have no number.
+const OF_AN_ADDRESS: u32 = 256;
+
+/// The route that the kernel has made for an address of an interface, with packets of at most `mtu` bytes.
+pub fn network_route(index: u32, net: &IpNet, mtu: u32) -> RouteNetlinkMessage {
+    let mut message = direct(index, net.network(), net.prefix_len());
+    message.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
+    match net.addr() {
+        address @ IpAddr::V4(_) => {
+            message.attributes.push(RouteAttribute::PrefSource(RouteAddress::from(address)));
+        }
+        IpAddr::V6(_) => message.attributes.push(RouteAttribute::Priority(OF_AN_ADDRESS)),
+    }
+    RouteNetlinkMessage::NewRoute(message)
+}
+
+/// To one neighbour, with packets as long as the interface lets through.
+pub fn neighbour_route(index: u32, address: IpAddr) -> RouteNetlinkMessage {
+    RouteNetlinkMessage::NewRoute(direct(index, address, if address.is_ipv6() { 128 } else { 32 }))
+}
+
+fn direct(index: u32, to: IpAddr, prefix: u8) -> RouteMessage {
+    let mut message = route(to.is_ipv6());
+    message.header.destination_prefix_length = prefix;
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Kernel;
+    message.header.scope = if to.is_ipv6() { RouteScope::Universe } else { RouteScope::Link };
+    message.header.kind = RouteType::Unicast;
+    message.attributes =
+        vec![RouteAttribute::Destination(RouteAddress::from(to)), RouteAttribute::Oif(index)];
+    message
 }
 
 /// `ip rule add fwmark 1 lookup 100` and `ip route add local default dev lo table 100`.

@@ -57,6 +57,8 @@ pub struct Plug<'a> {
     pub mac: MacAddress,
     /// In bytes.
     pub mtu: u32,
+    /// What packets to the other containers have at most, where that is less than `mtu`; in bytes.
+    pub neighbours_mtu: Option<u32>,
     /// With the length of the network's prefix.
     pub addresses: &'a [IpNet],
     /// One for each family at most.
@@ -279,13 +281,21 @@ fn configure(namespace: BorrowedFd<'_>, plug: &Plug<'_>) -> Result<(Socket, u32,
             .iter()
             .map(|ip| (message::default_route(index, **ip, plug.metric), NLM_F_CREATE | NLM_F_EXCL)),
     );
+    if let Some(mtu) = plug.neighbours_mtu {
+        let networks = addresses.iter().map(|net| message::network_route(index, net, mtu));
+        let routers = gateways.iter().map(|ip| message::neighbour_route(index, **ip));
+        requests.extend(networks.chain(routers).map(|route| (route, NLM_F_CREATE | NLM_F_REPLACE)));
+    }
     let answers = socket.exchange(&requests).step(name)?;
     for (number, answer) in answers.into_iter().enumerate() {
         let Err(refusal) = answer else { continue };
         let step = match number.checked_sub(addresses.len()) {
             None => format!("cannot give it the address {}", addresses[number]),
             Some(0) => "cannot bring it up".to_owned(),
-            Some(after) => format!("cannot make {} its gateway", gateways[after - 1]),
+            Some(after) => match gateways.get(after - 1) {
+                Some(gateway) => format!("cannot make {gateway} its gateway"),
+                None => "cannot tell it how long packets are to be".to_owned(),
+            },
         };
         return Err(failure::meaning(step, &refusal));
     }

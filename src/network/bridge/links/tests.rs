@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 
@@ -153,6 +153,7 @@ impl Station {
             interface: "eth0",
             mac: self.mac,
             mtu: 65520,
+            neighbours_mtu: Some(1500),
             addresses: &self.addresses,
             gateways: &self.gateways,
             metric: 100,
@@ -222,6 +223,15 @@ fn a_container_has_what_was_asked_for() {
             assert_eq!(routes[0]["gateway"], gateway);
             assert_eq!(routes[0]["metric"], 100);
             assert_eq!(routes.as_array().map(Vec::len), Some(1), "{routes}");
+        }
+        let neighbours = [("10.89.0.3", "10.89.0.2"), ("fd12:3456:789a::3", "fd12:3456:789a::2")];
+        for (neighbour, source) in neighbours {
+            let way = &json(&["ip", "-j", "route", "get", neighbour])[0];
+            assert_eq!((&way["prefsrc"], &way["metrics"][0]["mtu"]), (&json!(source), &json!(1500)), "{way}");
+        }
+        for further in ["10.89.0.1", "192.0.2.1", "fd12:3456:789a::1", "2001:db8::1"] {
+            let way = &json(&["ip", "-j", "route", "get", further])[0];
+            assert_eq!((&way["dev"], &way["metrics"]), (&json!("eth0"), &Value::Null), "{way}");
         }
         let names = interfaces(container.network.as_fd()).expect("names");
         assert_eq!(names, ["lo", "eth0"]);

@@ -7,6 +7,11 @@ use std::process::{Command, Stdio};
 use crate::error::{Error, Result, Step};
 use crate::host::programs;
 
+/// Where nft says EOPNOTSUPP.
+const LACKING: &str = "the kernel lacks a part of nftables: it takes CONFIG_NF_TABLES_INET, CONFIG_NF_TABLES_BRIDGE, \
+                       CONFIG_NFT_CT, CONFIG_NFT_MASQ and CONFIG_NFT_SOCKET; `--net slirp4netns` and `--net pasta` \
+                       need none of them";
+
 /// How nft is started.
 #[derive(Debug, Clone)]
 pub struct Nft {
@@ -47,7 +52,12 @@ impl Nft {
         let output = child.wait_with_output().step(failed)?;
         match output.status.success() {
             true => fed.step(failed),
-            false => Err(Error::new(failed()).because(words(&output.stderr, output.status))),
+            false => {
+                let words = words(&output.stderr, output.status);
+                let lacking = words.contains("Operation not supported");
+                let failed = Error::new(failed()).because(words);
+                Err(if lacking { failed.hint(LACKING) } else { failed })
+            }
         }
     }
 }
