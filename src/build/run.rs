@@ -163,7 +163,7 @@ impl Builder<'_> {
             stacked: self.layers.stack(&diff_ids)?,
         });
         let Surroundings { store, runtime, .. } = &self.surroundings;
-        let mut spec = plan::container(options, source, config, words, &plan::Place { store, runtime })?;
+        let mut spec = plan::container(options, source, config, words, &plan::Place { store, runtime })?.spec;
         for notice in &spec.degraded {
             log::info!("{notice}");
         }

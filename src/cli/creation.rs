@@ -9,7 +9,7 @@ use crate::cli::rm;
 use crate::cli::transfer::options::registry_name;
 use crate::container::directory::ContainerDirectory;
 use crate::container::name;
-use crate::container::plan::{self, Place};
+use crate::container::plan::{self, Decided, Place};
 use crate::container::spec::Spec;
 use crate::container::store::{Claim, Store};
 use crate::container::sweep;
@@ -18,6 +18,7 @@ use crate::host::paths;
 use crate::identity::Userns;
 use crate::image;
 use crate::limits;
+use crate::network::Reserved;
 
 /// Names that are tried without a number, and at all.
 const FEW_NAMES: u32 = 4;
@@ -29,6 +30,8 @@ pub struct Created {
     /// The user's runtime directory.
     pub runtime: PathBuf,
     pub spec: Spec,
+    /// To be held until the container runs.
+    pub reserved: Reserved,
     pub directory: ContainerDirectory,
     pub claim: Claim,
     /// The file with the container's ID.
@@ -77,11 +80,12 @@ pub fn create(
     let choice =
         matches!(options.userns, Some(Userns::Auto(_))).then(|| store.lock_choice_of_ids()).transpose()?;
     let decide = || plan::container(options, image.source.clone(), &image.config, command.clone(), &place);
-    let mut spec = decide().or_else(|error| match sweep::sweep(&store, &runtime.path) {
-        0 => Err(error),
-        // A helper whose monitor was killed may have held the port.
-        _ => decide(),
-    })?;
+    let Decided { mut spec, reserved } =
+        decide().or_else(|error| match sweep::sweep(&store, &runtime.path) {
+            0 => Err(error),
+            // A helper whose monitor was killed may have held the port.
+            _ => decide(),
+        })?;
     for notice in &spec.degraded {
         log::warn!("{notice}");
     }
@@ -90,7 +94,7 @@ pub fn create(
     drop((choice, image.lock));
     let (claim, directory) = made.inspect_err(|_| remove_cidfile(cidfile))?;
     let cidfile = cidfile.map(Path::to_owned);
-    Ok(Created { store, runtime: runtime.path, spec, directory, claim, cidfile })
+    Ok(Created { store, runtime: runtime.path, spec, reserved, directory, claim, cidfile })
 }
 
 /// Makes the container's directory; one whose name nobody chose gets another where it is taken.

@@ -92,7 +92,7 @@ pub fn execute(args: RunArgs, global: &Global) -> Result<u8> {
 }
 
 fn run_detached(created: Created) -> Result<u8> {
-    let Created { store, runtime, spec, directory, claim, cidfile } = created;
+    let Created { store, runtime, spec, reserved: _reserved, directory, claim, cidfile } = created;
     sweep::sweep(&store, &runtime);
     let size = client::caller_size();
     let place = Place { store: &store, runtime: &runtime };
@@ -118,7 +118,7 @@ fn run_in_foreground(
     detach_keys: DetachKeys,
     attach: &[attached::Stream],
 ) -> Result<u8> {
-    let Created { store, runtime, spec, directory, claim, cidfile } = created;
+    let Created { store, runtime, spec, reserved: _reserved, directory, claim, cidfile } = created;
     let serving = client::Options {
         stdin: spec.process.stdin,
         terminal: spec.process.terminal,

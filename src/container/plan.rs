@@ -41,6 +41,13 @@ pub struct Place<'a> {
     pub runtime: &'a Runtime,
 }
 
+/// A new container, and what is kept for it.
+pub struct Decided {
+    pub spec: Spec,
+    /// Its host ports, until they are bound by whoever forwards them.
+    pub reserved: network::Reserved,
+}
+
 /// Decides a new container.
 ///
 /// # Errors
@@ -51,7 +58,7 @@ pub fn container(
     config: &Config,
     words: Vec<String>,
     place: &Place<'_>,
-) -> Result<Spec> {
+) -> Result<Decided> {
     let id = name::random_id()?;
     let name = match &options.name {
         Some(name) => {
@@ -75,7 +82,7 @@ pub fn container(
         net: Namespace::Private,
     };
     let exposed_ports = network::exposed::all(&config.exposed_ports, &options.expose)?;
-    let network = network(options, &exposed_ports, place, &resolved, &mut namespaces)?;
+    let (network, reserved) = network(options, &exposed_ports, place, &resolved, &mut namespaces)?;
     share_masked_proc(&mut namespaces, &mut degraded);
 
     let user = options.user.clone().or_else(|| config.user.clone());
@@ -140,7 +147,7 @@ pub fn container(
     };
     let (log_driver, log_options) = log(options, &facts)?;
     let stop_signal = options.stop_signal.as_deref().or(config.stop_signal.as_deref());
-    Ok(Spec {
+    let spec = Spec {
         created: crate::sys::time::Utc::now(),
         image,
         root,
@@ -210,7 +217,8 @@ pub fn container(
         listed: None,
         id,
         name,
-    })
+    };
+    Ok(Decided { spec, reserved })
 }
 
 /// Where the layer goes that the container changes.
@@ -290,7 +298,7 @@ fn network(
     place: &Place<'_>,
     names: &Names<'_>,
     namespaces: &mut Namespaces,
-) -> Result<network::Network> {
+) -> Result<(network::Network, network::Reserved)> {
     let mut publish = options.publish.clone();
     if options.publish_all {
         publish.extend(network::exposed::unpublished(exposed_ports, &publish)?);
@@ -339,7 +347,7 @@ fn network(
         | network::Mode::Pasta(_)
         | network::Mode::Bridge => Namespace::Private,
     };
-    Ok(plan.network)
+    Ok((plan.network, plan.reserved))
 }
 
 /// Where an outer container hides parts of /proc, the kernel refuses a new one (user_namespaces(7)).

@@ -3,25 +3,35 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::net::sockopt;
+
 use super::ports::{HostPort, PortRequest};
-use super::{PortMapping, Protocol};
-use crate::error::{Error, Result};
+use super::{PortMapping, Protocol, host_socket};
+use crate::error::{Error, Result, Step};
 
 /// Attempts to find an ephemeral port that this very request does not use yet.
 const RANDOM_ATTEMPTS: usize = 64;
 
-/// Turns requests into mappings: random ports are chosen, named ones are tried by binding them for a moment.
+/// TCP ports that are kept from everybody else's choice, and from connections that go out, until whoever forwards
+/// them has bound them, too: they are bound and not listened at, with SO_REUSEADDR, as all our helpers bind theirs.
+#[derive(Debug, Default)]
+pub struct Reserved(#[expect(dead_code, reason = "held, not read")] Vec<OwnedFd>);
+
+/// Turns requests into mappings: random ports are chosen, named ones are tried.
 ///
-/// Another process may still take a port before the helper does; the helper's refusal is an error, too.
+/// Another process may still take a named port, or one of UDP, before the helper does; the helper's refusal is an
+/// error, too.
 ///
 /// # Errors
 /// Two requests for one host port; a port that is taken, privileged, or of an address this host does not have.
-pub fn resolve(requests: &[PortRequest]) -> Result<Vec<PortMapping>> {
+pub fn resolve(requests: &[PortRequest]) -> Result<(Vec<PortMapping>, Reserved)> {
     let mut taken = Taken::default();
     let mut mappings = Vec::with_capacity(requests.len());
+    let mut reserved = Vec::new();
     for request in requests.iter().filter(|r| matches!(r.host_port, HostPort::Fixed(_))) {
         if let HostPort::Fixed(port) = request.host_port
             && !taken.insert(request, port)
@@ -30,11 +40,18 @@ pub fn resolve(requests: &[PortRequest]) -> Result<Vec<PortMapping>> {
         }
     }
     for request in requests {
-        let host_port = match request.host_port {
-            HostPort::Fixed(port) => bind(request, port).map_err(|cause| refused(request, port, &cause))?,
+        let (host_port, socket) = match request.host_port {
+            HostPort::Fixed(port) => {
+                (port, bind(request, port, true).map_err(|cause| refused(request, port, &cause))?)
+            }
             HostPort::Random => random(request, &mut taken)?,
             HostPort::Within(first, last) => first_free(request, first, last, &mut taken)?,
         };
+        if request.protocol == Protocol::Tcp {
+            sockopt::set_socket_reuseaddr(&socket, true)
+                .step(|| format!("cannot reserve host port {host_port}"))?;
+            reserved.push(socket);
+        }
         mappings.push(PortMapping {
             host_ip: request.host_ip,
             host_port,
@@ -42,7 +59,11 @@ pub fn resolve(requests: &[PortRequest]) -> Result<Vec<PortMapping>> {
             protocol: request.protocol,
         });
     }
-    Ok(mappings)
+    Ok((mappings, Reserved(reserved)))
+}
+
+fn bind(request: &PortRequest, port: u16, reuse: bool) -> io::Result<OwnedFd> {
+    host_socket::bind(request.protocol, request.host_ip, port, reuse)
 }
 
 /// The host ports of one request; every address (None) collides with each single one.
@@ -65,11 +86,13 @@ impl Taken {
     }
 }
 
-fn random(request: &PortRequest, taken: &mut Taken) -> Result<u16> {
+fn random(request: &PortRequest, taken: &mut Taken) -> Result<(u16, OwnedFd)> {
     for _ in 0..RANDOM_ATTEMPTS {
-        let port = bind(request, 0).map_err(|cause| refused(request, 0, &cause))?;
+        let (port, socket) = bind(request, 0, false)
+            .and_then(|socket| Ok((host_socket::port(&socket)?, socket)))
+            .map_err(|cause| refused(request, 0, &cause))?;
         if taken.insert(request, port) {
-            return Ok(port);
+            return Ok((port, socket));
         }
     }
     Err(Error::new(format!(
@@ -78,13 +101,16 @@ fn random(request: &PortRequest, taken: &mut Taken) -> Result<u16> {
     )))
 }
 
-fn first_free(request: &PortRequest, first: u16, last: u16, taken: &mut Taken) -> Result<u16> {
+fn first_free(request: &PortRequest, first: u16, last: u16, taken: &mut Taken) -> Result<(u16, OwnedFd)> {
     let mut cause = None;
-    for port in first..=last {
-        match bind(request, port) {
-            Ok(port) if taken.insert(request, port) => return Ok(port),
-            Ok(_) => {}
-            Err(error) => cause = Some(error),
+    // First those that nobody has reserved and no former connection waits at.
+    for reuse in [false, true] {
+        for port in first..=last {
+            match bind(request, port, reuse) {
+                Ok(socket) if taken.insert(request, port) => return Ok((port, socket)),
+                Ok(_) => {}
+                Err(error) => cause = Some(error),
+            }
         }
     }
     let error = Error::new(format!("no free host port from {first} to {last} ({})", request.protocol));
@@ -92,28 +118,6 @@ fn first_free(request: &PortRequest, first: u16, last: u16, taken: &mut Taken) -
         Some(cause) => error.because(cause),
         None => error,
     })
-}
-
-/// Binds and lets go; returns the port, which the kernel chose if it was 0. Every address means a dual-stack
-/// socket, which collides with listeners of both families, or IPv4 where the host has no IPv6.
-fn bind(request: &PortRequest, port: u16) -> io::Result<u16> {
-    let at = |ip: IpAddr| -> io::Result<u16> {
-        let address = SocketAddr::new(ip, port);
-        Ok(match request.protocol {
-            Protocol::Tcp => TcpListener::bind(address)?.local_addr()?,
-            Protocol::Udp => UdpSocket::bind(address)?.local_addr()?,
-        }
-        .port())
-    };
-    match request.host_ip {
-        Some(ip) => at(ip),
-        None => match at(Ipv6Addr::UNSPECIFIED.into()) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {
-                at(Ipv4Addr::UNSPECIFIED.into())
-            }
-            outcome => outcome,
-        },
-    }
 }
 
 /// Makes the error of a host port that can't be had.
@@ -199,6 +203,8 @@ fn listeners(table: &str, protocol: Protocol, port: u16) -> Vec<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::super::ports::parse;
     use super::*;
 
@@ -208,7 +214,7 @@ mod tests {
 
     #[test]
     fn random_ports_are_distinct_and_free() {
-        let mappings = resolve(&requests(&["80", "81-140", "80/udp"])).expect("free ports");
+        let (mappings, _) = resolve(&requests(&["80", "81-140", "80/udp"])).expect("free ports");
         let distinct: HashSet<_> = mappings.iter().map(|m| (m.protocol, m.host_port)).collect();
         assert_eq!(distinct.len(), 62);
         assert!(mappings.iter().all(|m| m.host_port >= 1024), "{mappings:?}");
@@ -230,9 +236,23 @@ mod tests {
         let port = listener.local_addr().expect("an address").port();
         let last = port.saturating_add(20);
         let text = format!("127.0.0.1:{port}-{last}:80");
-        let mappings = resolve(&requests(&[&text, &text])).expect("a free one");
+        let (mappings, _) = resolve(&requests(&[&text, &text])).expect("a free one");
         assert!(mappings.iter().all(|m| m.host_port > port && m.host_port <= last), "{mappings:?}");
         assert_ne!(mappings[0].host_port, mappings[1].host_port);
+    }
+
+    #[test]
+    fn what_is_chosen_is_kept_from_others_and_left_to_the_helper() {
+        let (mappings, reserved) = resolve(&requests(&["127.0.0.1::80"])).expect("a port");
+        let port = mappings[0].host_port;
+        let (last, at) = (port.saturating_add(20), |port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let (others, _) = resolve(&requests(&[&format!("127.0.0.1:{port}-{last}:80")])).expect("another");
+        assert_ne!(others[0].host_port, port);
+        // std's listeners have SO_REUSEADDR, as those of the helpers.
+        let listener = TcpListener::bind(at(port)).expect("the helper's");
+        drop(reserved);
+        std::net::TcpStream::connect(at(port)).expect("served");
+        drop(listener);
     }
 
     #[test]

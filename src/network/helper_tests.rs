@@ -106,7 +106,7 @@ fn network(mode: &str, publish: &[&str]) -> Network {
         other => panic!("{other:?}"),
     };
     let requests: Vec<_> = publish.iter().flat_map(|text| ports::parse(text).expect(text)).collect();
-    let ports = ports::resolve(&requests).expect("free ports");
+    let (ports, _) = ports::resolve(&requests).expect("free ports");
     Network { mode, ports, ..Network::private_slirp4netns() }
 }
 

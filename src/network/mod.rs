@@ -8,6 +8,7 @@ pub mod exposed;
 mod files;
 mod free_ports;
 mod helper;
+mod host_socket;
 pub mod hosts;
 pub mod inside;
 pub mod mac;
@@ -33,6 +34,7 @@ pub use files::{Bridges, Files, HOST_LOOPBACK, files};
 pub use helper::{Helper, Target, start};
 pub(crate) use plan::memberships::without_names;
 pub use plan::{Plan, Request, gateway, own_addresses, plan, uplink};
+pub use ports::Reserved;
 pub use slirp4netns::API_SOCKET;
 
 /// The network of one container, decided and checked.

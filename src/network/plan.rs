@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::named::NamedNetworks;
 use super::programs::{self, Program};
-use super::{Mode, Network, mode, pasta, ports, slirp4netns};
+use super::{Mode, Network, Reserved, mode, pasta, ports, slirp4netns};
 use crate::error::{Error, Result};
 
 /// The flags of `sbx run` about the network, as typed.
@@ -39,6 +39,8 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Plan {
     pub network: Network,
+    /// The published ports among them, until they are bound by whoever forwards them.
+    pub reserved: Reserved,
     pub warnings: Vec<String>,
 }
 
@@ -99,10 +101,11 @@ pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result
             HostTarget::Gateway => gateway.map(|ip| (name, ip)),
         })
         .collect::<Vec<_>>();
+    let (ports, reserved) = ports::resolve(&published)?;
     let network = Network {
         allowed: allowed::list(request, &hosts, || self::gateway(&mode, cache))?,
         mode,
-        ports: ports::resolve(&published)?,
+        ports,
         dns,
         dns_search: request.dns_search.clone(),
         dns_options: request.dns_options.clone(),
@@ -114,7 +117,7 @@ pub fn plan(request: &Request, cache: &Path, networks: &NamedNetworks) -> Result
         // Looked up once it is known which networks they can be in.
         links: Vec::new(),
     };
-    Ok(Plan { network, warnings })
+    Ok(Plan { network, reserved, warnings })
 }
 
 fn goes_without(request: &Request) -> bool {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-pub use super::free_ports::resolve;
+pub use super::free_ports::{Reserved, resolve};
 use super::{PortMapping, Protocol};
 use crate::error::{Error, Result};
 

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::free_ports::refused;
-use super::{PortMapping, plan};
+use super::{PortMapping, Protocol, host_socket, plan};
 use crate::error::{Error, Result, Step};
 use crate::sys;
 
@@ -44,10 +44,9 @@ impl Relay {
     pub fn start(mappings: &[PortMapping], target: i32) -> Result<Self> {
         let mut listeners = Vec::with_capacity(mappings.len());
         for mapping in mappings {
-            let socket = bind(mapping.host_ip, mapping.host_port)
-                .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
+            let socket = host_socket::bind(Protocol::Udp, mapping.host_ip, mapping.host_port, false)
                 .map_err(|cause| refused(&mapping.into(), mapping.host_port, &cause))?;
-            listeners.push((socket, mapping.container_port));
+            listeners.push((UdpSocket::from(socket), mapping.container_port));
         }
         let (exit_end, exit) = pipe_with(PipeFlags::CLOEXEC).step(|| "cannot make a pipe")?;
         let mut keep: Vec<_> = listeners.iter().map(|(socket, _)| socket.as_raw_fd()).collect();
@@ -92,18 +91,6 @@ impl Drop for Relay {
             let _ = kill(pid, Signal::SIGKILL);
             let _ = waitpid(pid, None);
         }
-    }
-}
-
-fn bind(ip: Option<IpAddr>, port: u16) -> io::Result<UdpSocket> {
-    match ip {
-        Some(ip) => UdpSocket::bind((ip, port)),
-        None => match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) => {
-                UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))
-            }
-            outcome => outcome,
-        },
     }
 }
 

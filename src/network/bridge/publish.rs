@@ -2,15 +2,11 @@
 //! they stay bound while this lives, whatever becomes of those who serve them.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use crate::error::Result;
 use crate::network::free_ports::refused;
-use crate::network::{PortMapping, Protocol};
+use crate::network::{PortMapping, Protocol, host_socket};
 
 /// Connections that may wait to be taken; `net.core.somaxconn` may say fewer.
 const BACKLOG: i32 = 4096;
@@ -20,8 +16,7 @@ const BACKLOG: i32 = 4096;
 pub struct Published(Vec<(PortMapping, OwnedFd)>);
 
 impl Published {
-    /// Binds all of them or none. No address means every one of both families, or of IPv4 where the host has no
-    /// IPv6; an IPv6 address never means IPv4, too.
+    /// Binds all of them or none.
     ///
     /// # Errors
     /// A port is taken, needs privilege, or is of an address that this host does not have.
@@ -40,33 +35,8 @@ impl Published {
 }
 
 fn bind(mapping: &PortMapping) -> io::Result<OwnedFd> {
-    let at = |ip: IpAddr, dual: bool| open(mapping.protocol, SocketAddr::new(ip, mapping.host_port), dual);
-    let bound = match mapping.host_ip {
-        Some(ip) => at(ip, false),
-        None => match at(Ipv6Addr::UNSPECIFIED.into(), true) {
-            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => at(Ipv4Addr::UNSPECIFIED.into(), false),
-            outcome => outcome,
-        },
-    };
-    Ok(bound?)
-}
-
-fn open(protocol: Protocol, address: SocketAddr, dual: bool) -> Result<OwnedFd, Errno> {
-    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let kind = match protocol {
-        Protocol::Tcp => SocketType::STREAM,
-        Protocol::Udp => SocketType::DGRAM,
-    };
-    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, !dual)?;
-    }
-    // Connections of a former socket may still be in TIME_WAIT. With UDP it would let two sockets share the port.
-    if protocol == Protocol::Tcp {
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-    }
-    rustix::net::bind(&socket, &address)?;
-    if protocol == Protocol::Tcp {
+    let socket = host_socket::bind(mapping.protocol, mapping.host_ip, mapping.host_port, true)?;
+    if mapping.protocol == Protocol::Tcp {
         rustix::net::listen(&socket, BACKLOG)?;
     }
     Ok(socket)
@@ -74,7 +44,7 @@ fn open(protocol: Protocol, address: SocketAddr, dual: bool) -> Result<OwnedFd, 
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 
     use super::*;
 
