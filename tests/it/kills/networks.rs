@@ -70,7 +70,7 @@ fn kills_while_fifty_containers_come_go_and_move_leave_the_networks_as_they_were
 
 fn live(place: &Place, name: &str, random: &mut Random) {
     let network = format!("--network={}", NETWORKS[random.below(NETWORKS.len())]);
-    let port = format!("-p127.0.0.1:{}:80", 47_000 + name[1..].parse::<u16>().expect("a number"));
+    let port = format!("-p127.0.0.1:{}:80", 27_000 + name[1..].parse::<u16>().expect("a number"));
     drop(place.run(&["-d", "--name", name, &network, &port], &["sleep", "100000"]).finish());
     for _ in 0..8 {
         let work = WORKS[random.below(WORKS.len())];
@@ -115,11 +115,11 @@ fn everybody_is_back(place: &Place, names: &[String], seed: u64) {
 
 /// Names, ports and networks are as on the first.
 fn a_new_day(place: &Place) {
-    let options = ["--network=shop", "-p127.0.0.1:47000:7000"];
+    let options = ["--network=shop", "-p127.0.0.1:27000:7000"];
     let server: Member = place.server("c0", &options, &["tcp:*:7000"]);
     let client = place.sleeper("c1", &["--network=shop"]);
     assert_eq!(client.peer(&["tcp", "c0", "7000"]), "whole");
-    place.peer(&["tcp", "127.0.0.1", "47000"]).expect_code(0).stdout_is("whole\n");
+    place.peer(&["tcp", "127.0.0.1", "27000"]).expect_code(0).stdout_is("whole\n");
     drop((client, server));
     place.sbx(["network", "rm", "shop", "back"]).expect_code(0);
 }
