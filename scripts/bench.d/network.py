@@ -318,7 +318,15 @@ def cell(column, own, peers):
     text = f"{middle:.2f}" if column.startswith("Gbit") else f"{middle:.0f}"
     if len(peers) != len(own):
         return text
-    return f"{text} ({statistics.median(one / other for one, other in zip(own, peers)):.2f} ×)"
+    ratios = sorted(one / other for one, other in zip(own, peers))
+    low, high = median_between(ratios)
+    return f"{text} ({statistics.median(ratios):.2f} ×, {low:.2f}–{high:.2f})"
+
+
+def median_between(values):
+    """Where the median of what these sorted values are a sample of lies, with 95 % (order statistics; few values: all)."""
+    rank = max(int((len(values) - 1.96 * len(values) ** 0.5) / 2), 0)
+    return values[rank], values[-1 - rank]
 
 
 FIRST, NEXT = "on a bridge network", "beside another container there"

@@ -129,7 +129,8 @@ def network_markdown(rates, times, failures, rounds, starts):
     out = [f"Measured by `scripts/bench` on {machine()}, beside podman with netavark in the same run, with the same programs on the",
            f"same root file system. Medians of {rounds} rounds of {network.TURNS} turns: iperf3 over one stream and over four, and `PING` of redis",
            "from 50 clients, over connections that stay and over one for each request. In brackets: how many times podman's, the median of",
-           "what each turn gave; of pasta, which this podman does not know, how many times that of pasta started by hand.", "",
+           "what each turn gave, and between what it lies with 95 %; of pasta, which this podman does not know, how many times that of",
+           "pasta started by hand.", "",
            *pipes(rates), "",
            f"`true` from start to exit, {starts} runs of each line, interleaved:", "", *pipes(times)]
     if failures:
