@@ -164,6 +164,7 @@ impl Builder<'_> {
         });
         let Surroundings { store, runtime, .. } = &self.surroundings;
         let mut spec = plan::container(options, source, config, words, &plan::Place { store, runtime })?.spec;
+        spec.becomes_layer = true;
         for notice in &spec.degraded {
             log::info!("{notice}");
         }

@@ -207,6 +207,7 @@ pub fn container(
         log_options,
         health: health::plan::decide(&options.health, config.health.as_ref())?,
         remove_on_exit: options.rm,
+        becomes_layer: false,
         restart: restart(options)?,
         creation: Creation::current(),
         pod: pod.map(|pod| Membership { id: pod.id, name: pod.name }),

@@ -80,6 +80,9 @@ pub struct Spec {
     pub health: Option<crate::container::health::Check>,
     /// `--rm`: the container's directory goes with its exit.
     pub remove_on_exit: bool,
+    /// RUN of a build: what it has changed is made a layer when it has ended, and is then gone.
+    #[serde(default)]
+    pub becomes_layer: bool,
     #[serde(default)]
     pub restart: Restart,
     /// The command line that made it.

@@ -157,6 +157,9 @@ impl Server<'_> {
         if self.upper.throw_away {
             options.push_str(",fsync=0");
         }
+        if self.upper.tells_writers {
+            options.push_str(",writeback=0");
+        }
         keep_over_exec(self.device.as_fd()).step(failed)?;
         let null = File::options().read(true).write(true).open("/dev/null").step(failed)?;
         rustix::stdio::dup2_stdin(&null).step(failed)?;

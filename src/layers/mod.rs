@@ -20,7 +20,8 @@ pub mod unpack;
 
 use std::path::{Path, PathBuf};
 
-use crate::container::spec::{Driver, Root};
+use crate::container::directory::ContainerDirectory;
+use crate::container::spec::{Driver, Root, Spec};
 use crate::error::{Error, Result};
 use crate::identity::{Identity, Tier};
 use crate::image::digest::Digest;
@@ -34,6 +35,21 @@ pub struct Upper {
     pub work: PathBuf,
     /// The upper goes with the container, so that nothing need be written through to the disk.
     pub throw_away: bool,
+    /// A write that finds no room fails at once: fuse-overlayfs' are told to close(2), which many programs do not ask.
+    pub tells_writers: bool,
+}
+
+impl Upper {
+    pub fn of(spec: &Spec, directory: &ContainerDirectory) -> Self {
+        let has_none = matches!(spec.root, Root::WritableDirectory { .. });
+        Self {
+            upper: directory.upper(),
+            work: directory.work(),
+            throw_away: spec.remove_on_exit || spec.becomes_layer || has_none,
+            // A layer is kept for long and by its content: it is not to be what there happened to be room for.
+            tells_writers: spec.becomes_layer,
+        }
+    }
 }
 
 /// What decides between the drivers, asked only where the answer matters.

@@ -214,7 +214,7 @@ impl Inside<'_> {
 
     pub(super) fn mount_root(&self) -> Result<InRoot> {
         let merged = self.spec.bound_root().map_or_else(|| self.directory.upper(), Path::to_owned);
-        if let Some(device) = root::mount_root(self.spec, &self.upper(), &merged)? {
+        if let Some(device) = root::mount_root(self.spec, &Upper::of(self.spec, self.directory), &merged)? {
             use std::os::fd::AsFd;
             self.channel.send_with(&FromChild::ServeRoot, device.as_fd()).step(lost)?;
         }
@@ -322,14 +322,6 @@ impl Inside<'_> {
         match self.channel.receive().step(lost)? {
             Some((ToChild::Go, _)) => Ok(()),
             _ => exit_now(125),
-        }
-    }
-
-    fn upper(&self) -> Upper {
-        Upper {
-            upper: self.directory.upper(),
-            work: self.directory.work(),
-            throw_away: self.spec.remove_on_exit,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::container::control_group::ControlGroup;
 use crate::container::directory::ContainerDirectory;
 use crate::container::listed::Attached;
 use crate::container::process::ProcessRef;
-use crate::container::spec::{Namespace, Root, Spec};
+use crate::container::spec::{Namespace, Spec};
 use crate::emulation::{self, Emulation, Emulator, Places};
 use crate::error::{EXIT_SBX, Error, Result, Step};
 use crate::identity;
@@ -522,16 +522,11 @@ fn serve_root(
         userns: Some(&sandbox.userns),
         root: &spec.root,
         owner: spec.sole_owner(),
-        upper: &upper(spec, directory),
+        upper: &Upper::of(spec, directory),
         stage: &directory.stage(),
         log: &directory.root_server_log(),
     }
     .start()
-}
-
-pub(super) fn upper(spec: &Spec, directory: &ContainerDirectory) -> Upper {
-    let throw_away = spec.remove_on_exit || matches!(spec.root, Root::WritableDirectory { .. });
-    Upper { upper: directory.upper(), work: directory.work(), throw_away }
 }
 
 pub(super) fn open_userns(pid: i32) -> Result<File> {

@@ -9,9 +9,9 @@ use rustix::process::DumpableBehavior;
 
 use crate::error::{Error, Result, Step};
 use crate::identity;
-use crate::layers::fuse_overlayfs;
+use crate::layers::{Upper, fuse_overlayfs};
 use crate::sandbox::child::Inside;
-use crate::sandbox::launch::{Sandbox, clone_failed, open_userns, upper};
+use crate::sandbox::launch::{Sandbox, clone_failed, open_userns};
 use crate::sandbox::message::{FromLauncher, ToLauncher};
 use crate::sandbox::namespaces::{Join, to_make};
 use crate::sandbox::userns::become_root;
@@ -124,7 +124,7 @@ fn launch(
                 userns: None,
                 root: &spec.root,
                 owner: spec.sole_owner(),
-                upper: &upper(spec, directory),
+                upper: &Upper::of(spec, directory),
                 stage: &directory.stage(),
                 log: &directory.root_server_log(),
             }

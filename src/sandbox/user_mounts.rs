@@ -163,7 +163,12 @@ fn clone_tree(source: &Path, recursive: bool) -> rustix::io::Result<OwnedFd> {
 
 /// `O`: the source below a throw-away upper, mounted in the container's own directory first.
 fn over(source: &Path, scratch: &Path) -> Result<OwnedFd> {
-    let upper = Upper { upper: scratch.join("upper"), work: scratch.join("work"), throw_away: true };
+    let upper = Upper {
+        upper: scratch.join("upper"),
+        work: scratch.join("work"),
+        throw_away: true,
+        tells_writers: false,
+    };
     let merged = scratch.join("merged");
     for directory in [&upper.upper, &upper.work, &merged] {
         std::fs::create_dir_all(directory).step(|| format!("cannot make `{}`", directory.display()))?;

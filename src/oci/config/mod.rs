@@ -181,6 +181,7 @@ fn interpret(config: Config, id: &str, bundle: &Path, choice: &Choice) -> Result
         log_options: crate::logs::Options::default(),
         health: None,
         remove_on_exit: false,
+        becomes_layer: false,
         restart: Restart::default(),
         creation: Creation::default(),
         pod: None,

@@ -186,6 +186,7 @@ impl Drop for Ends<'_> {
 fn a_full_disk_is_named_and_room_makes_it_whole() {
     let kitchen = kitchen();
     require("unshare");
+    require("fuse-overlayfs");
     let world = &kitchen.world;
     fs::create_dir_all(world.work().join("small")).expect("a directory");
     kitchen.file("context/data", &"x".repeat(200_000));
@@ -200,7 +201,10 @@ fn a_full_disk_is_named_and_room_makes_it_whole() {
          sbx build -q --network none --timestamp 1 context >first || exit 97
          sbx builder prune -af >/dev/null; sbx rmi -f $(cat first) >/dev/null
          # What the command itself is out of room for is its own failure; it has told.
-         sbx build --network none other 2>said; echo other $?; grep -c 'exit code 1' said
+         for driver in auto fuse-overlayfs; do
+             sbx build --network none --storage-driver $driver other 2>said
+             echo $driver $?; grep -c 'exit code 1' said || cat said
+         done
          for free in 0 100 400 800 1500; do
              dd if=/dev/zero of=small/fill bs=64k 2>/dev/null; dd if=/dev/zero of=small/fill2 bs=1 2>/dev/null
              truncate -s -${{free}}K small/fill; rm small/fill2
@@ -216,7 +220,7 @@ fn a_full_disk_is_named_and_room_makes_it_whole() {
     );
     let words = ["--user", "--map-root-user", "--mount", "sh", "-c", &script];
     let said = world.program("unshare").args(words).expect_code(0).stdout();
-    assert!(said.contains("other 1\n1\n"), "{said}");
+    assert!(said.contains("auto 1\n1\nfuse-overlayfs 1\n1\n"), "{said}");
     assert!(said.contains("free 0 code 125 1\n"), "{said}");
     assert!(said.contains("same\n"), "{said}");
     for line in said.lines().filter(|line| line.starts_with("free")) {

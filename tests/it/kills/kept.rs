@@ -84,7 +84,7 @@ fn lane_of_kills(
             (CONTAINERS[random.below(CONTAINERS.len())], WORKS[random.below(WORKS.len())]);
         let what = format!("seed {seed}, round {round}, {container:?}, {work:?}");
         let running = begin(&world, container, work);
-        std::thread::sleep(Duration::from_micros(random.below(40_000) as u64));
+        std::thread::sleep(Duration::from_micros(random.below(longest(work)) as u64));
         let killed = choose(&world, &mut random, tally).filter(|(pid, _)| end(*pid));
         let _ = running.finish();
         let what = format!("{what}, killed {killed:?}");
@@ -102,6 +102,14 @@ fn lane_of_kills(
     }
 }
 
+/// How long the kill may wait, in microseconds: what is over soon is to be met as well.
+fn longest(work: &[&str]) -> usize {
+    match work[0] {
+        "create" | "ps" | "rename" => 5_000,
+        _ => 40_000,
+    }
+}
+
 /// Makes what the work needs, and starts the work.
 fn begin<'w>(world: &'w Sbx, container: &[&str], work: &[&str]) -> Running<'w> {
     let create = |verb: &[&str]| {
@@ -113,7 +121,7 @@ fn begin<'w>(world: &'w Sbx, container: &[&str], work: &[&str]) -> Running<'w> {
     };
     match work[0] {
         "run" | "create" => return world.sbx(create(work)).spawn(),
-        "start" | "ps" => {
+        "start" => {
             world.sbx(create(&["create"])).succeed();
         }
         _ => {
