@@ -10,7 +10,8 @@ use crate::harness::{Running, Sbx, require};
 
 /// Waits for the maps, mounts, and runs one line after the other.
 const SERVER: &str = "echo $$ ready; read -r go
-mount -t cgroup2 none /sys/fs/cgroup || exit
+# A host that has version 2 at /sys/fs/cgroup allows no second one right on it, but a bound one.
+mount -t cgroup2 none $1 && mount --bind $1 /sys/fs/cgroup || exit
 echo mounted
 while read -r number line; do
     setpriv --inh-caps=-all,+setuid,+setgid --ambient-caps=-all,+setuid,+setgid sh -c \"$line\" </dev/null
@@ -30,7 +31,10 @@ impl<'w> View<'w> {
         for program in ["newuidmap", "setpriv"] {
             require(program);
         }
-        let unshare = ["--user", "--mount", "--cgroup", "--keep-caps", "sh", "-c", SERVER];
+        let beside = world.work().join("cgroup");
+        std::fs::create_dir(&beside).expect("a directory");
+        let beside = beside.to_str().expect("a plain name");
+        let unshare = ["--user", "--mount", "--cgroup", "--keep-caps", "sh", "-c", SERVER, "sh", beside];
         let unshare = world.program("unshare").args(unshare).stdin_from(Stdio::piped());
         let mut server = unshare.timeout(TIMEOUT).spawn();
         server.wait_for_stdout("ready\n");
