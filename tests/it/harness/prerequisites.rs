@@ -20,6 +20,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("fusermount3", "fuse3"),
+    ("gcc", "gcc"),
     ("getcap", "libcap2-bin"),
     ("getsubids", "uidmap"),
     ("ip", "iproute2"),
