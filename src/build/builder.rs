@@ -235,15 +235,24 @@ impl Builder<'_> {
         hasher.finish()
     }
 
-    /// What the step with the key left earlier, where it is still there.
+    /// What the step with the key left earlier, here or elsewhere, where it is still there.
     pub fn cached(&self, key: &Digest) -> Result<Option<Record>> {
+        self.cached_from(key, &self.remote)
+    }
+
+    /// The same of what was left here alone.
+    pub fn cached_here(&self, key: &Digest) -> Result<Option<Record>> {
+        self.cached_from(key, &Remote::default())
+    }
+
+    fn cached_from(&self, key: &Digest, remote: &Remote) -> Result<Option<Record>> {
         if !self.use_cache || self.skips_cache.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let own = self.cache.step(key, self.oldest);
         let record = match own.filter(|record| self.is_there(record)) {
             Some(record) => record,
-            None => match self.remote.find(self, key, self.oldest) {
+            None => match remote.find(self, key, self.oldest) {
                 Some(record) => {
                     self.keep_here(key, &record);
                     record

@@ -45,6 +45,7 @@ impl Builder<'_> {
             parents: copy.parents,
             says: format!("{copy:?}"),
             like_source: false,
+            is_mounted: false,
         };
         self.place_files(&work, &origin, built)
     }
@@ -149,6 +150,7 @@ impl Builder<'_> {
             parents: false,
             says: format!("mount {source}"),
             like_source: true,
+            is_mounted: destination == APART,
         };
         Ok(self.place_files(&work, &origin, &nothing())?.layer)
     }
@@ -180,7 +182,8 @@ impl Builder<'_> {
         let nothing = nothing();
         let below = if work.attributes.link { &nothing } else { built };
         let key = self.key("COPY", below, &[&work.says, &work.destination.path, &content]);
-        if let Some(record) = self.cached(&key)? {
+        let cached = if work.is_mounted { self.cached_here(&key) } else { self.cached(&key) };
+        if let Some(record) = cached? {
             return Ok(Outcome::cached(record));
         }
         let made = self.as_root(|session| {
@@ -259,6 +262,8 @@ struct Work<'w> {
     says: String,
     /// As of [`Attributes`].
     like_source: bool,
+    /// Its layer is opened by a path of the host, so no other makes it; and none has it in a cache, for it is no step.
+    is_mounted: bool,
 }
 
 /// The numbers of `--chown`, by the image's files.

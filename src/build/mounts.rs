@@ -279,6 +279,13 @@ impl Builder<'_> {
         match made {
             Some((made, key)) => {
                 let path = self.layers.path(&made.diff_id).join(APART.trim_start_matches('/'));
+                // Below it nothing is followed on the host.
+                let found = path.symlink_metadata().step(|| format!("cannot mount `{source}`"))?;
+                if found.is_symlink() {
+                    return Err(Error::new(format!("cannot mount `{source}`"))
+                        .because("the build cache has a symlink in its place, which no build of sbx makes")
+                        .hint("empty the build cache: `sbx builder prune`"));
+                }
                 Ok((path, key.unwrap_or(made.diff_id).to_string()))
             }
             None => {

@@ -10,6 +10,7 @@ use crate::build::dockerfile::settings::Settings;
 use crate::build::dockerfile::step::Step;
 use crate::error::{Error, Result};
 use crate::image::documents::ImageConfig;
+use crate::registry::download;
 
 /// A stage of the plan.
 #[derive(Debug)]
@@ -29,7 +30,7 @@ pub struct Stage {
 #[derive(Debug)]
 pub struct Prepared {
     pub step: Step,
-    /// In one line, as it was written.
+    /// In one line, as it was written, but for passwords in addresses: it stays in the image's history.
     pub text: String,
     /// `NAME=VALUE` that a command gets.
     pub environment: Vec<String>,
@@ -110,7 +111,8 @@ pub fn prepare(
                 log::debug!("the variable `{}` is not set", missing.name);
             }
             let place = Place::of(dockerfile, instruction);
-            steps.push(Prepared { step, text: instruction.text.clone(), environment, traced, place });
+            let text = text_of(instruction, &step);
+            steps.push(Prepared { step, text, environment, traced, place });
         }
         scopes.insert(planned.index, scope);
         stages.push(Stage {
@@ -123,4 +125,15 @@ pub fn prepare(
         });
     }
     Ok(stages)
+}
+
+fn text_of(instruction: &Instruction, step: &Step) -> String {
+    let word = |word: &str| match word.starts_with("http://") || word.starts_with("https://") {
+        true => download::shown(word),
+        false => word.to_owned(),
+    };
+    match step {
+        Step::Add(_) => instruction.text.split(' ').map(word).collect::<Vec<_>>().join(" "),
+        _ => instruction.text.clone(),
+    }
 }

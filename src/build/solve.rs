@@ -267,8 +267,9 @@ fn sources<'s>(stages: &'s [Stage]) -> BTreeSet<&'s str> {
             Instruction::Copy(copy) => add(&copy.from),
             Instruction::Run(run) => {
                 for mount in &run.mounts {
-                    if let MountKind::Bind { from, .. } = &mount.kind {
-                        add(from);
+                    match &mount.kind {
+                        MountKind::Bind { from, .. } | MountKind::Cache { from: Some(from), .. } => add(from),
+                        _ => {}
                     }
                 }
             }

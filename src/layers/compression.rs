@@ -68,6 +68,13 @@ pub fn decompress_detected<'a>(
     Ok((kind, decompress(kind, io::Cursor::new(first).chain(packed))?))
 }
 
+/// Whether reading failed for what the decoder would need, not for what the stream is.
+pub fn needs_too_much(error: &io::Error) -> bool {
+    let of_xz = error.get_ref().and_then(|inner| inner.downcast_ref::<liblzma::stream::Error>());
+    // libzstd names its errors by texts alone (ZSTD_getErrorName).
+    of_xz == Some(&liblzma::stream::Error::MemLimit) || error.to_string().contains("too much memory")
+}
+
 /// Something that packs what is written, and has to be told the end.
 pub trait Compressor: Write + Send {
     /// Writes what is still held and the end mark.

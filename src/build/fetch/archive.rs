@@ -21,14 +21,17 @@ pub fn looks_like_one(first: &[u8]) -> bool {
 /// (Dockerfile reference, "Adding local tar archives"). The file is then at its beginning.
 ///
 /// # Errors
-/// It cannot be read.
+/// It cannot be read, or unpacking it takes more memory than sbx gives it.
 pub fn is_one(file: &mut File) -> io::Result<bool> {
     let mut first = Vec::new();
     let read = compression::decompress_detected(&*file)
         .and_then(|(_, unpacked)| unpacked.take(FIRST).read_to_end(&mut first));
     file.rewind()?;
-    // What only begins like something packed is a file like any other.
-    Ok(read.is_ok() && archive::begins(&first))
+    match read {
+        Err(error) if compression::needs_too_much(&error) => Err(error),
+        // What only begins like something packed is a file like any other.
+        read => Ok(read.is_ok() && archive::begins(&first)),
+    }
 }
 
 /// The uncompressed stream of an archive of any length.

@@ -1,9 +1,8 @@
 //! Reading a cache that is elsewhere. What is asked of a registry is asked by processes in the user namespace, each with
 //! connections of its own.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::Read;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +17,7 @@ use crate::image::documents::{
 };
 use crate::image::platform::Wanted;
 use crate::image::reference::Reference;
+use crate::image::transfer::archive::members::Members;
 use crate::image::transfer::layer::{self, Layer, Origin};
 use crate::image::transfer::session::Session;
 use crate::registry::{Client, Kind};
@@ -43,7 +43,7 @@ impl Source {
     ///
     /// # Errors
     /// It cannot be read, or is none.
-    pub fn bundle(&self, wanted: &Wanted) -> Result<std::result::Result<Bundle, Missing>> {
+    pub fn bundle(&self, wanted: &Wanted, session: &Session) -> Result<std::result::Result<Bundle, Missing>> {
         match self {
             Self::Registry(client, name) => match client.manifest(name) {
                 Ok(found) => {
@@ -55,14 +55,16 @@ impl Source {
                 Err(failure) => Err(failure.error),
             },
             Self::Directory(path, digest) => {
-                let index = path.join("index.json");
-                if !index.exists() {
-                    return Ok(Err(Missing(format!("`{}` is not there", index.display()))));
-                }
-                let failed = || format!("cannot read `{}`", index.display());
-                let file = File::open(&index).step(failed)?;
-                let index: Index =
-                    documents::parse(&index.display().to_string(), &bounded(file, LARGEST_MANIFEST)?)?;
+                let named = path.join("index.json").display().to_string();
+                let failed = || format!("cannot read `{named}`");
+                let members = match path.exists() {
+                    true => Members::of_directory(path)?,
+                    false => return Ok(Err(Missing(format!("`{named}` is not there")))),
+                };
+                let Some(index) = members.document("index.json", LARGEST_MANIFEST, session)? else {
+                    return Ok(Err(Missing(format!("`{named}` is not there"))));
+                };
+                let index: Index = documents::parse(&named, &index)?;
                 let digest = match digest {
                     Some(digest) => digest.clone(),
                     None => match index.manifests.as_slice() {
@@ -74,9 +76,10 @@ impl Source {
                         }
                     },
                 };
-                let manifest = document(path, &digest, LARGEST_MANIFEST)?;
+                let blob = |digest: &Digest, most| document(&members, digest, most, session);
+                let manifest = blob(&digest, LARGEST_MANIFEST)?;
                 let parsed: Manifest = documents::parse("the manifest", &manifest)?;
-                let config = document(path, &parsed.config.digest, LARGEST_CONFIG)?;
+                let config = blob(&parsed.config.digest, LARGEST_CONFIG)?;
                 Bundle::read(&self.name(), &manifest, &config).map(Ok)
             }
         }
@@ -134,11 +137,9 @@ impl Source {
             Ok(match self {
                 Self::Registry(client, name) => Box::new(client.blob(name, blob, offset)?),
                 Self::Directory(path, _) => {
-                    let path = blob_path(path, &blob.digest);
-                    let failed = || format!("cannot read `{}`", path.display());
-                    let mut file = File::open(&path).step(failed)?;
-                    file.seek(SeekFrom::Start(offset)).step(failed)?;
-                    Box::new(file)
+                    let name = name_of(&blob.digest);
+                    let found = Members::of_directory(path)?.find(&name)?;
+                    found.ok_or_else(|| missing(&name))?.open(offset, session)?
                 }
             })
         };
@@ -156,17 +157,21 @@ pub fn tag_of(repository: &Reference, key: &Digest) -> Reference {
     Reference { tag: Some(key.hex().to_owned()), digest: None, ..repository.clone() }
 }
 
-fn blob_path(layout: &Path, digest: &Digest) -> PathBuf {
-    layout.join("blobs/sha256").join(digest.hex())
+/// A blob of a layout (OCI image layout, "Blobs").
+fn name_of(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
 }
 
-fn document(layout: &Path, digest: &Digest, most: u64) -> Result<Vec<u8>> {
-    let path = blob_path(layout, digest);
-    let failed = || format!("cannot read `{}`", path.display());
-    let bytes = bounded(File::open(&path).step(failed)?, most)?;
+fn missing(name: &str) -> Error {
+    Error::new(format!("cannot find `{name}` in the directory"))
+}
+
+fn document(members: &Members, digest: &Digest, most: u64, session: &Session) -> Result<Vec<u8>> {
+    let name = name_of(digest);
+    let bytes = members.document(&name, most, session)?.ok_or_else(|| missing(&name))?;
     match Digest::of(&bytes) == *digest {
         true => Ok(bytes),
-        false => Err(Error::new(failed()).because("its content has another digest")),
+        false => Err(Error::new(format!("cannot read `{name}`")).because("its content has another digest")),
     }
 }
 

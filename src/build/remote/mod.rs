@@ -102,7 +102,7 @@ impl Remote {
             };
             let bundle = match &import.place {
                 Place::Repository(_) => None,
-                _ => match builder.inside(|_| source.bundle(&builder.surroundings.platform)) {
+                _ => match builder.inside(|session| source.bundle(&builder.surroundings.platform, session)) {
                     Ok(Ok(bundle)) if bundle.is_older_than(oldest) => continue,
                     Ok(Ok(bundle)) => Some(bundle),
                     Ok(Err(Missing(what))) => {

@@ -199,3 +199,20 @@ fn the_cache_goes_by_what_the_archive_holds() {
     assert!(!cached());
     assert_eq!(kitchen.shell("cat /t/f"), "2");
 }
+
+#[test]
+fn an_archive_that_takes_too_much_memory_is_no_file_like_any_other() {
+    let kitchen = kitchen();
+    kitchen.bytes("a.tar", &tar(&[file("f", "x")]));
+    let packers = [("xz", ["--format=xz", "--lzma2=dict=512MiB"]), ("zstd", ["--long=30", "--no-check"])];
+    for (packer, options) in packers {
+        let packed = fs::File::create(kitchen.context().join(packer)).expect("a file");
+        // Of a stream whose length is not known zstd takes the whole window.
+        let script = format!("cat a.tar | {} {} -c", require(packer).display(), options.join(" "));
+        let program = kitchen.world.program("sh").args(["-c", &script]).directory(kitchen.context());
+        program.stdout_to(packed).expect_code(0);
+        let finished = kitchen.build(&format!("FROM base\nADD {packer} /t\n"), &[]).expect_code(125);
+        finished.stderr_has(&format!("cannot read `{packer}`"));
+        kitchen.build(&format!("FROM base\nCOPY {packer} /t\n"), &["-q"]).succeed();
+    }
+}

@@ -1,7 +1,7 @@
 //! The cache in a registry, a directory or an image: what one user has built another need not.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sbx::image::digest::Digest;
 use serde_json::{Value, json};
@@ -207,4 +207,78 @@ fn a_forged_cache_gives_no_wrong_files() {
         let again = there.build(&text, &["-t", "made", "--cache-from", &from]).expect_code(0).stderr();
         assert_eq!(again.matches("Using cache").count(), 2, "{what}: {again}");
     }
+}
+
+#[test]
+fn no_cache_says_what_is_mounted() {
+    let secret = kitchen();
+    secret.file("secret/f", "of the host");
+    let text = |last: &str| format!("FROM base\nRUN --mount=target=/m cat /m/f >/got # {last}\n");
+    let here = with_file();
+    let directory = here.world.directory().join("cache");
+    here.build(&text(""), &["-q", "--cache-to", &format!("type=local,dest={}", directory.display())])
+        .succeed();
+    // What only an attacker offers: a layer for the key under which the mounted files are kept.
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut link = tar::Header::new_gnu();
+    link.set_entry_type(tar::EntryType::Symlink);
+    link.set_size(0);
+    archive.append_link(&mut link, "mounted", secret.context().join("secret")).expect("a Vec takes all");
+    let layer = archive.into_inner().expect("a Vec takes all");
+    let digest = Digest::of(&layer);
+    fs::write(directory.join("blobs/sha256").join(digest.hex()), &layer).expect("cannot write a blob");
+    let mut added = 0;
+    forge(&directory, |manifest, config| {
+        let layers = manifest["layers"].as_array_mut().expect("a list");
+        let kind = "application/vnd.oci.image.layer.v1.tar";
+        layers.push(json!({ "mediaType": kind, "digest": digest, "size": layer.len() }));
+        let at = layers.len() - 1;
+        config["rootfs"]["diff_ids"].as_array_mut().expect("a list").push(json!(digest));
+        let records = config["sbx.build-cache"]["records"].as_array_mut().expect("a list");
+        for step in fs::read_dir(here.world.store().join("build/steps")).expect("a directory") {
+            let name = step.expect("an entry").file_name();
+            let key = format!("sha256:{}", name.to_str().expect("a digest"));
+            if !records.iter().any(|record| record["key"] == key.as_str()) {
+                records.push(json!({ "key": key, "layer": at }));
+                added += 1;
+            }
+        }
+    });
+    assert_eq!(added, 1, "the files that are mounted have a key");
+    let there = with_file();
+    let from = format!("type=local,src={}", directory.display());
+    there.build(&text("again"), &["-q", "-t", "made", "--cache-from", &from]).succeed();
+    assert_eq!(there.shell("cat /got"), "content");
+    // And one that came in nevertheless is not followed.
+    let find = there.world.program("find").arg(there.world.store().join("layers"));
+    let mounted = PathBuf::from(find.args(["-path", "*/fs/mounted", "-prune", "-print"]).succeed());
+    fs::rename(&mounted, mounted.with_extension("away")).expect("cannot rename");
+    std::os::unix::fs::symlink(secret.context().join("secret"), &mounted).expect("cannot link");
+    let options = ["-t", "made", "--cache-from", &from];
+    there.build(&text("once more"), &options).expect_code(125).stderr_has("sbx builder prune");
+}
+
+#[test]
+fn a_cache_of_pipes_is_not_waited_for() {
+    let (here, there) = (with_file(), with_file());
+    let directory = here.world.directory().join("cache");
+    let from = format!("type=local,src={}", directory.display());
+    let mkfifo = |path: &Path| {
+        let _ = fs::remove_file(path);
+        here.world.program("mkfifo").arg(path).expect_code(0);
+    };
+    cached(&here, "", &["--cache-to", &format!("type=local,dest={}", directory.display())]);
+    let index = fs::read(directory.join("index.json")).expect("a file");
+    mkfifo(&directory.join("index.json"));
+    let said = there.build("FROM base\n", &["--cache-from", &from]).expect_code(0).stderr();
+    assert!(said.contains("Warning: ") && said.contains("it is not a file"), "{said}");
+    fs::remove_file(directory.join("index.json")).expect("a pipe");
+    fs::write(directory.join("index.json"), index).expect("cannot write the index");
+    for blob in fs::read_dir(directory.join("blobs/sha256")).expect("a directory") {
+        let path = blob.expect("an entry").path();
+        if !fs::read(&path).expect("a blob").starts_with(b"{") {
+            mkfifo(&path);
+        }
+    }
+    assert_eq!(cached(&there, "", &["--cache-from", &from]), 1, "the step that changes nothing has no layer");
 }

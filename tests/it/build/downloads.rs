@@ -216,6 +216,12 @@ fn a_password_in_a_url_is_for_its_host_alone_and_is_not_shown() {
     let url = format!("http://me:p%40ss@{}", server.address());
     kitchen.made(&format!("FROM base\nADD {url}/f /f\nADD {url}/moved /g\n"));
     assert_eq!(kitchen.shell("cat /f /g"), "minemoved");
+    let told = kitchen.world.sbx(["history", "--no-trunc", "made"]).succeed()
+        + &kitchen.build(&format!("FROM base\nADD {url}/f /f\n"), &[]).expect_code(0).stderr();
+    assert!(
+        told.contains(&format!("ADD http://{}/f /f", server.address())) && !told.contains("p%40ss"),
+        "{told}"
+    );
     let wrong = format!("FROM base\nARG PASSWORD\nADD http://me:${{PASSWORD}}@{}/f /f\n", server.address());
     let finished = kitchen.build(&wrong, &["--build-arg", "PASSWORD=verysecret"]).expect_code(125);
     assert!(

@@ -18,6 +18,9 @@ fn a_directory_gives_files_and_may_be_a_base() {
     let options = ["-q", "-t", "made", "--build-context", &context];
     let dockerfile = "FROM other AS files\nFROM base\nCOPY --from=other . /c\nCOPY --from=files d/g /g\n\
                       RUN --mount=type=bind,from=other,target=/m ls /m >/seen\n";
+    let cache = "FROM base\nRUN --mount=type=cache,from=other,source=d,target=/m cat /m/g >/got\n";
+    kitchen.build(cache, &options).succeed();
+    assert_eq!(kitchen.shell("cat /got"), "y");
     kitchen.build(dockerfile, &options).succeed();
     assert_eq!(kitchen.shell("ls /c; cat /g /seen"), "d\nf\nyd\nf");
     let missing = "FROM base\nCOPY --from=other noise /c\n";
