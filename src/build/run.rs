@@ -165,6 +165,8 @@ impl Builder<'_> {
         let Surroundings { store, runtime, .. } = &self.surroundings;
         let mut spec = plan::container(options, source, config, words, &plan::Place { store, runtime })?.spec;
         spec.becomes_layer = true;
+        // When the build was killed nobody wants what the command still makes.
+        spec.stop_timeout = 0;
         for notice in &spec.degraded {
             log::info!("{notice}");
         }

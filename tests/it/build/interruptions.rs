@@ -55,6 +55,21 @@ fn an_interrupted_build_ends_at_once_and_leaves_nothing() {
     assert_eq!(again.stderr().matches("Using cache").count(), 1, "{}", again.stderr());
 }
 
+#[test]
+fn the_command_of_a_killed_build_ends_at_once() {
+    let mut kitchen = kitchen();
+    kitchen.world.allow_leftovers();
+    let mut build = kitchen.build(SLEEPS, &[]).spawn();
+    wait_for_commands(&kitchen, &mut build, 1);
+    build.signal(Signal::SIGKILL);
+    let killed = Instant::now();
+    let _ = build.finish();
+    while kitchen.world.sbx(["ps", "-q"]).succeed() != "" {
+        assert!(killed.elapsed() < Duration::from_secs(5), "it still runs");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// xorshift64*: the same numbers for the same seed.
 struct Random(u64);
 
