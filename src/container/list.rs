@@ -131,8 +131,9 @@ fn look(store: &Store, id: String, boot: &str) -> Option<Listed> {
             (None, Some(State { started_at: Some(_), exit_code, finished_at, .. })) => {
                 Status::Exited { code: *exit_code, at: *finished_at }
             }
-            // One with `--rm` leaves no state.
+            // One with `--rm` leaves no state; and where it is damaged nobody knows how it ended.
             (None, _) if record.started_at.is_some() => Status::Exited { code: LOST, at: None },
+            (None, None) if store.directory(&id).state().exists() => Status::Exited { code: LOST, at: None },
             (None, _) => Status::Created,
         },
     };

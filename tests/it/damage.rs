@@ -301,6 +301,21 @@ fn a_start_that_was_killed_does_not_cost_the_files_of_a_damaged_spec() {
 }
 
 #[test]
+fn a_container_whose_end_is_illegible_has_ended() {
+    let world = sbx();
+    let id = kept(&world, "web");
+    let directory = world.store().join("containers").join(&id);
+    for damage in ["", "{\"exit", "null", "{\"exit_code\":\"0\"}"] {
+        fs::write(directory.join("state.json"), damage).expect("damage");
+        let listed = world.sbx(["ps", "-a", "--format", "{{.State}} {{.ExitCode}}"]).succeed();
+        assert_eq!(listed, "exited 137", "{damage}");
+    }
+    world.sbx(["start", "-a", &id]).expect_code(0);
+    assert_eq!(world.sbx(["rm", &id]).succeed(), id);
+    world.assert_clean();
+}
+
+#[test]
 fn what_a_killed_command_was_making_or_removing_is_never_shown_as_something_else() {
     for (record, spec, shown) in [
         ("", false, ""),
