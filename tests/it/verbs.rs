@@ -208,10 +208,9 @@ fn bash_completes_commands_and_options() {
     assert!(options.lines().any(|line| line == "--rootfs"), "{options}");
 }
 
-#[test]
-fn bash_completes_the_names_of_what_there_is() {
+/// A world with something of each kind to name.
+fn world_with_names() -> Sbx {
     let world = sbx();
-    let script = script_for(&world, "bash");
     let rootfs = crate::harness::rootfs();
     for name in ["web", "worker"] {
         world.sbx(["create", "--net=none", "--name", name, "--rootfs"]).arg(rootfs).arg("true").succeed();
@@ -219,6 +218,13 @@ fn bash_completes_the_names_of_what_there_is() {
     world.put_image(&crate::harness::images().busybox(), "tool:1");
     world.sbx(["volume", "create", "data"]).succeed();
     world.sbx(["network", "create", "shop"]).succeed();
+    world
+}
+
+#[test]
+fn bash_completes_the_names_of_what_there_is() {
+    let world = world_with_names();
+    let script = script_for(&world, "bash");
     let ask = |line: &str| {
         let last = line.rsplit(' ').next().unwrap_or_default();
         // As bash hands it over: words are divided at colons, too.
@@ -235,7 +241,8 @@ fn bash_completes_the_names_of_what_there_is() {
     };
     for (line, words) in [
         ("sbx rm we", "web"),
-        ("sbx --root x rm -f -t 5 web wo", "worker"),
+        ("sbx rm -f -t 5 web wo", "worker"),
+        ("sbx --root /nowhere rm -f -t 5 web wo", ""),
         ("sbx container start wor", "worker"),
         // Nothing runs.
         ("sbx exec w", ""),
@@ -258,6 +265,62 @@ fn bash_completes_the_names_of_what_there_is() {
         ("sbx volu", "volume"),
     ] {
         assert_eq!(ask(line), words, "{line}");
+    }
+}
+
+/// A directory of the world with `sbx` in it, for PATH.
+fn path_with_sbx(world: &Sbx) -> String {
+    let directory = world.work().join("bin");
+    std::fs::create_dir(&directory).expect("a directory");
+    std::os::unix::fs::symlink(crate::harness::sbx_binary(), directory.join("sbx")).expect("a link");
+    format!("{}:/usr/bin:/bin", directory.display())
+}
+
+#[test]
+fn fish_completes_the_names_of_what_there_is() {
+    let world = world_with_names();
+    let (script, path) = (script_for(&world, "fish"), path_with_sbx(&world));
+    for (line, words) in [
+        ("sbx rm we", "web"),
+        ("sbx container start wor", "worker"),
+        ("sbx run --rm -it to", "tool:1"),
+        ("sbx run --net sh", "shop"),
+        ("sbx volume rm da", "data"),
+        ("sbx cp we", "web:"),
+        ("sbx exec web l", ""),
+    ] {
+        let text = format!("source '{}'; complete -C '{line}'", script.display());
+        let fish = world.program(require("fish")).args(["--no-config", "-c", &text]).env("PATH", &path);
+        assert_eq!(fish.expect_code(0).stdout().trim(), words, "{line}");
+    }
+}
+
+#[test]
+fn zsh_completes_the_names_of_what_there_is() {
+    let world = world_with_names();
+    let (script, path) = (script_for(&world, "zsh"), path_with_sbx(&world));
+    std::fs::rename(&script, script.with_file_name("_sbx")).expect("cannot rename");
+    let directory = script.parent().expect("a directory").display().to_string();
+    // Types a line and the tab key on a terminal, and shows what the line is then.
+    let ask = r#"
+        zmodload zsh/zpty
+        zpty shell "zsh -f -i"
+        zpty -w shell "fpath=(\$FUNCTIONS \$fpath); autoload -Uz compinit; compinit -u -D; bindkey '^I' complete-word"
+        zpty -w shell "show() { print -r -- \"<\$BUFFER>\" }; zle -N show; bindkey '^X' show; echo ready-\$((1 + 1))"
+        zpty -r shell out '*ready-2*'
+        zpty -w -n shell "$1"$'\t\x18'
+        zpty -r shell out '*<*>*'
+        print -r -- "${${out##*<}%%>*}""#;
+    for (line, whole) in [
+        ("sbx rm we", "sbx rm web "),
+        ("sbx run --rm -it to", "sbx run --rm -it tool:1 "),
+        ("sbx network rm sh", "sbx network rm shop "),
+        ("sbx cp we", "sbx cp web:"),
+        ("sbx rm --forc", "sbx rm --force "),
+    ] {
+        let zsh = world.program(require("zsh")).args(["-f", "-c", ask, "zsh", line]);
+        let shown = zsh.env("PATH", &path).env("FUNCTIONS", &directory).expect_code(0).stdout();
+        assert_eq!(shown.trim_end_matches('\n'), whole);
     }
 }
 

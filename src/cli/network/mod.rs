@@ -72,6 +72,14 @@ pub fn execute(args: &NetworkArgs, global: &Global) -> Result<u8> {
     }
 }
 
+/// The names of all networks.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) fn names(place: &Place) -> Result<Vec<String>> {
+    Ok(Shown::all(place)?.into_iter().map(|network| network.name).collect())
+}
+
 fn networks(place: &Place) -> NamedNetworks {
     NamedNetworks::new(place.store.root())
 }

@@ -63,6 +63,14 @@ pub fn execute(args: PodArgs, global: &Global) -> Result<u8> {
     }
 }
 
+/// The names of all pods.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) fn names(place: &Place) -> Result<Vec<String>> {
+    Ok(pods(place).list()?.into_iter().map(|pod| pod.name).collect())
+}
+
 fn pods(place: &Place) -> PodStore {
     PodStore::new(place.store.root())
 }

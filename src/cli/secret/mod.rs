@@ -52,6 +52,14 @@ pub fn execute(args: SecretArgs, global: &Global) -> Result<u8> {
 }
 
 /// The secrets of the store that the command line names, and the store.
+/// The names of all secrets.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) fn names(global: &Global) -> Result<Vec<String>> {
+    Ok(secrets(global)?.0.list()?.into_iter().map(|secret| secret.name).collect())
+}
+
 fn secrets(global: &Global) -> Result<(SecretStore, PathBuf)> {
     let store = paths::store(global.root.as_deref(), &paths::Surroundings::current())?;
     Ok((SecretStore::new(&store), store))

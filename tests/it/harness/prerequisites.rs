@@ -18,6 +18,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("crun", "crun"),
     ("curl", "curl"),
     ("docker-registry", "docker-registry"),
+    ("fish", "fish"),
     ("fuse-overlayfs", "fuse-overlayfs"),
     ("fusermount3", "fuse3"),
     ("gcc", "gcc"),
@@ -45,6 +46,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("strace", "strace"),
     ("systemd-analyze", "systemd"),
     ("xz", "xz-utils"),
+    ("zsh", "zsh"),
     ("zstd", "zstd"),
 ];
 
