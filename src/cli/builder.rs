@@ -3,6 +3,7 @@
 mod instances;
 mod usage;
 
+use std::path::Path;
 use std::time::SystemTime;
 
 use clap::Subcommand;
@@ -96,18 +97,27 @@ fn prune(args: &PruneArgs, global: &Global) -> Result<u8> {
         return Ok(0);
     }
     let root = paths::store(global.root.as_deref(), &paths::Surroundings::current())?;
-    Cache::new(&root).prune(before)?;
+    forget(&root, before)?;
+    let collected = ImageStore::new(&root).collect(Extent::Unnamed)?;
+    print::line(&format!("Total reclaimed space: {}", size::decimal(collected.reclaimed)))?;
+    Ok(0)
+}
+
+/// Forgets what builds have left, or what they left before a time. Layers that nothing names then are the collector's.
+///
+/// # Errors
+/// Something cannot be removed.
+pub(super) fn forget(store: &Path, before: Option<SystemTime>) -> Result<()> {
+    Cache::new(store).prune(before)?;
     if before.is_none() {
-        download::prune(&root)?;
+        download::prune(store)?;
         // Their files belong to users of containers.
-        caches::remove_unused(&root, || {
+        caches::remove_unused(store, || {
             let host = Host::system();
             identity::plan_on(&host, &identity::Request::default(), &Caller::current(&host)?)
         })?;
     }
-    let collected = ImageStore::new(&root).collect(Extent::Unnamed)?;
-    print::line(&format!("Total reclaimed space: {}", size::decimal(collected.reclaimed)))?;
-    Ok(0)
+    Ok(())
 }
 
 /// `until=SPAN`: before that.

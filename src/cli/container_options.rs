@@ -111,7 +111,7 @@ pub struct ContainerOptions {
     /// Driver of new volumes: local.
     #[arg(long, value_name = "DRIVER", help_heading = "Mounts and devices")]
     pub volume_driver: Option<String>,
-    /// Mount: `type=TYPE,source=PATH|NAME,target=PATH,…`; types: bind, volume, tmpfs, devpts, mqueue.
+    /// Mount: `type=TYPE,source=PATH|NAME,target=PATH,…`; types: bind, volume, tmpfs, devpts, mqueue, proc, sysfs, cgroup.
     #[arg(long, value_name = "OPTIONS", help_heading = "Mounts and devices")]
     pub mount: Vec<String>,
     /// Mount a tmpfs: `TARGET[:OPTIONS]`, with size=, mode=, ro and the like.
@@ -250,7 +250,8 @@ pub struct ContainerOptions {
     /// All capabilities of the user namespace, all devices that the caller may open, nothing masked, no filter.
     #[arg(long, help_heading = "Privileges")]
     pub privileged: bool,
-    /// seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=ALL|PATHS, systempaths=unconfined.
+    /// seccomp=FILE|unconfined, no-new-privileges, mask=PATHS, unmask=ALL|PATHS, systempaths=unconfined,
+    /// label=disable, apparmor=unconfined.
     #[arg(long, value_name = "OPTION", help_heading = "Privileges")]
     pub security_opt: Vec<String>,
     /// Resource limit: `NAME=SOFT[:HARD]`, or `host` for those of the caller.

@@ -2,10 +2,11 @@
 
 use serde_json::Value;
 
-use crate::cli::Global;
+use crate::cli::container::Place;
 use crate::cli::dialect::{self, Dialect};
 use crate::cli::failures::Failures;
 use crate::cli::image::Stores;
+use crate::cli::{Global, network, pod};
 use crate::container::document;
 use crate::container::list;
 use crate::error::{EXIT_SBX, Error, Result, Step};
@@ -15,9 +16,9 @@ use crate::output::template::Format;
 use crate::volume::usage::Usage;
 use crate::volume::{VolumeStore, removal};
 
-/// Show all that is known of containers, images and volumes, as JSON
+/// Show all that is known of containers, images, volumes, networks and pods, as JSON
 ///
-/// A word that names several means the container, or else the image. The fields are docker's, and podman's where docker has none.
+/// A word that names several means the first of these kinds. The fields are docker's, and podman's where docker has none.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   sbx inspect web
@@ -48,6 +49,8 @@ pub(crate) enum Kind {
     Container,
     Image,
     Volume,
+    Network,
+    Pod,
 }
 
 pub fn execute(args: &InspectArgs, global: &Global) -> Result<u8> {
@@ -83,7 +86,7 @@ pub(crate) fn show(
     let mut failures = Failures::default();
     let mut found = Vec::new();
     for word in words {
-        match look(&stores, word, kind, size) {
+        match look(&stores, word, kind, size, global) {
             Ok(document) => found.push(document),
             Err(error) => failures.add(error),
         }
@@ -95,7 +98,7 @@ pub(crate) fn show(
     failures.finish()
 }
 
-fn look(stores: &Stores, word: &str, kind: Kind, size: bool) -> Result<Value> {
+fn look(stores: &Stores, word: &str, kind: Kind, size: bool, global: &Global) -> Result<Value> {
     if matches!(kind, Kind::All | Kind::Container) {
         match stores.containers.find(word) {
             Ok(id) => return container(stores, &id, size),
@@ -118,7 +121,23 @@ fn look(stores: &Stores, word: &str, kind: Kind, size: bool) -> Result<Value> {
     if kind == Kind::Volume {
         return Err(removal::missing(word).exit_code(EXIT_SBX));
     }
-    let what = if kind == Kind::Image { "image" } else { "container, image or volume" };
+    if matches!(kind, Kind::All | Kind::Network | Kind::Pod) {
+        let place = Place::of(global)?;
+        let network = if kind == Kind::Pod { None } else { network::inspect::document(&place, word)? };
+        let found = match network {
+            None if kind != Kind::Network => pod::inspect::document(&place, word)?,
+            network => network,
+        };
+        if let Some(document) = found {
+            return Ok(document);
+        }
+    }
+    let what = match kind {
+        Kind::Image => "image",
+        Kind::Network => "network",
+        Kind::Pod => "pod",
+        _ => "container, image, volume, network or pod",
+    };
     // Scripts look for docker's and podman's words.
     Err(Error::new(format!("no such object: \"{}\"", word.escape_debug()))
         .because(format!("there is no {what} of that name or ID"))

@@ -17,15 +17,15 @@ use crate::output::print;
 const KILLED_BY_FILTER: u8 = 128 + libc::SIGSYS as u8;
 
 /// Run a command in a new container.
-///
-/// IMAGE is pulled from its registry unless it is in the store. `host` is built in: the machine's own system below a
-/// throw-away layer. With `--rootfs` or `--rootfs-rw` there is no IMAGE: the words are the command.
 #[derive(Debug, clap::Args)]
 #[command(
     disable_help_flag = true,
     args_override_self = true,
     override_usage = "sbx run [OPTIONS] IMAGE [COMMAND [ARG...]]\n       sbx run [OPTIONS] --rootfs DIR [COMMAND [ARG...]]",
-    after_help = "Examples:\n  \
+    after_help = "IMAGE is pulled from its registry unless it is in the store. `host` is built in: the machine's own \
+        system below a throw-away layer. With `--rootfs` or `--rootfs-rw` there is no IMAGE: the words are the \
+        command.\n\n\
+        Examples:\n  \
         sbx run --rm -it debian:12\n  \
         sbx run --rm host sh -c 'id; hostname; ps ax'\n  \
         sbx run --rm -v .:/src -w /src host make test\n  \

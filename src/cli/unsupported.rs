@@ -93,8 +93,18 @@ const KNOWN: &[(&str, &[&str])] = &[
 const KNOWN_COMMANDS: &[(&str, &[&str])] = &[
     (MANIFESTS, &["manifest"]),
     (
-        "Kubernetes files are not read; `podman-compose` called with the path of sbx reads those of compose",
-        &["compose", "kube", "play"],
+        "files of compose are read by others: `podman-compose --podman-path $(command -v sbx) up`",
+        &["compose"],
+    ),
+    ("Kubernetes files are not read", &["kube", "play"]),
+    (
+        "images are not mounted on the host: `sbx unshare`, `sbx cp` and `sbx export` get at their files",
+        &["mount", "unmount", "umount"],
+    ),
+    ("processes cannot be kept in files without root (criu(8))", &["checkpoint", "restore"]),
+    (
+        "sbx starts what it is told to, and nothing by itself",
+        &["auto-update", "machine", "farm", "swarm", "service", "stack"],
     ),
 ];
 

@@ -68,7 +68,9 @@ fn unknown_command(error: &clap::Error) -> Error {
         let is = if similar.len() > 1 { "are" } else { "is" };
         rephrased = rephrased.hint(format!("there {is} {}", in_backticks(&similar)));
     }
-    rephrased.hint(format!("`{} --help` lists the commands", verb()))
+    // `sbx help` has no help of its own.
+    let verb = verb();
+    rephrased.hint(format!("`{} --help` lists the commands", verb.strip_suffix(" help").unwrap_or(&verb)))
 }
 
 fn invalid_value(error: &clap::Error) -> Error {

@@ -130,7 +130,7 @@ pub fn of_caller() -> Vec<(String, String)> {
 /// # Errors
 /// The file cannot be read, or is larger than 1 MiB.
 pub fn read_file(path: &str) -> Result<(String, Vec<u8>)> {
-    let what = || format!("cannot read the environment file `{path}`");
+    let what = || format!("cannot read the file `{path}`");
     let mut text = Vec::new();
     std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut text)).step(what)?;
     if text.len() as u64 > MAX_FILE {

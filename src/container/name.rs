@@ -31,8 +31,8 @@ pub fn check_word(kind: &str, name: &str, longest: usize) -> Result<()> {
     };
     let allowed = |(at, c): (usize, char)| c.is_ascii_alphanumeric() || (at > 0 && "_.-".contains(c));
     if let Some((at, c)) = name.char_indices().find(|found| !allowed(*found)) {
-        let place = if at == 0 { "the first character" } else { "a character" };
-        return Err(wrong(format!("{place} is `{}`", c.escape_debug())));
+        let place = if at == 0 { "it begins with" } else { "there is a" };
+        return Err(wrong(format!("{place} `{}`", c.escape_debug())));
     }
     match name.len() {
         0 => Err(wrong("it is empty".to_owned())),
@@ -128,14 +128,14 @@ mod tests {
         }
         for (name, cause) in [
             ("", "empty"),
-            ("-a", "the first character is `-`"),
-            (".a", "the first character is `.`"),
-            ("_a", "the first character is `_`"),
-            ("/a", "the first character is `/`"),
-            ("a/b", "a character is `/`"),
-            ("a b", "a character is ` `"),
-            ("a\n", "a character is `\\n`"),
-            ("añ", "a character is `ñ`"),
+            ("-a", "it begins with `-`"),
+            (".a", "it begins with `.`"),
+            ("_a", "it begins with `_`"),
+            ("/a", "it begins with `/`"),
+            ("a/b", "there is a `/`"),
+            ("a b", "there is a ` `"),
+            ("a\n", "there is a `\\n`"),
+            ("añ", "there is a `ñ`"),
             (&"x".repeat(129), "longer"),
         ] {
             let error = check(name).unwrap_err();

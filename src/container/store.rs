@@ -369,7 +369,7 @@ impl Store {
                                 "the container name \"{name}\" is already in use by container \"{owner}\""
                             ))
                             .hint(format!(
-                                "choose another name, or remove that container: `sbx rm {name}`"
+                                "choose another name, or remove that container: `sbx rm -f {name}`; `--replace` does it"
                             )));
                     }
                     self.clear_name(name);

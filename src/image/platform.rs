@@ -147,6 +147,9 @@ impl FromStr for Wanted {
                 .because(why)
                 .hint("write `OS/ARCHITECTURE[/VARIANT]`, such as `linux/amd64` or `linux/arm/v7`"))
         };
+        if text.contains(',') {
+            return refused("sbx takes one platform at a time: it makes no images for several");
+        }
         let parts: Vec<&str> = text.split('/').collect();
         let sound = |part: &&str| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))

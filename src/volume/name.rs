@@ -25,12 +25,12 @@ mod tests {
         }
         for (name, cause) in [
             ("", "empty"),
-            (".part", "the first character is `.`"),
-            ("-a", "the first character is `-`"),
-            ("a/b", "a character is `/`"),
-            ("a b", "a character is ` `"),
-            ("a\n", "a character is `\\n`"),
-            ("ü", "the first character is `ü`"),
+            (".part", "it begins with `.`"),
+            ("-a", "it begins with `-`"),
+            ("a/b", "there is a `/`"),
+            ("a b", "there is a ` `"),
+            ("a\n", "there is a `\\n`"),
+            ("ü", "it begins with `ü`"),
             (&"x".repeat(256), "longer"),
         ] {
             let error = check(name).unwrap_err();

@@ -304,12 +304,13 @@ fn an_unknown_command_is_told_with_what_is_like_it() {
     let refused = is_refused(world.sbx(["runn", "host", "true"]), "there is no command `runn`");
     assert!(refused.stderr().contains("there is `run`"), "{}", refused.stderr());
     is_refused(world.sbx(["no-such-command"]), "`sbx --help`");
+    is_refused(world.sbx(["help", "no-such-command"]), "`sbx --help`");
 }
 
 #[test]
 fn commands_of_podman_that_are_not_there_say_why() {
     let world = sbx();
-    for command in ["kube", "manifest"] {
+    for command in ["kube", "manifest", "compose", "mount", "checkpoint"] {
         let refused = is_refused(world.sbx([command, "x"]), &format!("there is no command `{command}`"));
         assert!(refused.stderr().contains("Caused by: "), "{command}: {}", refused.stderr());
     }

@@ -238,7 +238,7 @@ fn what_a_mount_cannot_be_is_said() {
         (["-v", "./src:/proc/x"], &["cannot mount on `/proc/x`", "`/proc/x`"]),
         (["-v", "./src:/"], &["the container's root"]),
         (["-v", "./src:m"], &["not an absolute path"]),
-        (["-v", "s$c:/m"], &["a character is `$`"]),
+        (["-v", "s$c:/m"], &["there is a `$`"]),
         (["-v", "./src:/m:fast"], &["`fast` is not an option"]),
         (["--mount", "type=bind,dst=/m"], &["`source` is missing"]),
         (["--mount", "type=ext4,src=/dev/vda,dst=/m"], &["cannot be mounted without root"]),

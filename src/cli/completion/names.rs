@@ -13,6 +13,9 @@ use crate::error::Result;
 use crate::image::store::ImageStore;
 use crate::volume::store::VolumeStore;
 
+/// What `--network` takes besides names.
+const ALWAYS_THERE: [&str; 5] = ["bridge", "host", "none", "private", "slirp4netns"];
+
 /// What an argument names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -21,7 +24,10 @@ enum Kind {
     Images,
     /// Images, and `host`.
     Roots,
+    /// Those that were made.
     Networks,
+    /// What a container can be put into.
+    AnyNetwork,
     Pods,
     Secrets,
     Volumes,
@@ -112,7 +118,7 @@ fn with_value<'c>(word: &str, verb: &'c Command) -> Option<&'c Arg> {
 
 fn of_option(option: &Arg, verb: &Command) -> Kind {
     match option.get_long() {
-        Some("network") => Kind::Networks,
+        Some("network") => Kind::AnyNetwork,
         Some("pod") => Kind::Pods,
         Some("secret") if verb.get_name() != "build" => Kind::Secrets,
         Some("volumes-from") => Kind::Containers,
@@ -166,6 +172,9 @@ fn known(kind: Kind, root: Option<PathBuf>) -> Result<BTreeSet<String>> {
         Kind::Images => images()?,
         Kind::Roots => images()?.into_iter().chain(["host".to_owned()]).collect(),
         Kind::Networks => network::names(&place)?.into_iter().collect(),
+        Kind::AnyNetwork => {
+            network::names(&place)?.into_iter().chain(ALWAYS_THERE.map(str::to_owned)).collect()
+        }
         Kind::Pods => pod::names(&place)?.into_iter().collect(),
         Kind::Secrets => secret::names(&global)?.into_iter().collect(),
         Kind::Volumes => volumes()?.into_iter().collect(),
@@ -193,7 +202,7 @@ mod tests {
             ("exec web ", Kind::Foreign),
             ("exec web ls --al", Kind::Foreign),
             ("run --rm -it ", Kind::Roots),
-            ("run --net ", Kind::Networks),
+            ("run --net ", Kind::AnyNetwork),
             ("run --network=x ", Kind::Roots),
             ("run host ", Kind::Foreign),
             ("run --init host ", Kind::Foreign),

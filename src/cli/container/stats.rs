@@ -47,7 +47,7 @@ const UNKNOWN: &str = "--";
 #[command(after_help = "Examples:
   sbx stats
   sbx stats --no-stream web
-  sbx stats --no-stream --format 'table {{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}'")]
+  sbx stats --no-stream --format 'table {{.Name}}\\t{{.CPUPerc}}\\t{{.MemUsage}}'")]
 pub struct StatsArgs {
     /// Those that are down, too
     #[arg(short, long, conflicts_with_all = ["containers", "latest"])]

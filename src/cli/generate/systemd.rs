@@ -31,7 +31,8 @@ const POLICIES: [&str; 7] =
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   sbx generate systemd --name web
-  cd ~/.config/systemd/user && sbx generate systemd --all --files && systemctl --user enable --now sbx-restart
+  cd ~/.config/systemd/user && sbx generate systemd --all --files
+  systemctl --user enable --now sbx-restart
   sbx generate systemd --new --name --files --restart-policy always web")]
 pub struct SystemdArgs {
     /// One unit for all containers with a restart policy

@@ -24,14 +24,23 @@ pub struct InspectArgs {
     networks: Vec<String>,
 }
 
+/// What is known of one; none: it is not there.
+///
+/// # Errors
+/// The networks cannot be read, or the word means several.
+pub(crate) fn document(place: &Place, word: &str) -> Result<Option<Value>> {
+    let network = Shown::find(place, word)?;
+    Ok(network.map(|network| network.document(&network.containers(place))))
+}
+
 pub fn execute(args: &InspectArgs, global: &Global) -> Result<u8> {
     let format = Format::parse(args.format.as_deref().filter(|text| !text.is_empty()).unwrap_or("json"))?;
     let place = Place::of(global)?;
     let mut failures = Failures::default();
     let mut found: Vec<Value> = Vec::new();
     for word in &args.networks {
-        match Shown::find(&place, word) {
-            Ok(Some(network)) => found.push(network.document(&network.containers(&place))),
+        match document(&place, word) {
+            Ok(Some(network)) => found.push(network),
             Ok(None) => failures.add(missing(word).exit_code(MISSING)),
             Err(error) => failures.add(error),
         }

@@ -72,12 +72,12 @@ pub fn execute(args: &NetworkArgs, global: &Global) -> Result<u8> {
     }
 }
 
-/// The names of all networks.
+/// The names of the networks that were made.
 ///
 /// # Errors
 /// They cannot be read.
 pub(super) fn names(place: &Place) -> Result<Vec<String>> {
-    Ok(Shown::all(place)?.into_iter().map(|network| network.name).collect())
+    Ok(networks(place).list()?.into_iter().map(|network| network.name).collect())
 }
 
 fn networks(place: &Place) -> NamedNetworks {

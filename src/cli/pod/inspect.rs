@@ -28,12 +28,11 @@ pub fn execute(args: &InspectArgs, global: &Global) -> Result<u8> {
     let text = args.format.as_deref().map(str::trim).filter(|text| !text.is_empty() && *text != "json");
     let format = text.map(Format::parse).transpose()?;
     let place = Place::of(global)?;
-    let pods = super::pods(&place);
     let mut failures = Failures::default();
     let mut found = Vec::new();
     for word in &args.pods {
-        match pods.find(word) {
-            Ok(Some(pod)) => found.push(document(&place, &pod)),
+        match document(&place, word) {
+            Ok(Some(pod)) => found.push(pod),
             Ok(None) => failures.add(pod::missing(word).exit_code(MISSING)),
             Err(error) => failures.add(error),
         }
@@ -45,8 +44,16 @@ pub fn execute(args: &InspectArgs, global: &Global) -> Result<u8> {
     failures.finish()
 }
 
+/// What is known of one; none: it is not there.
+///
+/// # Errors
+/// The pods cannot be read, or the word means several.
+pub(crate) fn document(place: &Place, word: &str) -> Result<Option<Value>> {
+    Ok(super::pods(place).find(word)?.map(|pod| of(place, &pod)))
+}
+
 /// podman's fields (podman-pod-inspect(1)).
-fn document(place: &Place, pod: &Pod) -> Value {
+fn of(place: &Place, pod: &Pod) -> Value {
     let members = pod::members(&place.store, pod);
     let container = |member: &crate::container::list::Listed| {
         json!({

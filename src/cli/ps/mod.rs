@@ -38,7 +38,7 @@ pub(super) const CLEAR: &str = "\x1b[H\x1b[2J";
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Filters (`--filter KEY=VALUE`, again for more; the same key: one has to fit, of labels all):
-id, name (a regular expression), label, label!, status, exited, ancestor, volume, network, health,
+id, name (a regular expression), label, label!, status, exited, ancestor, volume, network, pod, health,
 restart-policy, before, since, until.
 
 Examples:

@@ -1,9 +1,10 @@
 //! `sbx system df`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use crate::build::cache::Cache;
 use crate::cli::Global;
 use crate::cli::image::Stores;
 use crate::cli::image::list::{created_since, repository_and_tag};
@@ -13,6 +14,7 @@ use crate::container::store::{Store, short};
 use crate::container::{disk as written, duration, size};
 use crate::error::Result;
 use crate::image::disk::{self, Disk};
+use crate::image::store::ImageStore;
 use crate::image::usage::Usage;
 use crate::output::table::Table;
 use crate::output::template::{Format, Titles};
@@ -26,8 +28,8 @@ const LONGEST_COMMAND: usize = 20;
 
 /// Show what the store takes on the disk
 ///
-/// Images: their blobs and unpacked layers, what several share once. Orphans: what nothing needs, left by commands
-/// that were killed; `system prune` removes them. Fields for templates: Type, Total, TotalCount, Active, Size,
+/// Images: their blobs and unpacked layers, what several share once. Build Cache: the layers of earlier builds, active
+/// those that images have. Orphans: what nothing needs, left by commands that were killed; `system prune` removes them. Fields for templates: Type, Total, TotalCount, Active, Size,
 /// Reclaimable, RawSize, RawReclaimable.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -64,6 +66,7 @@ pub fn execute(args: DfArgs, global: &Global) -> Result<u8> {
             images_row(&images),
             containers_row(&containers),
             volumes.row(),
+            build_cache_row(&stores.images)?,
             row("Orphans", orphans.count(), 0, orphans.size(), orphans.size()),
         ];
         match format {
@@ -113,6 +116,20 @@ impl Volumes {
 fn images_row(images: &Disk) -> Value {
     let active = images.images.iter().filter(|image| image.containers > 0).count();
     row("Images", images.images.len(), active, images.size, images.reclaimable)
+}
+
+fn build_cache_row(images: &ImageStore) -> Result<Value> {
+    let kept = Cache::new(images.root()).layers()?;
+    let kept: BTreeMap<_, _> = kept.into_iter().map(|made| (made.diff_id, made.size)).collect();
+    let mut of_images = BTreeSet::new();
+    for entry in images.list()? {
+        if let Ok(image) = images.image(&entry.manifest) {
+            of_images.extend(image.config.rootfs.diff_ids);
+        }
+    }
+    let unused = || kept.iter().filter(|(diff_id, _)| !of_images.contains(*diff_id));
+    let reclaimable = unused().map(|(_, size)| size).sum();
+    Ok(row("Build Cache", kept.len(), kept.len() - unused().count(), kept.values().sum(), reclaimable))
 }
 
 fn containers_row(containers: &[Container]) -> Value {

@@ -1,12 +1,14 @@
 //! `sbx system prune`
 
+use std::time::SystemTime;
+
 use crate::build::leftover;
 use crate::cli::container::Place;
 use crate::cli::image::Stores;
 use crate::cli::image::prune::deleted;
 use crate::cli::network::remove::remove_unused as remove_unused_networks;
 use crate::cli::volume::prune::{deleted as deleted_volumes, remove_unused};
-use crate::cli::{Global, confirm};
+use crate::cli::{Global, builder, confirm};
 use crate::container::disk;
 use crate::container::list::{self, Status};
 use crate::container::size;
@@ -22,8 +24,9 @@ use crate::volume::Record;
 
 /// Remove all that nobody uses
 ///
-/// Containers that ended, networks that no container is in, images without a name (with `--all` every image that no container is left of), and what
-/// no image, container or pull under way needs: blobs, layers, broken downloads.
+/// Containers that ended, networks that no container is in, images without a name, and what no image, container or pull
+/// under way needs: blobs, layers, broken downloads. With `--all` every image that no container is left of, and what
+/// builds have left for the next ones.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Filters: label=KEY[=VALUE], label!=KEY[=VALUE], until=TIME (`24h`, `2024-05-06`).
 
@@ -32,9 +35,12 @@ Examples:
   sbx system prune -af
   sbx system prune -f --filter until=240h")]
 pub struct PruneArgs {
-    /// Remove images with names, too
+    /// Remove images with names and the build cache, too
     #[arg(short, long)]
     all: bool,
+    /// Remove the build cache, too
+    #[arg(long)]
+    build: bool,
     /// Do not ask
     #[arg(short, long)]
     force: bool,
@@ -54,6 +60,10 @@ pub fn execute(args: &PruneArgs, global: &Global) -> Result<u8> {
     let stores = Stores::of(global)?;
     let (containers, freed) = prune_containers(&stores.containers, &filters)?;
     let networks = prune_networks(&Place::of(global)?, &filters)?;
+    if args.all || args.build {
+        let until = filters.until().map(SystemTime::from);
+        builder::forget(stores.containers.root(), until)?;
+    }
     let (images, collected) = removal::prune(&stores.images, &stores.containers, &filters, args.all)?;
     // After the containers, whose volumes nobody has now.
     let (volumes, given_up) = if args.volumes {
@@ -89,6 +99,9 @@ fn warning(args: &PruneArgs) -> String {
     } else {
         "  - all dangling images\n"
     });
+    if args.all || args.build {
+        text.push_str("  - all build cache\n");
+    }
     text + "  - all blobs, layers and downloads that nothing needs\n"
 }
 

@@ -75,7 +75,7 @@ fn wrong_volumes_are_refused_by_part() {
     for (text, cause) in [
         ("", "the target is missing"),
         ("name", "the target is missing"),
-        ("na$me:/x", "a character is `$`"),
+        ("na$me:/x", "there is a `$`"),
         ("/", "is the container's root"),
         ("a/b:/x", "write `./a/b`"),
         ("~/a:/x", "`$HOME`"),
@@ -233,7 +233,7 @@ fn wrong_mounts_are_refused_by_field() {
         ("type=tmpfs,dst=/b,tmpfs-size", "needs a value"),
         ("type=tmpfs,dst=/b,tmpfs-size=x", "`tmpfs-size=x`"),
         ("type=tmpfs,dst=/b,tmpcopyup=1", "takes no value"),
-        ("type=volume,src=/a,dst=/b", "the first character is `/`"),
+        ("type=volume,src=/a,dst=/b", "it begins with `/`"),
         ("type=volume", "`target` is missing"),
         ("type=volume,src=v,dst=/b,volume-subpath", "needs a value"),
         ("type=volume,src=v,dst=/b,volume-subpath=/x", "not relative"),

@@ -73,6 +73,11 @@ fn import_stream(session: &Session, options: &Options, mut input: Box<dyn Read +
     let failed = || format!("cannot import `{}`", options.from);
     let mut first = Vec::new();
     input.by_ref().take(compression::FIRST_BYTES as u64).read_to_end(&mut first).step(failed)?;
+    if first.is_empty() {
+        return Err(Error::new(failed())
+            .because("there is nothing in it")
+            .hint("if it came through a pipe: the command before it has failed, perhaps"));
+    }
     let kind = compression::detect(&first);
     let whole = Cursor::new(first).chain(input);
     // Layers may be packed in three ways; what comes in another is kept unpacked.

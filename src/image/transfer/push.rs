@@ -10,7 +10,7 @@ use crate::error::{Error, Result, Step};
 use crate::image::digest::Digest;
 use crate::image::documents::{Descriptor, Manifest};
 use crate::image::reference::Reference;
-use crate::image::store::{Image, ImageStore, Lease};
+use crate::image::store::{Extent, Image, ImageStore, Lease};
 use crate::image::transfer::convert::{self, Packing, Schema};
 use crate::image::transfer::workers::share_out;
 use crate::layers::compression::Compression;
@@ -75,6 +75,13 @@ pub fn push(
         .put_manifest(target, &sent.media_type, &sent.bytes)
         .map_err(|failure| failed(failure.into()))?;
     remember(store, image, &sent, target)?;
+    if sent.kept {
+        // What was not packed is nobody's now.
+        drop(lease);
+        if let Err(error) = store.collect(Extent::Unnamed) {
+            log::warn!("{error}: `sbx system prune` removes what is left");
+        }
+    }
     Ok(Pushed { digest, size: sent.bytes.len() as u64 })
 }
 

@@ -78,6 +78,36 @@ fn the_cache_outlives_its_image_until_it_is_pruned() {
 }
 
 #[test]
+fn the_disk_that_the_cache_takes_is_shown_and_given_back() {
+    let kitchen = kitchen();
+    kitchen.file("f", "1");
+    let shown = || {
+        let listed = kitchen.world.sbx([
+            "system",
+            "df",
+            "--format",
+            "{{.Type}}: {{.Total}} {{.Active}} {{.RawReclaimable}}",
+        ]);
+        let listed = listed.succeed();
+        listed.lines().find_map(|line| line.strip_prefix("Build Cache: ")).expect("a line").to_owned()
+    };
+    assert_eq!(shown(), "0 0 0");
+    kitchen.made(DOCKERFILE);
+    assert_eq!(shown(), "2 2 0", "what the image has, too, is not to be gained");
+    kitchen.world.sbx(["rmi", "-f", "made"]).expect_code(0);
+    assert!(shown().starts_with("2 0 ") && !shown().ends_with(" 0"), "{}", shown());
+    kitchen.world.sbx(["system", "prune", "-f"]).expect_code(0);
+    assert!(shown().starts_with("2 0 "), "{}", shown());
+    kitchen.world.sbx(["system", "prune", "-f", "--build", "--filter", "until=1h"]).expect_code(0);
+    assert!(shown().starts_with("2 0 "), "{}", shown());
+    kitchen.world.sbx(["system", "prune", "-f", "--build"]).expect_code(0);
+    assert_eq!(shown(), "0 0 0");
+    kitchen.made(DOCKERFILE);
+    kitchen.world.sbx(["system", "prune", "-af"]).expect_code(0);
+    assert_eq!(shown(), "0 0 0");
+}
+
+#[test]
 fn pruning_leaves_images_whole() {
     let kitchen = kitchen();
     kitchen.file("f", "1");

@@ -73,6 +73,18 @@ fn what_is_missing_is_told_after_what_is_there() {
         .expect_code(125)
         .stdout_is("[]\n")
         .stderr_has("no such object: \"nothing\"");
+    world.sbx(["network", "create", "shop"]).succeed();
+    world.sbx(["pod", "create", "--infra=false", "--share=", "site"]).succeed();
+    for (word, kind, other, template) in [
+        ("shop", "network", "pod", "{{.Name}} {{.Driver}}"),
+        ("site", "pod", "network", "{{.Name}} {{.NumContainers}}"),
+    ] {
+        let shown = world.sbx(["inspect", "--format", template, word]).succeed();
+        assert_eq!(shown, if kind == "pod" { "site 0" } else { "shop bridge" });
+        assert_eq!(world.sbx(["inspect", "--format", template, "--type", kind, word]).succeed(), shown);
+        let refused = world.sbx(["inspect", "--type", other, word]).expect_code(125);
+        refused.stderr_has(&format!("there is no {other} of that name"));
+    }
     image().layer(|tar| tar.file("a", "1")).load(&world, "a");
     let found = world.sbx(["inspect", "nothing", "a"]).expect_code(125).stderr_has("nothing");
     let shown: Value = serde_json::from_str(&found.stdout()).expect("JSON");

@@ -29,6 +29,14 @@ fn a_tar_becomes_an_image_of_one_layer() {
 }
 
 #[test]
+fn nothing_is_no_image() {
+    let world = sbx();
+    let said = world.sbx(["import", "-", "empty"]).stdin("").expect_code(125).stderr();
+    assert!(said.contains("there is nothing in it") && said.contains("pipe"), "{said}");
+    assert_eq!(world.sbx(["images", "-q"]).succeed(), "");
+}
+
+#[test]
 fn packed_tars_are_recognised_and_make_the_same_layer() {
     let world = sbx();
     let tar = tar(&world);

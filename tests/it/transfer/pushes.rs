@@ -60,6 +60,9 @@ fn an_unpacked_layer_is_packed_once() {
     let first = world.sbx(["push", &name]).expect_code(0);
     assert!(first.stderr().contains("Packed"), "{}", first.stderr());
     assert_eq!(layer_type(&world, &name), "application/vnd.oci.image.layer.v1.tar+gzip");
+    // What was not packed is of no use any more.
+    let kept = world.sbx(["system", "df", "--format", "{{.Type}} {{.Total}}"]).succeed();
+    assert!(kept.contains("Orphans 0"), "{kept}");
     let second = world.sbx(["push", &name]).expect_code(0);
     assert!(!second.stderr().contains("Packed"), "{}", second.stderr());
     assert_eq!(first.stdout(), second.stdout());

@@ -163,8 +163,8 @@ fn what_takes_root_or_has_no_meaning_says_so() {
     for (words, said) in [
         (&["create", "-d", "nfs", "x"][..], "the driver is `local`"),
         (&["create", "-o", "type=nfs", "-o", "device=:/x", "x"], "takes root"),
-        (&["create", "a/b"], "a character is `/`"),
-        (&["create", ".part"], "the first character is `.`"),
+        (&["create", "a/b"], "there is a `/`"),
+        (&["create", ".part"], "it begins with `.`"),
         (&["mount", "x"], "without being mounted"),
         (&["unmount", "x"], "without being mounted"),
         (&["reload"], "plugins"),
