@@ -26,6 +26,8 @@ struct Inner {
     message: String,
     causes: Vec<String>,
     hints: Vec<String>,
+    #[serde(default)]
+    lasting: bool,
 }
 
 impl Error {
@@ -36,6 +38,7 @@ impl Error {
             message: message.into(),
             causes: Vec::new(),
             hints: Vec::new(),
+            lasting: false,
         }))
     }
 
@@ -66,6 +69,17 @@ impl Error {
         let narrower = std::mem::replace(&mut self.0.message, message.into());
         self.0.causes.insert(0, narrower);
         self
+    }
+
+    /// Says that the same will fail again: waiting does not mend it.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.0.lasting = true;
+        self
+    }
+
+    pub fn is_lasting(&self) -> bool {
+        self.0.lasting
     }
 
     pub fn code(&self) -> u8 {

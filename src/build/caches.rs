@@ -56,7 +56,7 @@ fn is_there(lock: &File, path: &Path) -> io::Result<bool> {
 /// Removes the caches that no build uses, their files by root of this identity.
 ///
 /// # Errors
-/// One of them cannot be removed.
+/// Some of them cannot be removed; the others are gone.
 pub fn remove_unused(store: &Path, identity: impl Fn() -> Result<Identity>) -> Result<()> {
     let caches = store.join("build/caches");
     let failed = || format!("cannot read `{}`", caches.display());
@@ -85,6 +85,5 @@ pub fn remove_unused(store: &Path, identity: impl Fn() -> Result<Identity>) -> R
     if gone.is_empty() {
         return Ok(());
     }
-    let identity = identity()?;
-    gone.iter().try_for_each(|path| remove::tree(path, &identity, None))
+    remove::trees(&gone, &identity()?, None)
 }

@@ -11,6 +11,7 @@ use crate::container::process::ProcessRef;
 use crate::container::store::Store;
 use crate::container::sweep::{self, Volumes};
 use crate::error::{Error, Result};
+use crate::layers::remove;
 
 const PREFIX: &str = "build-";
 /// How long the containers of a killed process may take to end.
@@ -72,7 +73,8 @@ pub fn remove(store: &Store, runtime: &Path) {
     }
 }
 
-/// False where one of their containers is still there. The directories of their own go with them.
+/// False where one of their containers is still there that may be gone in a moment. The directories of their own go with
+/// them.
 fn remove_of_dead(store: &Store, runtime: &Path) -> bool {
     let mut all = true;
     let fetched = store.root().join(scratch::DIRECTORY);
@@ -80,7 +82,7 @@ fn remove_of_dead(store: &Store, runtime: &Path) -> bool {
     for entry in directories.into_iter().flatten().flatten().flatten() {
         let builder = entry.file_name().to_str().and_then(builder_of);
         if builder.is_some_and(|builder| !builder.is_alive())
-            && let Err(error) = std::fs::remove_dir_all(entry.path())
+            && let Err(error) = remove::own(&entry.path())
         {
             log::debug!("cannot remove `{}` of an earlier build: {error}", entry.path().display());
         }
@@ -92,7 +94,7 @@ fn remove_of_dead(store: &Store, runtime: &Path) -> bool {
         }
         if let Err(error) = rm::remove(store, runtime, &name, (Some(0), true), Volumes::Go) {
             log::debug!("cannot remove the container `{name}` of an earlier build: {error}");
-            all = false;
+            all &= error.is_lasting();
         }
     }
     all

@@ -18,6 +18,7 @@ use crate::image::transfer::unpacker;
 use crate::layers::copy;
 use crate::layers::owners::Owners;
 use crate::layers::pack::{Kind, Source, pack};
+use crate::layers::remove;
 use crate::sandbox::inroot::descriptor_path;
 
 /// mount(2) takes one page of options.
@@ -110,9 +111,9 @@ fn stacked(
     let failed = |error| no_room(error, format!("cannot make `{}`", scratch.display()));
     std::fs::create_dir(&scratch).map_err(failed)?;
     let done = copy::merge(layers, &scratch).and_then(|()| work(&scratch));
-    let removed = std::fs::remove_dir_all(&scratch);
+    let removed = remove::own(&scratch);
     done?;
-    removed.step(|| format!("cannot remove `{}`", scratch.display()))
+    removed.map_err(|error| remove::failed(&scratch, &error))
 }
 
 /// Mounts the layers read-only in a mount namespace of this process's own. The upper of a container that runs may

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use crate::layers::remove;
 use serde::Serialize;
 
 /// For the user alone; one that is there is left as it is.
@@ -20,16 +21,8 @@ pub(super) fn make_directory(path: &Path) -> io::Result<()> {
 
 /// Removes what lies where a file of the store should: never through a symlink.
 pub(super) fn clear_away(path: &Path) {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(_) => return,
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            log::warn!("cannot remove `{}`, which is no file of sbx: {error}", path.display());
-        }
-        _ => {}
+    if let Err(error) = remove::own(path) {
+        log::warn!("cannot remove `{}`, which is no file of sbx: {error}", path.display());
     }
 }
 

@@ -13,7 +13,7 @@ use crate::container::scratch;
 use crate::container::spec::{Namespace, Spec};
 use crate::container::state::State;
 use crate::container::store::{Claim, Running, Store, short};
-use crate::error::{Error, Result, Step};
+use crate::error::{Error, Result};
 use crate::events::{self, Action, Event};
 use crate::host::overlay;
 use crate::identity::{self, Caller, Host};
@@ -244,29 +244,20 @@ fn erase_as(
         return Ok(());
     }
     // The spec goes last: it says how to remove the rest.
-    [directory.work(), directory.upper(), directory.mount_scratch()]
-        .iter()
-        .try_for_each(|part| remove::tree(part, identity, userns))
+    remove::trees([directory.work(), directory.upper(), directory.mount_scratch()], identity, userns)
 }
 
 fn erase_rest(directory: &ContainerDirectory) -> Result<()> {
-    let remove = || match directory.path().symlink_metadata() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(directory.path()),
-        _ => fs::remove_file(directory.path()),
-    };
-    let mut removed = remove();
+    let mut removed = remove::own(directory.path());
     // File systems with a server hide files that somebody still has open, and learn only later that they are closed.
     for _ in 0..LATE_CLOSES {
         if !removed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::DirectoryNotEmpty) {
             break;
         }
         std::thread::sleep(Duration::from_millis(10));
-        removed = remove();
+        removed = remove::own(directory.path());
     }
-    removed
-        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
-        .step(|| format!("cannot remove `{}`", directory.path().display()))
+    removed.map_err(|error| remove::failed(directory.path(), &error))
 }
 
 /// The exit code of [`remove_stopped`] where the container runs (podman-rm(1), Exit Status).

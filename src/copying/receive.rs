@@ -18,11 +18,11 @@ use crate::copying::find::Target;
 use crate::copying::new_file::{NewFile, temporary_name};
 use crate::error::{Error, Result, Step};
 use crate::layers::owners::{OWN_XATTR, Recorded, XATTR};
+use crate::layers::remove;
 use crate::layers::unpack::archive::{self, Entry, Kind, Time, shown};
 use crate::layers::unpack::stream::{self, Stream};
 use crate::layers::unpack::tree::{DEEPEST, components};
 use crate::layers::unpack::{Limits, is_of_drivers};
-use crate::sandbox::inroot::descriptor_path;
 
 /// How the files are made.
 #[derive(Debug, Clone)]
@@ -378,8 +378,7 @@ impl<'m> Receiver<'m> {
         match rustix::fs::unlinkat(self.here(), name, AtFlags::empty()) {
             Err(Errno::ISDIR | Errno::PERM) => {
                 use std::os::unix::ffi::OsStrExt;
-                let here = std::path::PathBuf::from(descriptor_path(self.here()));
-                std::fs::remove_dir_all(here.join(std::ffi::OsStr::from_bytes(name)))
+                remove::below(self.here(), std::ffi::OsStr::from_bytes(name))
                     .step(|| "cannot remove what is there")
             }
             removed => removed.step(|| "cannot remove what is there"),

@@ -22,6 +22,7 @@ use crate::error::{Error, Result, Step};
 use crate::identity::{Identity, MapLine, Tier};
 use crate::image::digest::Digest;
 use crate::layers::owners;
+use crate::layers::remove;
 use crate::layers::storage::{self, Abilities};
 use crate::layers::unpack::{self, Keep, Limits, Unpacked};
 
@@ -468,12 +469,7 @@ fn boot_id() -> &'static str {
 }
 
 fn remove(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).step(|| format!("cannot remove `{}`", directory.display()))
-        }
-        _ => Ok(()),
-    }
+    remove::own(directory).map_err(|error| remove::failed(directory, &error))
 }
 
 fn no_room(error: &io::Error, message: String) -> Error {

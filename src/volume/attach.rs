@@ -18,6 +18,7 @@ use super::store::{VolumeDirectory, read_record, remove_tree};
 use crate::container::spec::{FirstUse, Mount, MountFlags, MountKind, Spec, VolumeMount};
 use crate::error::{Error, Result, Step};
 use crate::identity::Identity;
+use crate::layers::remove;
 
 /// What a container that is being started has of its volumes.
 #[derive(Default)]
@@ -218,7 +219,7 @@ impl Drop for Fresh {
     fn drop(&mut self) {
         if !self.kept {
             // What is left is removed by who comes next.
-            let _ = fs::remove_dir_all(self.directory.copy());
+            let _ = remove::own(&self.directory.copy());
         }
     }
 }

@@ -250,7 +250,7 @@ pub(super) fn erase(part: &Path, lock: Option<Lock>, userns: Option<&File>) -> R
     // late that it is closed.
     drop(lock);
     for _ in 0..LATE_CLOSES {
-        match fs::remove_dir_all(part) {
+        match remove::own(part) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -265,10 +265,12 @@ pub(super) fn erase(part: &Path, lock: Option<Lock>, userns: Option<&File>) -> R
 /// # Errors
 /// What could not be removed.
 pub(super) fn remove_tree(tree: &Path, userns: Option<&File>) -> Result<()> {
-    match fs::remove_dir_all(tree) {
+    match remove::own(tree) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(_) => remove::tree(tree, &canonical_identity()?, userns),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            remove::tree(tree, &canonical_identity()?, userns)
+        }
+        Err(error) => Err(remove::failed(tree, &error)),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::build::fetch::scratch::Scratch;
 use crate::container::store::no_room;
 use crate::error::{Error, Result, Step};
 use crate::image::digest::Digest;
+use crate::layers::remove;
 use crate::registry::download::{Ask, Head, fetch, shown};
 
 /// Below the store.
@@ -198,10 +199,5 @@ fn digest_of<D: sha2::Digest>(file: &mut File) -> io::Result<String> {
 /// It cannot be removed.
 pub fn prune(store: &Path) -> Result<()> {
     let directory = store.join(DIRECTORY);
-    match fs::remove_dir_all(&directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).step(|| format!("cannot remove `{}`", directory.display()))
-        }
-        _ => Ok(()),
-    }
+    remove::own(&directory).map_err(|error| remove::failed(&directory, &error))
 }

@@ -18,6 +18,7 @@ use crate::build::mounts::Secret;
 use crate::build::tree::Tree;
 use crate::error::{Error, Result, Step};
 use crate::host::programs;
+use crate::layers::remove;
 use crate::registry::download::split;
 use crate::sys::process::{bind_to_parent, send_signal};
 
@@ -452,11 +453,7 @@ fn settle(directory: &Path, keep: bool, seconds: i64) -> io::Result<()> {
         let path = entry.path();
         let is_directory = entry.file_type()?.is_dir();
         if entry.file_name() == ".git" && !keep {
-            if is_directory {
-                fs::remove_dir_all(&path)?;
-            } else {
-                fs::remove_file(&path)?;
-            }
+            remove::own(&path)?;
             continue;
         }
         if is_directory {

@@ -9,6 +9,7 @@ use crate::build::leftover;
 use crate::container::store::no_room;
 use crate::error::Result;
 use crate::host::paths;
+use crate::layers::remove;
 
 /// Below the store.
 pub const DIRECTORY: &str = "build/work";
@@ -45,7 +46,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
+        if let Err(error) = remove::own(&self.0) {
             log::debug!("cannot remove `{}`: {error}", self.0.display());
         }
     }

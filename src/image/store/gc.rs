@@ -118,7 +118,7 @@ impl ImageStore {
         }
         let host = Host::system();
         let identity = identity::plan_on(&host, &identity::Request::default(), &Caller::current(&host)?)?;
-        full.iter().try_for_each(|tree| remove::tree(tree, &identity, None))?;
+        remove::trees(&full, &identity, None)?;
         Ok(collected)
     }
 

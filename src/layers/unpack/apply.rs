@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use crate::error::{Error, Result};
 use crate::layers::owners::{self, Line, Owners, Recorded};
+use crate::layers::remove;
 use crate::layers::unpack::archive::{self, Entry, Kind, Time, shown};
 use crate::layers::unpack::attributes::{self, Outcome};
 use crate::layers::unpack::failures::{attribute_error, check, explain, explain_owner};
@@ -304,9 +305,7 @@ impl<'l> Apply<'l> {
         match rustix::fs::unlinkat(self.tree.here(), name, AtFlags::empty()) {
             Err(Errno::ISDIR | Errno::PERM) => {
                 use std::os::unix::ffi::OsStrExt;
-                let here = format!("/proc/self/fd/{}", self.tree.here().as_raw_fd());
-                let path = std::path::Path::new(&here).join(std::ffi::OsStr::from_bytes(name));
-                std::fs::remove_dir_all(path).map_err(|error| {
+                remove::below(self.tree.here(), std::ffi::OsStr::from_bytes(name)).map_err(|error| {
                     Error::new("cannot remove the directory that an earlier entry made").because(error)
                 })
             }
