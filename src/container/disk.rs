@@ -1,13 +1,16 @@
 //! What containers keep on the disk.
 
-use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsFd;
 use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::container::spec::Spec;
 use crate::container::store::Store;
 use crate::identity::Identity;
+use crate::layers::walk::walk;
 
 /// Bytes of what the container has written: its upper layer, where it has one.
 pub fn written(store: &Store, spec: &Spec) -> u64 {
@@ -28,25 +31,31 @@ pub fn below(directory: &Path, identity: impl FnOnce() -> Option<Identity>) -> u
 /// # Errors
 /// A directory that the caller may not read.
 fn bytes_below(directory: &Path) -> io::Result<u64> {
-    let mut sum = 0_u64;
-    let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        entries => entries?,
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let top = match rustix::fs::open(directory, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(0),
+        opened => opened?,
     };
-    for entry in entries {
-        let entry = entry?;
-        let metadata = match entry.metadata() {
-            // The container goes on meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            metadata => metadata?,
-        };
-        if metadata.is_dir() {
-            sum += bytes_below(&entry.path())?;
-        } else if metadata.is_file() {
-            sum += metadata.size();
+    let mut sum = 0_u64;
+    let walked = walk(top.as_fd(), |parent, name, kind| {
+        if matches!(kind, FileType::RegularFile | FileType::Unknown) {
+            match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                    sum = sum.saturating_add(stat.st_size.cast_unsigned());
+                }
+                // The container goes on meanwhile.
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
         }
+        Ok(true)
+    });
+    match walked {
+        Ok(()) => Ok(sum),
+        // It moves its directories about.
+        Err(Errno::STALE) => Ok(sum),
+        Err(error) => Err(error.into()),
     }
-    Ok(sum)
 }
 
 /// The same as root of the container's canonical namespace, to whom directories of all its users are open.

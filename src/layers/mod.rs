@@ -17,6 +17,7 @@ pub mod stack;
 pub mod storage;
 pub mod store;
 pub mod unpack;
+pub mod walk;
 
 use std::path::{Path, PathBuf};
 
