@@ -11,6 +11,7 @@ use clap::Subcommand;
 use crate::build::cache::Cache;
 use crate::build::caches;
 use crate::build::fetch::download;
+use crate::cli::failures::Failures;
 use crate::cli::{Global, build, confirm};
 use crate::container::{duration, size};
 use crate::error::{Error, Result};
@@ -97,27 +98,26 @@ fn prune(args: &PruneArgs, global: &Global) -> Result<u8> {
         return Ok(0);
     }
     let root = paths::store(global.root.as_deref(), &paths::Surroundings::current())?;
-    forget(&root, before)?;
-    let collected = ImageStore::new(&root).collect(Extent::Unnamed)?;
-    print::line(&format!("Total reclaimed space: {}", size::decimal(collected.reclaimed)))?;
-    Ok(0)
+    let mut failures = Failures::default();
+    forget(&root, before, &mut failures);
+    if let Some(collected) = failures.note(ImageStore::new(&root).collect(Extent::Unnamed)) {
+        print::line(&format!("Total reclaimed space: {}", size::decimal(collected.reclaimed)))?;
+    }
+    failures.finish()
 }
 
 /// Forgets what builds have left, or what they left before a time. Layers that nothing names then are the collector's.
-///
-/// # Errors
-/// Something cannot be removed.
-pub(super) fn forget(store: &Path, before: Option<SystemTime>) -> Result<()> {
-    Cache::new(store).prune(before)?;
+/// What cannot be removed is noted, and no reason to keep the rest.
+pub(super) fn forget(store: &Path, before: Option<SystemTime>, failures: &mut Failures) {
+    failures.note(Cache::new(store).prune(before));
     if before.is_none() {
-        download::prune(store)?;
+        failures.note(download::prune(store));
         // Their files belong to users of containers.
-        caches::remove_unused(store, || {
+        failures.note(caches::remove_unused(store, || {
             let host = Host::system();
             identity::plan_on(&host, &identity::Request::default(), &Caller::current(&host)?)
-        })?;
+        }));
     }
-    Ok(())
 }
 
 /// `until=SPAN`: before that.

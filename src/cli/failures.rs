@@ -13,6 +13,15 @@ impl Failures {
         self.0.push(error);
     }
 
+    /// What was got, or none where that failed.
+    pub(crate) fn note<T>(&mut self, outcome: Result<T>) -> Option<T> {
+        outcome.map_err(|error| self.add(error)).ok()
+    }
+
+    pub(crate) fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+
     /// # Errors
     /// The gravest failure, once the others have been told.
     pub(crate) fn finish(mut self) -> Result<u8> {

@@ -79,24 +79,27 @@ pub fn remove_made_for(store: &Store, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes those of `names` that no container has, and gives their names.
+/// Removes those of `names` that no container has, and gives the names of those that are gone and what failed: the next
+/// sweep tries again.
 ///
 /// # Errors
-/// It cannot be told which are in use, or something of one cannot be removed.
-pub fn prune(store: &Store, names: &[String]) -> Result<Vec<String>> {
+/// It cannot be told which are in use.
+pub fn prune(store: &Store, names: &[String]) -> Result<(Vec<String>, Vec<Error>)> {
     let volumes = VolumeStore::of(store);
-    let mut removed = Vec::new();
+    let (mut removed, mut failed) = (Vec::new(), Vec::new());
     for some in names.chunks(AT_ONCE) {
         let locked: Vec<(&String, Lock)> =
             some.iter().filter_map(|name| Some((name, lock(&volumes, name).ok()?))).collect();
         let usage = Usage::read(store)?;
         let away = locked.into_iter().filter_map(|(name, lock)| take(store, &usage, name, lock, None).ok());
         for volume in away.collect::<Vec<_>>() {
-            erase(&volume.path, Some(volume.lock), None)?;
-            removed.push(volume.name);
+            match erase(&volume.path, Some(volume.lock), None) {
+                Ok(()) => removed.push(volume.name),
+                Err(error) => failed.push(error.while_doing(self::failed(&volume.name))),
+            }
         }
     }
-    Ok(removed)
+    Ok((removed, failed))
 }
 
 fn failed(name: &str) -> String {

@@ -1,5 +1,6 @@
 //! `sbx container prune`
 
+use crate::cli::failures::Failures;
 use crate::cli::system::prune::prune_containers;
 use crate::cli::{Global, confirm};
 use crate::container::size;
@@ -31,12 +32,13 @@ pub fn execute(args: &PruneArgs, global: &Global) -> Result<u8> {
         return Ok(0);
     }
     let store = Store::new(paths::store(global.root.as_deref(), &paths::Surroundings::current())?);
-    let (containers, freed) = prune_containers(&store, &filters)?;
+    let mut failures = Failures::default();
+    let (containers, freed) = prune_containers(&store, &filters, &mut failures)?;
     let total = size::decimal(freed);
     let deleted = match containers.is_empty() {
         true => String::new(),
         false => format!("Deleted Containers:\n{}\n\n", containers.join("\n")),
     };
     print::text(&format!("{deleted}Total reclaimed space: {total}\n"))?;
-    Ok(0)
+    failures.finish()
 }

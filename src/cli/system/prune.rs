@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use crate::build::leftover;
 use crate::cli::container::Place;
+use crate::cli::failures::Failures;
 use crate::cli::image::Stores;
 use crate::cli::image::prune::deleted;
 use crate::cli::network::remove::remove_unused as remove_unused_networks;
@@ -58,13 +59,16 @@ pub fn execute(args: &PruneArgs, global: &Global) -> Result<u8> {
         return Ok(0);
     }
     let stores = Stores::of(global)?;
-    let (containers, freed) = prune_containers(&stores.containers, &filters)?;
-    let networks = prune_networks(&Place::of(global)?, &filters)?;
+    // What cannot be removed is no reason to keep the rest.
+    let mut failures = Failures::default();
+    let (containers, freed) = prune_containers(&stores.containers, &filters, &mut failures)?;
+    let networks = prune_networks(&Place::of(global)?, &filters, &mut failures)?;
     if args.all || args.build {
         let until = filters.until().map(SystemTime::from);
-        builder::forget(stores.containers.root(), until)?;
+        builder::forget(stores.containers.root(), until, &mut failures);
     }
-    let (images, collected) = removal::prune(&stores.images, &stores.containers, &filters, args.all)?;
+    let pruned = removal::prune(&stores.images, &stores.containers, &filters, args.all);
+    let (images, collected) = failures.note(pruned).unwrap_or_default();
     // After the containers, whose volumes nobody has now.
     let (volumes, given_up) = if args.volumes {
         let fits = |volume: &Record, _| {
@@ -72,7 +76,7 @@ pub fn execute(args: &PruneArgs, global: &Global) -> Result<u8> {
                 filters.until().zip(volume.created_at()).is_some_and(|(until, created)| created >= until);
             !young && filters.labels_fit(|key| volume.labels.get(key).map(String::as_str))
         };
-        remove_unused(&stores.containers, false, fits)?
+        remove_unused(&stores.containers, false, fits, &mut failures)?
     } else {
         (Vec::new(), 0)
     };
@@ -86,7 +90,7 @@ pub fn execute(args: &PruneArgs, global: &Global) -> Result<u8> {
     let volumes = deleted_volumes(&volumes);
     let total = size::decimal(freed.saturating_add(collected.reclaimed).saturating_add(given_up));
     print::text(&format!("{text}{volumes}{}Total reclaimed space: {total}\n", deleted(&images)))?;
-    Ok(0)
+    failures.finish()
 }
 
 fn warning(args: &PruneArgs) -> String {
@@ -106,19 +110,23 @@ fn warning(args: &PruneArgs) -> String {
 }
 
 /// The names of the networks that are gone.
-fn prune_networks(place: &Place, filters: &Filters) -> Result<Vec<String>> {
+fn prune_networks(place: &Place, filters: &Filters, failures: &mut Failures) -> Result<Vec<String>> {
     let fits = |network: &NamedNetwork| {
         let made = network.created.seconds().cast_signed();
         filters.until().is_none_or(|until| made < until.as_second())
             && filters.labels_fit(|key| network.labels.get(key).map(String::as_str))
     };
     let mut removed = Vec::new();
-    remove_unused_networks(place, fits, |name| removed.push(name.to_owned()))?.finish()?;
+    failures.append(remove_unused_networks(place, fits, |name| removed.push(name.to_owned()))?);
     Ok(removed)
 }
 
 /// The IDs of the containers that are gone, and the bytes that they had written.
-pub fn prune_containers(store: &Store, filters: &Filters) -> Result<(Vec<String>, u64)> {
+pub(crate) fn prune_containers(
+    store: &Store,
+    filters: &Filters,
+    failures: &mut Failures,
+) -> Result<(Vec<String>, u64)> {
     let runtime = paths::runtime(&paths::Surroundings::current())?.path;
     if !store.root().exists() {
         return Ok((Vec::new(), 0));
@@ -147,7 +155,9 @@ pub fn prune_containers(store: &Store, filters: &Filters) -> Result<(Vec<String>
             }
             // Somebody starts or removes it.
             Err(error) if error.code() == sweep::RUNNING => {}
-            Err(error) => return Err(error),
+            Err(error) => {
+                failures.add(error.while_doing(format!("cannot remove the container `{}`", spec.name)));
+            }
         }
     }
     Ok((removed, freed))

@@ -1,6 +1,7 @@
 //! `sbx volume prune`
 
 use super::Stores;
+use crate::cli::failures::Failures;
 use crate::cli::{Global, confirm};
 use crate::container::size;
 use crate::container::store::Store;
@@ -43,10 +44,11 @@ pub fn execute(args: &PruneArgs, global: &Global) -> Result<u8> {
         return Ok(0);
     }
     let stores = Stores::to_change(global)?;
-    let (removed, freed) =
-        remove_unused(&stores.containers, all, |volume, users| filters.fit(volume, users))?;
+    let mut failures = Failures::default();
+    let fits = |volume: &_, users| filters.fit(volume, users);
+    let (removed, freed) = remove_unused(&stores.containers, all, fits, &mut failures)?;
     print::text(&format!("{}Total reclaimed space: {}\n", deleted(&removed), size::decimal(freed)))?;
-    Ok(0)
+    failures.finish()
 }
 
 /// docker's list, and an empty line.
@@ -59,6 +61,7 @@ pub(crate) fn remove_unused(
     store: &Store,
     all: bool,
     fits: impl Fn(&crate::volume::Record, usize) -> bool,
+    failures: &mut Failures,
 ) -> Result<(Vec<String>, u64)> {
     let volumes = VolumeStore::of(store);
     let usage = Usage::read(store)?;
@@ -67,7 +70,8 @@ pub(crate) fn remove_unused(
         .retain(|volume| (all || volume.anonymous) && usage.of(&volume.name).is_empty() && fits(volume, 0));
     let names: Vec<String> = candidates.into_iter().map(|volume| volume.name).collect();
     let sizes = disk::sizes(&volumes, &names);
-    let removed = removal::prune(store, &names)?;
+    let (removed, failed) = removal::prune(store, &names)?;
+    failed.into_iter().for_each(|error| failures.add(error));
     let freed = removed.iter().filter_map(|name| sizes.get(name)).sum();
     Ok((removed, freed))
 }
