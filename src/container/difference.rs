@@ -22,7 +22,7 @@ use crate::layers::owners::Owners;
 use crate::layers::pack;
 use crate::layers::stack::{self, Merged, Stack};
 use crate::layers::unpack::archive::shown;
-use crate::layers::unpack::tree::DEEPEST;
+use crate::layers::unpack::tree::{DEEPEST, too_deep};
 
 /// Changes are handed over in pieces of so many bytes of paths.
 const PIECE: usize = 8 << 10;
@@ -167,7 +167,7 @@ impl Look {
     ) -> Result<()> {
         let failed = || format!("cannot read the directory `{}`", shown(path));
         if path.iter().filter(|byte| **byte == b'/').count() >= DEEPEST {
-            return Err(Error::new(failed()).because(format!("it lies more than {DEEPEST} directories deep")));
+            return Err(too_deep(Error::new(failed())));
         }
         let mut names = BTreeSet::new();
         for entry in Dir::read_from(upper).step(failed)? {

@@ -17,11 +17,15 @@ use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Time
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
+use crate::layers::remove;
 use crate::layers::unpack::archive::shown;
-use crate::layers::unpack::tree::DEEPEST;
+use crate::layers::unpack::tree::{DEEPEST, SHALLOWER};
+use crate::sys::open_files::Room;
 
 /// The mark of a directory that hides what lies below it, by the kernel and by fuse-overlayfs.
 const OPAQUE: [&CStr; 2] = [c"user.overlay.opaque", c"user.fuseoverlayfs.opaque"];
+/// Directories that are open at each level, to be read and to be written.
+const OPEN_AT_A_LEVEL: u64 = 3;
 /// Bytes asked for in one copy_file_range(2).
 const PIECE: usize = 1 << 30;
 /// How often a name is looked at anew that is something else each time.
@@ -45,8 +49,11 @@ pub fn merge(lowers: &[PathBuf], target: &Path) -> Result<()> {
             finish(from.as_fd(), into.as_fd()).map_err(|error| Failure::new(lower, error))
         });
         copied.map_err(|failure| {
-            let no_room = failure.is_no_room();
+            let (no_room, too_deep) = (failure.is_no_room(), failure.is_too_deep());
             let error = Error::new(format!("cannot copy the layer `{}`", lower.display())).because(failure);
+            if too_deep {
+                return error.hint(SHALLOWER);
+            }
             if !no_room {
                 return error;
             }
@@ -63,11 +70,12 @@ pub fn merge(lowers: &[PathBuf], target: &Path) -> Result<()> {
 /// as it is.
 ///
 /// # Errors
-/// The first file that could not be copied; ENAMETOOLONG in a tree deeper than layers may be, EMFILE in one deeper
-/// than descriptors are to be had.
+/// The first file that could not be copied; one in a tree deeper than layers may be, EMFILE in one deeper than
+/// descriptors are to be had.
 pub fn tree(from: &OwnedFd, into: &OwnedFd) -> Result<(), Failure> {
     let from = open_directory(from.as_fd(), c".").map_err(|error| Failure::new(Path::new("/"), error))?;
     let into = open_directory(into.as_fd(), c".").map_err(|error| Failure::new(Path::new("/"), error))?;
+    let _room = Room::make(DEEPEST as u64 * OPEN_AT_A_LEVEL);
     let mut layer = Layer { target: into.as_fd(), links: HashMap::new() };
     layer.directory(from.as_fd(), into.as_fd(), Path::new(""))
 }
@@ -96,6 +104,11 @@ impl Failure {
         Self { path: path.to_owned(), error }
     }
 
+    /// What lies deeper than layers do.
+    fn is_too_deep(&self) -> bool {
+        self.error == Errno::NAMETOOLONG && depth(&self.path) >= DEEPEST
+    }
+
     /// Space has run out.
     pub fn is_no_room(&self) -> bool {
         matches!(self.error, Errno::NOSPC | Errno::DQUOT)
@@ -105,8 +118,15 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = shown(self.path.as_os_str().as_bytes());
+        if self.is_too_deep() {
+            return write!(f, "`{path}`: it lies more than {DEEPEST} directories deep");
+        }
         write!(f, "`{path}`: {}", std::io::Error::from(self.error))
     }
+}
+
+fn depth(path: &Path) -> usize {
+    path.as_os_str().as_bytes().iter().filter(|byte| **byte == b'/').count()
 }
 
 struct Layer<'a> {
@@ -119,7 +139,7 @@ impl Layer<'_> {
     fn directory(&mut self, from: BorrowedFd<'_>, into: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
         let failed = |error| Failure::new(path, error);
         // What runs in a container makes them as deep as it likes, and the stack is not.
-        if path.as_os_str().as_bytes().iter().filter(|byte| **byte == b'/').count() >= DEEPEST {
+        if depth(path) >= DEEPEST {
             return Err(failed(Errno::NAMETOOLONG));
         }
         if OPAQUE.iter().any(|mark| has_mark(from, mark)) {
@@ -185,7 +205,7 @@ impl Layer<'_> {
         let merged = kind == FileType::Directory
             && there.is_some_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::Directory);
         if there.is_some() && !merged {
-            remove(into, name).map_err(failed)?;
+            remove::entry(into, name).map_err(failed)?;
         }
         if kind == FileType::Directory {
             if !merged {
@@ -329,21 +349,11 @@ fn has_mark(directory: BorrowedFd<'_>, mark: &CStr) -> bool {
     rustix::fs::fgetxattr(directory, mark, &mut value) == Ok(1) && value == *b"y"
 }
 
-fn remove(directory: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(directory, name, AtFlags::empty()) {
-        Err(Errno::ISDIR | Errno::PERM) => {
-            clear(open_directory(directory, name)?.as_fd())?;
-            rustix::fs::unlinkat(directory, name, AtFlags::REMOVEDIR)
-        }
-        result => result,
-    }
-}
-
 fn clear(directory: BorrowedFd<'_>) -> Result<(), Errno> {
     for entry in Dir::read_from(directory)? {
         let entry = entry?;
         if entry.file_name() != c"." && entry.file_name() != c".." {
-            remove(directory, entry.file_name())?;
+            remove::entry(directory, entry.file_name())?;
         }
     }
     Ok(())
@@ -449,7 +459,7 @@ mod tests {
         // As the stack of a process.
         let thread = std::thread::Builder::new().stack_size(8 << 20).spawn(refused).unwrap();
         let error = thread.join().unwrap();
-        assert!(error.ends_with("File name too long"), "{error}");
+        assert!(error.ends_with("it lies more than 500 directories deep"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod mount;
 pub mod net;
 pub mod netlink;
 pub mod notify;
+pub mod open_files;
 pub mod probe;
 pub mod process;
 pub mod random;

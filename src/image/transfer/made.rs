@@ -18,6 +18,7 @@ use crate::image::transfer::session::Session;
 use crate::layers::owners::Owners;
 use crate::layers::pack::{Kind, Source, Times, pack};
 use crate::layers::unpack::archive::shown;
+use crate::layers::unpack::tree::STACK;
 use crate::layers::unpack::whiteouts::WHITEOUT;
 use crate::output::progress::Bar;
 
@@ -56,6 +57,7 @@ pub fn layer(
     let (packed, stored) = std::thread::scope(|scope| {
         let packing = std::thread::Builder::new()
             .name("pack".to_owned())
+            .stack_size(STACK)
             .spawn_scoped(scope, packing)
             .step(|| "cannot start a thread")?;
         let stored = import::both(session, Box::new(ahead), media_type::OCI_LAYER, bar);

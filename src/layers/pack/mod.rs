@@ -22,7 +22,7 @@ use crate::error::{Error, Result, Step};
 use crate::layers::owners::{self, Owners, Recorded};
 use crate::layers::stack;
 use crate::layers::unpack::archive::{Time, shown};
-use crate::layers::unpack::tree::DEEPEST;
+use crate::layers::unpack::tree::{DEEPEST, too_deep};
 use crate::layers::unpack::whiteouts::{OPAQUE, WHITEOUT};
 
 use header::{BLOCK, Description};
@@ -205,7 +205,7 @@ impl<'a> Packer<'a> {
         let failed = || format!("cannot read the directory `{}`", shown(path));
         // What runs in a container makes them as deep as it likes, and the stack is not.
         if path.iter().filter(|byte| **byte == b'/').count() >= DEEPEST {
-            return Err(Error::new(failed()).because(format!("it lies more than {DEEPEST} directories deep")));
+            return Err(too_deep(Error::new(failed())));
         }
         let mut names: Vec<Vec<u8>> = Vec::new();
         for entry in Dir::read_from(directory).step(failed)? {

@@ -18,6 +18,17 @@ use crate::layers::unpack::whiteouts::is_whiteout;
 const MOST_LINKS: u32 = 40;
 /// Every tool that walks a tree holds a descriptor for each level.
 pub const DEEPEST: usize = 500;
+/// What a thread takes that walks a tree of this depth, in bytes: as much as a process has.
+pub const STACK: usize = 8 << 20;
+
+/// What mends it.
+pub const SHALLOWER: &str = "layers and archives hold none that lie deeper: remove it, or move it up";
+
+/// Says so of what lies deeper than [`DEEPEST`].
+pub fn too_deep(failed: Error) -> Error {
+    failed.because(format!("it lies more than {DEEPEST} directories deep")).hint(SHALLOWER)
+}
+
 /// PATH_MAX with its NUL (limits.h).
 pub const LONGEST_PATH: usize = 4095;
 
@@ -152,9 +163,7 @@ impl Tree {
 
     fn push(&mut self, name: Vec<u8>, directory: OwnedFd) -> Result<()> {
         if self.depth >= DEEPEST {
-            return Err(self
-                .cannot_enter(&name)
-                .because(format!("it lies more than {DEEPEST} directories deep")));
+            return Err(too_deep(self.cannot_enter(&name)));
         }
         self.way.push(Level { name, directory });
         self.depth += 1;

@@ -7,7 +7,6 @@ pub mod hooks;
 pub mod joined;
 pub mod mapping;
 mod mounts;
-mod open_files;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -29,6 +28,7 @@ use crate::sandbox::listed::joined::Joined;
 use crate::sandbox::message::{FromChild, ToChild};
 use crate::sandbox::namespaces::{self, NEW_TIME};
 use crate::sandbox::{kernel_mounts, root, userns};
+use crate::sys::open_files::Room;
 use crate::sys::process::exit_now;
 
 /// The byte that starts a container, and the one that has it close itself to those who come before that: until the start
@@ -84,7 +84,7 @@ impl Inside<'_> {
     /// From empty namespaces to the last steps.
     pub(super) fn set_up_listed(&self, listed: &Listed) -> Result<ResolvedUser> {
         rustix::process::setsid().step(|| "cannot make a session for the container")?;
-        let room = open_files::Room::make(listed);
+        let room = Room::make(listed.mounts.len() as u64);
         let sources = mounts::open_sources(listed, &self.mapped)?;
         root::detach_from_host()?;
         self.own_network()?;
@@ -114,7 +114,7 @@ impl Inside<'_> {
         kernel_mounts::protect(&inroot, &self.spec.security.read_only_paths)?;
         kernel_mounts::mask(&inroot, self.spec.security.masked_paths.iter())?;
         protected.iter().try_for_each(mounts::make_read_only)?;
-        room.give_back();
+        drop(room);
         self.working_directory(&inroot)?;
         let user = exact_user(self.spec, &inroot)?;
         if let Some(joined) = joined {
