@@ -14,6 +14,7 @@ mod command_line;
 mod concurrency;
 mod copying;
 mod damage;
+mod deep_trees;
 mod devices;
 mod emulated_root;
 mod engines;
