@@ -8,21 +8,17 @@ use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
 
 use crate::container::directory::ContainerDirectory;
 use crate::container::spec::{Driver, Root, Spec};
 use crate::container::store::{Store, no_room};
 use crate::error::{Error, Result, Step};
 use crate::image::transfer::unpacker;
-use crate::layers::copy;
 use crate::layers::owners::Owners;
 use crate::layers::pack::{Kind, Source, pack};
-use crate::layers::remove;
+use crate::layers::{copy, overlay, remove};
 use crate::sandbox::inroot::descriptor_path;
-
-/// mount(2) takes one page of options.
-const LONGEST_OPTIONS: usize = 4000;
 
 /// Writes the tar of a container's root, in a process of the container's own user namespace.
 ///
@@ -124,15 +120,10 @@ fn mounted(layers: &[PathBuf], scratch: &Path) -> Result<OwnedFd> {
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step(failed)
     };
     let opened = layers.iter().rev().map(|layer| open(layer)).collect::<Result<Vec<_>>>()?;
-    let names: Vec<String> = opened.iter().map(descriptor_path).collect();
-    let options = format!("lowerdir={},userxattr", names.join(":"));
-    if options.len() > LONGEST_OPTIONS {
-        return Err(Error::new(failed()).because("there are too many layers"));
-    }
     nix::sched::unshare(CloneFlags::CLONE_NEWNS).step(failed)?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).step(failed)?;
     std::fs::create_dir_all(scratch).step(failed)?;
-    let options = std::ffi::CString::new(options).step(failed)?;
-    mount("overlay", scratch, "overlay", MountFlags::RDONLY, options.as_c_str()).step(failed)?;
+    let options = |before: &str| format!("{},userxattr", overlay::lowerdir(&opened, before));
+    overlay::mount_descriptors(scratch, MountFlags::RDONLY, options).step(failed)?;
     open(scratch)
 }

@@ -97,7 +97,7 @@ pub fn choose(source: Source, choice: Choice, host: &Host<'_>, notes: &mut Vec<S
                     host,
                 )?
             } else {
-                for_layers(choice, host, notes)?
+                for_layers(stacked.layers.len(), choice, host, notes)?
             };
             Ok(Root::Layers { image: id, key: key.as_str().to_owned(), layers: stacked.layers, driver })
         }
@@ -155,7 +155,7 @@ fn for_directories(
         }
     }
     let before = notes.len();
-    match for_layers(choice, host, notes) {
+    match for_layers(lowers.len(), choice, host, notes) {
         Err(_) | Ok(Driver::Copy) if bare && choice == Choice::Auto => {
             notes.truncate(before);
             let missing: Vec<&str> = missing().collect();
@@ -169,8 +169,8 @@ fn for_directories(
     }
 }
 
-/// The driver for layers whose owners are those of the canonical map.
-fn for_layers(choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Result<Driver> {
+/// The driver for so many layers whose owners are those of the canonical map.
+fn for_layers(count: usize, choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Result<Driver> {
     let remapped = host.identity.nested.is_some();
     if host.squashed {
         let why = "the file system keeps no owners, and the kernel's overlay would show all files as what they are not";
@@ -189,13 +189,13 @@ fn for_layers(choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Resul
             .hint(
                 "use `--storage-driver fuse-overlayfs`, or leave out `--userns`, `--uidmap` and `--gidmap`",
             )),
-        Choice::Overlay => overlay::supported(host.uppers).map(|()| Driver::Overlay).map_err(|reason| {
+        Choice::Overlay => overlay_stacks(count, host).map(|()| Driver::Overlay).map_err(|reason| {
             Error::new("cannot use the driver `overlay`")
                 .because(reason)
                 .hint("use `--storage-driver fuse-overlayfs`, or a store on another file system (`--root`)")
         }),
         Choice::Auto => {
-            let reason = if remapped { None } else { overlay::supported(host.uppers).err() };
+            let reason = if remapped { None } else { overlay_stacks(count, host).err() };
             if !remapped && reason.is_none() {
                 return Ok(Driver::Overlay);
             }
@@ -215,6 +215,16 @@ fn for_layers(choice: Choice, host: &Host<'_>, notes: &mut Vec<String>) -> Resul
             }
         }
     }
+}
+
+fn overlay_stacks(count: usize, host: &Host<'_>) -> Result<(), String> {
+    if count > overlay::MOST_LOWERS {
+        return Err(format!(
+            "the kernel's overlay stacks {} layers at most, not {count}",
+            overlay::MOST_LOWERS
+        ));
+    }
+    overlay::supported(host.uppers)
 }
 
 fn copied(missing: &Error, reason: &str) -> String {

@@ -1,18 +1,21 @@
 //! The kernel's overlay, mounted in a user namespace (Linux 5.11).
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags};
+use rustix::mount::MountFlags;
 
 use crate::error::{Result, Step};
 use crate::layers::Upper;
 use crate::sandbox::inroot::descriptor_path;
 
-/// The classic mount(2) takes one page of options.
+/// The kernel stacks no more (OVL_MAX_STACK of fs/overlayfs).
+pub const MOST_LOWERS: usize = 500;
+/// mount(2) takes one page of options.
 const LONGEST_OPTIONS: usize = 4000;
+const DESCRIPTORS: &str = "/proc/self/fd/";
 
 /// Whether a user namespace may mount an overlay with its upper in `store`; otherwise why not.
 pub fn supported(store: &Path) -> Result<(), String> {
@@ -27,49 +30,54 @@ pub fn mount(lowers: &[PathBuf], upper: &Upper, target: &Path) -> Result<()> {
     let opened = lowers.iter().rev().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
     let upper_directory = open(&upper.upper)?;
     let work_directory = open(&upper.work)?;
-    let names: Vec<String> = opened.iter().map(descriptor_path).collect();
-    let mut options = format!(
-        "upperdir={},workdir={},userxattr",
-        descriptor_path(&upper_directory),
-        descriptor_path(&work_directory)
-    );
-    if upper.throw_away {
-        options.push_str(",volatile");
-    }
-    let failed = || format!("cannot mount an overlay of {} lowers on `{}`", lowers.len(), target.display());
-    let classic = format!("lowerdir={},{options}", names.join(":"));
-    if classic.len() < LONGEST_OPTIONS {
-        let classic = CString::new(classic).step(failed)?;
-        return rustix::mount::mount("overlay", target, "overlay", MountFlags::empty(), classic.as_c_str())
-            .step(failed);
-    }
-    mount_layer_by_layer(&names, &upper_directory, &work_directory, upper.throw_away, target).step(failed)
+    let options = |before: &str| {
+        let directories = format!(
+            "{},upperdir={before}{},workdir={before}{},userxattr",
+            lowerdir(&opened, before),
+            upper_directory.as_raw_fd(),
+            work_directory.as_raw_fd()
+        );
+        if upper.throw_away { directories + ",volatile" } else { directories }
+    };
+    mount_descriptors(target, MountFlags::empty(), options)
+        .step(|| format!("cannot mount an overlay of {} lowers on `{}`", lowers.len(), target.display()))
 }
 
-/// fsconfig(2) takes each lower in a call of its own (`lowerdir+`, Linux 6.8).
-fn mount_layer_by_layer(
-    names: &[String],
-    upper: &OwnedFd,
-    work: &OwnedFd,
-    volatile: bool,
+/// The option that names the lowers, topmost first; `before` is what [`mount_descriptors`] tells.
+pub fn lowerdir(lowers: &[OwnedFd], before: &str) -> String {
+    let names: Vec<String> = lowers.iter().map(|lower| format!("{before}{}", lower.as_raw_fd())).collect();
+    format!("lowerdir={}", names.join(":"))
+}
+
+/// Mounts an overlay of directories that are descriptors: `options` is told what to put before the number of each.
+///
+/// Where whole paths do not fit into the page, they are named from within /proc/self/fd, which is enough for as many as
+/// the kernel stacks. (fsconfig(2) takes each lower in a call of its own, but `lowerdir+` is of Linux 6.8.)
+///
+/// # Errors
+/// Those of mount(2).
+pub fn mount_descriptors(
     target: &Path,
+    flags: MountFlags,
+    options: impl Fn(&str) -> String,
 ) -> rustix::io::Result<()> {
-    use rustix::mount::{
-        fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    let mount = |target: &Path, options: String| {
+        let options = CString::new(options).map_err(|_| rustix::io::Errno::INVAL)?;
+        rustix::mount::mount("overlay", target, "overlay", flags, options.as_c_str())
     };
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for name in names {
-        fsconfig_set_string(context.as_fd(), "lowerdir+", name.as_str())?;
+    let whole = options(DESCRIPTORS);
+    if whole.len() < LONGEST_OPTIONS {
+        return mount(target, whole);
     }
-    fsconfig_set_string(context.as_fd(), "upperdir", descriptor_path(upper))?;
-    fsconfig_set_string(context.as_fd(), "workdir", descriptor_path(work))?;
-    fsconfig_set_flag(context.as_fd(), "userxattr")?;
-    if volatile {
-        fsconfig_set_flag(context.as_fd(), "volatile")?;
-    }
-    fsconfig_create(context.as_fd())?;
-    let mount = fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?;
-    move_mount(mount.as_fd(), "", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+    let (path, directory) =
+        (OFlags::PATH | OFlags::CLOEXEC, OFlags::PATH | OFlags::CLOEXEC | OFlags::DIRECTORY);
+    let target = rustix::fs::open(target, path, Mode::empty())?;
+    let here = rustix::fs::open(".", directory, Mode::empty());
+    rustix::process::chdir(DESCRIPTORS)?;
+    let mounted = mount(Path::new(&descriptor_path(&target)), options(""));
+    // Nobody needs a directory that may not be entered again.
+    here.and_then(|here| rustix::process::fchdir(here.as_fd())).or_else(|_| rustix::process::chdir("/"))?;
+    mounted
 }
 
 fn open(path: &Path) -> Result<OwnedFd> {

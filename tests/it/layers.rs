@@ -47,6 +47,15 @@ impl Driver {
     }
 }
 
+/// With the root for tests they are `count`. Each has a file of its own, and writes over that of those below.
+fn layers(world: &Sbx, count: usize, below: &str) -> Vec<PathBuf> {
+    let numbered = |number: usize| {
+        let (own, last) = (format!("opt/{number}"), number.to_string());
+        layer(world, &format!("{below}/{number}"), &[(&own, "x"), ("opt/last", &last)])
+    };
+    (1..count).map(numbered).collect()
+}
+
 /// One test for each driver.
 macro_rules! on_both_drivers {
     ($($name:ident)*) => {
@@ -144,13 +153,7 @@ mod statements {
 
     fn many_lowers(driver: Driver, count: usize, below: &str) {
         let world = sbx();
-        let lowers: Vec<PathBuf> = (1..count)
-            .map(|number| {
-                let own = format!("opt/{number}");
-                let last = number.to_string();
-                layer(&world, &format!("{below}/{number}"), &[(&own, "x"), ("opt/last", &last)])
-            })
-            .collect();
+        let lowers = layers(&world, count, below);
         let lowers: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
         let script = "ls /opt | wc -l; cat /opt/last; rm /opt/1 && echo x > /opt/2 && echo changed";
         let run = driver.run(&world, &lowers).args(["sh", "-c", script]);
@@ -389,6 +392,22 @@ fn a_driver_that_is_not_known_is_refused_by_name() {
     let world = sbx();
     let run = world.run(["--storage-driver", "vfs", "--rootfs"]).arg(rootfs()).arg("true");
     let _ = run.expect_code(125).stderr_has("vfs").stderr_has("fuse-overlayfs");
+}
+
+#[test]
+fn what_the_kernel_stacks_no_more_is_left_to_fuse_overlayfs() {
+    let world = sbx();
+    require("fuse-overlayfs");
+    let lowers = layers(&world, 501, "l");
+    let run = |driver: &str, count: usize| {
+        let run = world.run(["--rm", "--net", "none", "--storage-driver", driver, "--rootfs"]).arg(rootfs());
+        let run = lowers[..count - 1].iter().fold(run, |run, lower| run.arg("--rootfs").arg(lower));
+        run.args(["sh", "-c", "grep ' / ' /proc/mounts | cut -d' ' -f3; cat /opt/last"])
+    };
+    run("overlay", 500).expect_code(0).stderr_is("").stdout_is("overlay\n499");
+    run("overlay", 501).expect_code(125).stderr_has("stacks 500 layers at most, not 501");
+    let left = run("auto", 501).expect_code(0).stdout_is("fuse.fuse-overlayfs\n500");
+    left.stderr_has("fuse-overlayfs stacks the layers: the kernel's overlay stacks 500 layers at most");
 }
 
 #[test]
