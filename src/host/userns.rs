@@ -24,6 +24,8 @@ pub struct UserNamespaces {
     pub nested: bool,
     /// The root directory is not the root of the mount namespace.
     pub chrooted: bool,
+    /// Kinds of namespaces that the kernel was built without.
+    pub absent: Vec<&'static str>,
 }
 
 pub fn read() -> UserNamespaces {
@@ -47,7 +49,18 @@ pub fn read_from(proc: &Path) -> UserNamespaces {
         nested: !uid_map.is_empty() && uid_map.split_whitespace().ne(["0", "0", "4294967295"]),
         // mountinfo lists what is below the process's root: without an entry for `/` that is no mount point.
         chrooted: !mounts.is_empty() && !mounts.lines().any(|line| line.split(' ').nth(4) == Some("/")),
+        absent: absent_kinds(proc),
     }
+}
+
+/// As clone(2) has them; each can be left out of a kernel (CONFIG_TIME_NS and so on).
+fn absent_kinds(proc: &Path) -> Vec<&'static str> {
+    let kinds = ["cgroup", "ipc", "net", "pid", "time", "user", "uts"];
+    let is_absent = |kind: &&str| {
+        let found = proc.join("self/ns").join(kind).symlink_metadata();
+        found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    kinds.into_iter().filter(is_absent).collect()
 }
 
 impl UserNamespaces {
@@ -213,6 +226,13 @@ pub fn explain(error: &io::Error, state: &UserNamespaces, privileged: bool) -> E
         Some(libc::ENOSYS) => failed
             .because("clone3 is not there: the seccomp profile of an outer container hides it, or the kernel is older than 5.3")
             .hint("start the outer container with `--security-opt seccomp=unconfined`, `--cap-add SYS_ADMIN` or `--privileged`"),
+        Some(libc::EINVAL) if !state.absent.is_empty() => {
+            let absent = state.absent.join(", ");
+            let options: Vec<String> = state.absent.iter().map(|kind| format!("CONFIG_{}_NS", kind.to_uppercase())).collect();
+            Error::new("cannot make the namespaces of the container")
+                .because(format!("the kernel has none of these kinds: {absent}"))
+                .hint(format!("leave out what asks for them, or run a kernel built with {}", options.join(", ")))
+        }
         Some(libc::EINVAL) => failed
             .because("the kernel does not know one of the namespaces that were asked for")
             .hint("run `sbx doctor`"),
@@ -237,7 +257,13 @@ mod tests {
     fn proc(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let usual = [
+            ("self/ns/cgroup", ""),
+            ("self/ns/ipc", ""),
+            ("self/ns/net", ""),
+            ("self/ns/pid", ""),
+            ("self/ns/time", ""),
             ("self/ns/user", ""),
+            ("self/ns/uts", ""),
             ("self/uid_map", "         0          0 4294967295\n"),
             ("self/mountinfo", "27 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"),
             ("sys/user/max_user_namespaces", "96000\n"),
@@ -328,5 +354,16 @@ mod tests {
         assert!(explain(&enospc, &usual, false).to_string().contains("96000"));
         let eagain = io::Error::from_raw_os_error(libc::EAGAIN);
         assert!(explain(&eagain, &usual, false).to_string().contains("ulimit -u"));
+    }
+
+    #[test]
+    fn kinds_that_the_kernel_was_built_without_are_named() {
+        let einval = io::Error::from_raw_os_error(libc::EINVAL);
+        let dir = proc(&[]);
+        assert!(read_from(dir.path()).absent.is_empty());
+        fs::remove_file(dir.path().join("self/ns/time")).unwrap();
+        let error = explain(&einval, &read_from(dir.path()), false);
+        assert!(error.causes()[0].ends_with("none of these kinds: time"), "{:?}", error.causes());
+        assert!(error.hints()[0].contains("CONFIG_TIME_NS"), "{:?}", error.hints());
     }
 }

@@ -5,6 +5,7 @@ mod as_root;
 mod bundles;
 mod host;
 mod jobs;
+mod kernel;
 mod limits;
 mod login;
 mod networks;
