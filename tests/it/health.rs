@@ -123,9 +123,13 @@ fn failures_in_the_start_period_do_not_count() {
         &world,
         &["--health-start-period", "1h", "--health-start-interval", "20ms", "--health-retries", "1"],
     );
-    std::thread::sleep(Duration::from_millis(300));
+    // It is asked in the meantime: with the fifth answer the log is full.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while web.inspect("{{len .State.Health.Log}}") != "5" {
+        assert!(Instant::now() < deadline, "it is not asked: {}", web.inspect("{{json .State.Health}}"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
     assert_eq!(web.inspect("{{.State.Health.Status}} {{.State.Health.FailingStreak}}"), "starting 0");
-    assert_eq!(web.inspect("{{len .State.Health.Log}}"), "5", "it is asked in the meantime");
     world.sbx(["ps"]).expect_code(0).stdout_has("(health: starting)");
     web.exec(&[], &["touch", "/tmp/well"]).expect_code(0);
     becomes(&web, "healthy");
