@@ -1,7 +1,9 @@
 //! Who the container's users are: tiers, `--userns`, `--user`, explicit maps, groups.
 
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use crate::harness::{Sbx, rootfs, sbx, shim_binary};
 
@@ -394,21 +396,38 @@ fn a_map_is_written_once() {
 #[test]
 fn one_start_of_the_own_helper_writes_what_the_systems_two_write() {
     let directory = shim_binary().parent().expect("a directory").to_owned();
-    let path = |world: &Sbx| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let _ = world;
-        std::env::join_paths(std::iter::once(directory.clone()).chain(std::env::split_paths(&path)))
-            .expect("a PATH")
-    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(directory).chain(std::env::split_paths(&path));
+    // What sbx takes by itself depends on where the helper is installed.
     let plain = sbx();
-    let own = sbx().env("PATH", path(&plain));
-    let writer = |world: &Sbx| world.sbx(["info", "--format", "json"]).expect_code(0).stdout();
-    assert!(writer(&plain).contains("\"two-helpers\""), "{}", writer(&plain));
-    assert!(writer(&own).contains("\"shim\""), "{}", writer(&own));
+    let own = sbx().env("PATH", std::env::join_paths(path).expect("a PATH"));
+    let info = own.sbx(["info", "--format", "json"]).expect_code(0).stdout();
+    assert!(info.contains("\"shim\""), "{info}");
     let script = "cat /proc/self/uid_map /proc/self/gid_map";
+    assert_eq!(shell(&own, &[], script), written_by_the_systems_two(&plain, script));
     for options in [&[][..], &["--userns", "keep-id"]] {
         assert_eq!(shell(&own, options, script), shell(&plain, options, script));
     }
+}
+
+/// What a script says in a user namespace to which newuidmap(1) and newgidmap(1) gave the caller and its ranges.
+fn written_by_the_systems_two(world: &Sbx, script: &str) -> String {
+    let (name, uid, gid) = caller();
+    let script = format!("echo $$ ready; read -r go; {script}");
+    let unshare = world.program("unshare").args(["--user", "sh", "-c", &script]);
+    let mut waiting = unshare.stdin_from(Stdio::piped()).spawn();
+    waiting.wait_for_stdout("ready\n");
+    let pid = waiting.stdout_now().split(' ').next().expect("a number").to_owned();
+    for (helper, own, option) in [("newuidmap", uid, &[][..]), ("newgidmap", gid, &["-g"])] {
+        // `0: NAME FIRST COUNT`
+        let range = world.program("getsubids").args(option).arg(&name).succeed();
+        let words: Vec<&str> = range.lines().next().expect("a range").split(' ').collect();
+        let own = own.to_string();
+        world.program(helper).args([&pid, "0", &own, "1", "1", words[2], words[3]]).expect_code(0);
+    }
+    waiting.stdin().write_all(b"go\n").expect("it reads");
+    let said = waiting.finish().code_is(0).stdout();
+    said.split_once("ready\n").expect("it said so").1.trim_end().to_owned()
 }
 
 #[test]
