@@ -88,7 +88,9 @@ fn apply(tree: &OwnedFd, userns: &OwnedFd, recursive: bool) -> Result<()> {
 
 fn refused(error: &io::Error) -> Error {
     let hint = match error.raw_os_error() {
-        Some(libc::EINVAL) => "the file system has no such mounts, or these IDs already (mount_setattr(2))",
+        Some(libc::EINVAL) => {
+            "the file system has no such mounts (a tmpfs before Linux 6.3), or these IDs already (mount_setattr(2))"
+        }
         _ => "the kernel asks for CAP_SYS_ADMIN in the user namespace that the file system was mounted in",
     };
     Error::new("cannot make it an ID-mapped mount").because(error).hint(hint)

@@ -36,6 +36,9 @@
 //! it, the fact, and the value in JSON (`?` for one that is not always the same); and at least one line tells why sbx does not follow: `specification: SENTENCE` of the OCI
 //! runtime specification, `kernel: RULE`, `version: WHAT` the Debian package is too old for, or `silent: WHY`, where the
 //! specification leaves it open and the two differ.
+//!
+//! What is otherwise on some hosts stands at the end, in a section `-- where HOST --` ([`Host`]) of such lines. It is instead of
+//! all differences and texts above, and of the steps where it has any; `output: JSON` is what the container says there.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,6 +46,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::host::Host;
 use super::runner::Outcome;
 use crate::harness::told::{self, Item, item, marker, section};
 
@@ -84,7 +88,7 @@ impl Default for Config {
 }
 
 impl Case {
-    pub fn read(path: &Path) -> Self {
+    pub fn read(path: &Path, host: &Host) -> Self {
         let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
         let mut case = Self { name, ..Self::default() };
@@ -102,7 +106,11 @@ impl Case {
                 "script" => case.script = Some(content),
                 "stdin" => case.stdin = content,
                 "output" | "log" => drop(case.wanted.insert(words.to_owned(), content)),
-                _ => case.files.push(item(words, content)),
+                _ => match words.strip_prefix("where ") {
+                    Some(property) if host.is(property) => case.elsewhere(&content),
+                    Some(_) => {}
+                    None => case.files.push(item(words, content)),
+                },
             }
         }
         if case.steps.is_empty() {
@@ -117,6 +125,19 @@ impl Case {
         case
     }
 
+    /// What holds on this host instead.
+    fn elsewhere(&mut self, content: &str) {
+        self.says.clear();
+        self.differences.clear();
+        self.reasons.clear();
+        if content.lines().any(|line| line.starts_with("do: ")) {
+            for step in std::mem::take(&mut self.steps) {
+                self.wanted.remove(&step.fact);
+            }
+        }
+        content.lines().for_each(|line| self.header(line));
+    }
+
     fn header(&mut self, line: &str) {
         if line.is_empty() || line.starts_with('#') {
             return;
@@ -124,6 +145,10 @@ impl Case {
         let (key, value) = line.split_once(": ").unwrap_or_else(|| panic!("{}: {line}", self.name));
         match key {
             "do" => self.step(value),
+            "output" => {
+                let text = serde_json::from_str(value).unwrap_or_else(|_| panic!("{}: {line}", self.name));
+                self.wanted.insert(key.to_owned(), text);
+            }
             "says" => self.says.push(value.to_owned()),
             "specification" | "kernel" | "version" | "silent" => self.reasons.push(line.to_owned()),
             "crun" | "runc" => {
@@ -186,7 +211,8 @@ impl Case {
                         wrong.push(format!("{fact}: {name} makes {made:?} instead of {wanted:?}: {said}"));
                     }
                     Some(_) if made == wanted => {
-                        wrong.push(format!("{fact}: {name} does not differ: take the line out"));
+                        let said = &outcome.said;
+                        wrong.push(format!("{fact}: {name} does not differ: take the line out: {said}"));
                     }
                     Some(told) if made != told && told != ANY => {
                         wrong.push(format!("{fact}: {name} makes {made:?}, and the case says {told:?}"));

@@ -4,11 +4,13 @@
 //! `SBX_TEST_CASE=WORD` narrows a group to the cases with this in their names, and prints what each runtime makes of them.
 
 mod case;
+mod host;
 mod peers;
 mod runner;
 mod view;
 
 use case::Case;
+use host::Host;
 use peers::Peers;
 use runner::Runner;
 
@@ -26,9 +28,10 @@ fn check(group: &str) {
     let world = sbx();
     let runner = Runner::new(&world);
     let peers = Peers::new(&world, &runner);
+    let host = Host::look(&world);
     let mut wrong = Vec::new();
     for path in cases::files("tests/bundles", group) {
-        let case = Case::read(&path);
+        let case = Case::read(&path, &host);
         let ours = runner.sbx(&case);
         let theirs = || [("crun", peers.crun(&case)), ("runc", peers.runc(&case))];
         let mut made = theirs();
