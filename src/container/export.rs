@@ -119,10 +119,11 @@ fn mounted(layers: &[PathBuf], scratch: &Path) -> Result<OwnedFd> {
     let open = |path: &Path| {
         rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).step(failed)
     };
-    let opened = layers.iter().rev().map(|layer| open(layer)).collect::<Result<Vec<_>>>()?;
     nix::sched::unshare(CloneFlags::CLONE_NEWNS).step(failed)?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC).step(failed)?;
     std::fs::create_dir_all(scratch).step(failed)?;
+    // In the new mount namespace: an overlay takes none of another's.
+    let opened = layers.iter().rev().map(|layer| open(layer)).collect::<Result<Vec<_>>>()?;
     let options = |before: &str| format!("{},userxattr", overlay::lowerdir(&opened, before));
     overlay::mount_descriptors(scratch, MountFlags::RDONLY, options).step(failed)?;
     open(scratch)

@@ -1,9 +1,10 @@
 //! `sbx export`
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::registry_of;
-use crate::harness::{Sbx, images, sbx};
+use crate::harness::{Sbx, images, rootfs, sbx};
 
 /// Names in the tar of a container's root.
 fn exported(world: &Sbx, container: &str) -> Vec<String> {
@@ -43,6 +44,35 @@ fn the_root_is_what_the_container_saw_without_its_mounts() {
         // It makes an image again.
         world.sbx(["import", "-q", "root.tar", "again:1"]).expect_code(0);
         world.run(["--rm", "--net", "none", "again:1", "cat", "/new"]).expect_code(0).stdout_is("hi\n");
+        world.sbx(["rm", "box"]).expect_code(0);
+    }
+}
+
+/// A copy lies beside the container's layer meanwhile.
+#[test]
+fn what_the_kernel_stacks_is_not_copied() {
+    let world = sbx();
+    let lower = |number: usize| world.file(&format!("{number}/lower"), number.to_string());
+    // One page of options holds the paths of the first, and not those of the second.
+    for count in [3, 250] {
+        let lowers: Vec<PathBuf> = (0..count).map(lower).collect();
+        let directories = lowers.iter().filter_map(|file| file.parent());
+        let run = world.run(["--name", "box", "--net", "none", "--storage-driver", "overlay", "--rootfs"]);
+        let run = directories.fold(run.arg(rootfs()), |run, lower| run.arg("--rootfs").arg(lower));
+        run.arg("true").expect_code(0);
+        let id = world.sbx(["inspect", "-f", "{{.Id}}", "box"]).succeed();
+        let changed = || {
+            let directory =
+                std::fs::metadata(world.store().join("containers").join(&id)).expect("a directory");
+            directory.modified().expect("a time")
+        };
+        // The place to mount on is made once.
+        assert!(exported(&world, "box").iter().any(|name| name == "lower"));
+        let before = changed();
+        assert!(exported(&world, "box").iter().any(|name| name == "lower"));
+        assert_eq!(changed(), before, "{count} layers");
+        let content = world.program("tar").args(["-xOf", "root.tar", "lower"]).succeed();
+        assert_eq!(content, (count - 1).to_string());
         world.sbx(["rm", "box"]).expect_code(0);
     }
 }
