@@ -5,6 +5,7 @@ mod agent;
 pub mod builder;
 pub mod cache;
 pub mod caches;
+mod checks;
 pub mod configuration;
 pub mod context;
 mod copy;

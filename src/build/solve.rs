@@ -24,7 +24,7 @@ use crate::build::remote::{self, Export, Import, Remote};
 use crate::build::report::{self, Report};
 use crate::build::run::{self, Surroundings};
 use crate::build::squash::Squash;
-use crate::build::{finish, leftover};
+use crate::build::{checks, finish, leftover};
 use crate::cli::build::Allowed;
 use crate::container::store::Store;
 use crate::error::{Error, Result, Step};
@@ -143,6 +143,7 @@ pub fn build(mut request: Request, store: &Store, runtime: &Runtime) -> Result<O
         }
     };
     let stages = prepare(&request, &plan, &bases)?;
+    checks::warn(&request, &|name| bases.get(name))?;
     for name in named_images(&stages, &request.contexts) {
         if let Entry::Vacant(vacant) = bases.entry(name) {
             let platform = request.settings.platform.clone();

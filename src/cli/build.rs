@@ -33,6 +33,7 @@ use crate::host::paths;
 use crate::identity::Tier;
 use crate::image::platform::Wanted;
 use crate::image::reference::Reference;
+use crate::image::store::ImageStore;
 use crate::image::transfer::Policy;
 use crate::image::transfer::convert::Schema;
 use crate::layers::pack::Times;
@@ -243,8 +244,9 @@ pub fn execute(args: &BuildArgs, global: &Global) -> Result<u8> {
         stage.from.image.text.clone_from(image);
     }
     if args.check || args.fixed.checks() {
-        return check(&dockerfile, &settings, &context);
+        return check(&dockerfile, &settings, &context, &store);
     }
+    lint::Options::of(&dockerfile, &settings)?;
     let wants_image = args.iidfile.is_some() || args.metadata_file.is_some();
     let Outputs { outputs, names, annotations, schema } = args.output.resolve(names, wants_image)?;
     let mut changes = args.image.changes()?;
@@ -446,9 +448,13 @@ fn check(
     dockerfile: &crate::build::dockerfile::ast::Dockerfile,
     settings: &Settings,
     context: &context::Context,
+    store: &Store,
 ) -> Result<u8> {
     plan(dockerfile, settings)?;
-    let surroundings = Surroundings { environment: &|_| None, ignore: Some(&context.ignore) };
+    let images = ImageStore::new(store.root());
+    // Nothing is brought: of variables of images that are not there nothing is said.
+    let environment = |name: &str| images.find(name).ok().flatten().map(|image| image.config.config.env);
+    let surroundings = Surroundings { environment: &environment, ignore: Some(&context.ignore) };
     let warnings = lint::check(dockerfile, settings, &surroundings)?;
     for warning in &warnings {
         let source = &dockerfile.source;

@@ -56,3 +56,45 @@ fn check_shows_mistakes_and_builds_nothing() {
     kitchen.build("FROM base as x\nRUN false\n", &["--check"]).expect_code(1).stdout_has("FromAsCasing");
     kitchen.build("FROM base AS x\nRUN false\n", &["--check"]).expect_code(0).stdout_has("no warnings");
 }
+
+#[test]
+fn builds_warn_of_what_check_shows() {
+    let kitchen = kitchen();
+    let dockerfile = "FROM base as x\nLABEL v=$VERSOIN\n";
+    let built = kitchen.build(dockerfile, &[]).expect_code(0);
+    let said = built.stderr();
+    assert!(said.contains("Warning: ") && said.contains("Dockerfile:1:11: FromAsCasing: "), "{said}");
+    assert!(said.contains("Dockerfile:2:9: UndefinedVar: "), "{said}");
+    kitchen.build(dockerfile, &["-q"]).expect_code(0).stderr_is("");
+    let skipped = kitchen.build(&format!("# check=skip=all\n{dockerfile}"), &[]).expect_code(0);
+    assert!(!skipped.stderr().contains("Warning"), "{}", skipped.stderr());
+}
+
+#[test]
+fn a_warning_ends_the_build_where_the_dockerfile_or_an_argument_says_so() {
+    let kitchen = kitchen();
+    let argument = ["-q", "-t", "made", "--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true"];
+    for (dockerfile, options) in [
+        ("# check=error=true\nFROM base as x\nRUN true\n", &argument[..3]),
+        ("FROM base as x\nRUN true\n", &argument[..]),
+    ] {
+        kitchen.build(dockerfile, options).expect_code(125).stderr_has("FromAsCasing");
+        kitchen.build(&dockerfile.replace(" as ", " AS "), options).expect_code(0);
+    }
+    for wrong in ["foo=bar", "error=maybe"] {
+        kitchen.build(&format!("# check={wrong}\nFROM base\n"), &[]).expect_code(125).stderr_has("Dockerfile:1:");
+    }
+}
+
+#[test]
+fn check_knows_the_variables_of_images_in_the_store() {
+    let kitchen = kitchen();
+    kitchen.build("FROM base\nENV VERSION=1\n", &["-q", "-t", "other"]).succeed();
+    kitchen
+        .build("FROM other\nLABEL v=$VERSOIN\n", &["--check"])
+        .expect_code(1)
+        .stdout_has("UndefinedVar")
+        .stdout_has("$VERSION");
+    kitchen.build("FROM other\nLABEL v=$VERSION\n", &["--check"]).expect_code(0);
+    kitchen.build("FROM elsewhere\nLABEL v=$VERSION\n", &["--check"]).expect_code(0);
+}

@@ -1,5 +1,5 @@
-//! `sbx build --check`: what is allowed in a Dockerfile and most often a mistake. The rules are BuildKit's, under their
-//! names (docker's "Build checks").
+//! What is allowed in a Dockerfile and most often a mistake: every build warns of it, and `sbx build --check` shows it. The
+//! rules are BuildKit's, under their names (docker's "Build checks").
 
 mod options;
 mod rules;
@@ -14,7 +14,7 @@ use super::near;
 use super::plan::{Base, Plan, PlannedStage, plan};
 use super::scope::{Frame, Scope};
 use super::settings::{Globals, Settings};
-use super::source::Span;
+use super::source::{Source, Span};
 use super::step::{AddSource, From, Step};
 use crate::error::Result;
 use crate::image::reference::Reference;
@@ -29,6 +29,15 @@ pub struct Warning {
     /// Without a full stop.
     pub message: String,
     pub span: Span,
+}
+
+impl Warning {
+    /// `FILE:LINE:COLUMN: RULE: MESSAGE`
+    pub fn line(&self, source: &Source) -> String {
+        let place = source.place(self.span.start);
+        let Self { rule, message, .. } = self;
+        format!("{}:{}:{}: {}: {message}", source.name(), place.line, place.column, rule.name())
+    }
 }
 
 /// What is known besides the Dockerfile.
@@ -154,7 +163,8 @@ impl Linter {
     /// What can be said of each FROM.
     fn bases(&mut self, dockerfile: &Dockerfile, settings: &Settings) -> Result<(), Complaint> {
         let globals = Globals::read(dockerfile, settings)?;
-        let defaults = Globals::of_defaults(dockerfile, settings)?;
+        // Where the defaults alone make nothing (`ARG A=${B:?}`), nothing can be said of them.
+        let defaults = Globals::of_defaults(dockerfile, settings).ok();
         let syntax = Syntax::word(dockerfile.directives.escape);
         // `FROM build-$TARGETARCH` picks one of several stages, each of which is for one platform.
         let picked = dockerfile.stages.iter().any(|stage| stage.from.image.text.contains('$'));
@@ -170,7 +180,7 @@ impl Linter {
                     self.warn(Rule::UndefinedArgInFrom, word.span, message);
                 }
             }
-            if from.image.text.contains('$') {
+            if let Some(defaults) = defaults.as_ref().filter(|_| from.image.text.contains('$')) {
                 let image = expand(&from.image.text, syntax, |name| defaults.get(name));
                 let image = image.map(|expanded| expanded.text).unwrap_or_default();
                 let is_stage = || {
