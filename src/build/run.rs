@@ -85,6 +85,11 @@ impl Builder<'_> {
                 .because("the build was not told to allow it")
                 .hint("add `--allow security.insecure`: the command gets all capabilities of its user namespace"));
         }
+        if run.network == RunNetwork::Host && !self.surroundings.allowed.host_network {
+            return Err(Error::new("cannot run it with `--network=host`")
+                .because("the build was not told to allow it")
+                .hint("add `--allow network.host`: the command gets the host's own network, with all that listens there"));
+        }
         if built.layers.is_empty() {
             return Err(
                 Error::new("cannot run a command").because("there is not one file yet: the stage is empty")

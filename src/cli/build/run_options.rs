@@ -146,7 +146,7 @@ impl RunOptions {
         self.network.clone().filter(|mode| mode != "default")
     }
 
-    /// What `--allow` allows; docker's `network.host` always is: the host's network is the caller's own.
+    /// What `--allow` allows, and `--network host` with it.
     ///
     /// # Errors
     /// The word is not known, or the namespace is another than that of the layers.
@@ -159,11 +159,11 @@ impl RunOptions {
                 )
                 .hint("`USER` in the Dockerfile chooses who runs a command"));
         }
-        let mut allowed = Allowed::default();
+        let mut allowed = Allowed { insecure: false, host_network: self.network.as_deref() == Some("host") };
         for word in &self.allow {
             match word.as_str() {
                 "security.insecure" => allowed.insecure = true,
-                "network.host" => {}
+                "network.host" => allowed.host_network = true,
                 _ => {
                     return Err(Error::new(format!("cannot use `--allow {}`", word.escape_debug()))
                         .hint("there are: security.insecure, network.host"));
@@ -179,4 +179,6 @@ impl RunOptions {
 pub struct Allowed {
     /// `RUN --security=insecure`.
     pub insecure: bool,
+    /// `RUN --network=host`.
+    pub host_network: bool,
 }

@@ -77,13 +77,16 @@ fn the_output_is_on_standard_error_and_the_code_is_the_commands() {
 #[test]
 fn the_network_is_the_builds_or_the_instructions() {
     let kitchen = kitchen();
-    kitchen.made("FROM base\nRUN ls /sys/class/net >/none\nRUN --network=host ls /sys/class/net >/host\n");
+    let dockerfile = "FROM base\nRUN ls /sys/class/net >/none\nRUN --network=host ls /sys/class/net >/host\n";
+    kitchen.build(dockerfile, &["-q", "-t", "made", "--allow", "network.host"]).succeed();
     assert_eq!(kitchen.shell("cat /none"), "lo");
     let host: Vec<String> = std::fs::read_dir("/sys/class/net")
         .expect("interfaces")
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
         .collect();
     assert_eq!(kitchen.shell("cat /host").lines().count(), host.len());
+    kitchen.build(dockerfile, &[]).expect_code(125).stderr_has("--allow network.host");
+    kitchen.build(dockerfile, &["-q", "--network", "host"]).succeed();
     kitchen
         .build("FROM base\nRUN --security=insecure true\n", &[])
         .expect_code(125)
