@@ -211,7 +211,7 @@ pub fn execute(args: &BuildArgs, global: &Global) -> Result<u8> {
         target: args.target.clone(),
         all_stages: args.skip_unused_stages == Some(false),
         contexts: contexts.keys().cloned().collect(),
-        platform: args.platform.resolve()?,
+        platform: args.platform.resolve_only()?,
         build_platform: Wanted::host(),
     };
     let times = times(args, &mut settings)?;

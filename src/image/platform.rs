@@ -6,6 +6,29 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::image::documents::{Descriptor, ImageConfig, Index, Platform};
 
+/// Go's, as containerd takes them alone.
+const SYSTEMS: [&str; 14] = [
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "windows",
+];
+/// The same of processors.
+const ARCHITECTURES: [&str; 14] = [
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le",
+    "riscv64", "s390x", "wasm",
+];
+
 /// What is wanted: `linux/amd64`, `linux/arm/v7`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
@@ -150,6 +173,9 @@ impl FromStr for Wanted {
         if text.contains(',') {
             return refused("sbx takes one platform at a time: it makes no images for several");
         }
+        if text.eq_ignore_ascii_case("local") {
+            return Ok(Self { named: true, ..Self::host() });
+        }
         let parts: Vec<&str> = text.split('/').collect();
         let sound = |part: &&str| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
@@ -161,10 +187,11 @@ impl FromStr for Wanted {
             [os, architecture] => (os, architecture, None),
             [os, architecture, variant] => (os, architecture, Some(variant)),
             // docker takes either alone.
-            [word] if ["linux", "windows", "darwin", "freebsd"].contains(&word) => {
-                return Ok(Self { os: word.to_owned(), named: true, ..Self::host() });
+            [word] if SYSTEMS.contains(&word.to_ascii_lowercase().as_str()) => {
+                return Ok(Self { os: word.to_ascii_lowercase(), named: true, ..Self::host() });
             }
-            [word] => ("linux", word, None),
+            [word] if ARCHITECTURES.contains(&normal(word, None).0.as_str()) => ("linux", word, None),
+            [_] => return refused("it is neither an operating system nor an architecture"),
             _ => return refused("it has more than three parts"),
         };
         let (architecture, variant) = normal(architecture, variant);
@@ -222,7 +249,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Wanted>().unwrap().to_string(), shown);
         }
-        for text in ["", "/", "linux/", "a/b/c/d", "linux/a b"] {
+        assert_eq!("local".parse::<Wanted>().unwrap().to_string(), Wanted::host().to_string());
+        for text in ["", "/", "linux/", "a/b/c/d", "linux/a b", "foo", "linux/amd64,linux/arm64"] {
             assert!(text.parse::<Wanted>().is_err(), "{text:?}");
         }
     }

@@ -61,7 +61,7 @@ impl RegistryOptions {
 pub struct PlatformOptions {
     /// Platform of the image; default: this machine's
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", conflicts_with_all = ["os", "arch", "variant"], help_heading = "Platform")]
-    pub platform: Option<String>,
+    pub platform: Vec<String>,
     /// Operating system of the image
     #[arg(long, value_name = "OS", help_heading = "Platform")]
     pub os: Option<String>,
@@ -74,11 +74,22 @@ pub struct PlatformOptions {
 }
 
 impl PlatformOptions {
+    /// For a command that would make something for each of them.
+    ///
+    /// # Errors
+    /// There are several platforms.
+    pub fn resolve_only(&self) -> Result<Wanted> {
+        match self.platform.as_slice() {
+            [] | [_] => self.resolve(),
+            several => several.join(",").parse(),
+        }
+    }
+
     /// # Errors
     /// The platform is not understood.
     pub fn resolve(&self) -> Result<Wanted> {
         Wanted::from_options(
-            self.platform.as_deref(),
+            self.platform.last().map(String::as_str),
             self.os.as_deref(),
             self.arch.as_deref(),
             self.variant.as_deref(),
