@@ -184,12 +184,12 @@ impl<'f> Scope<'f> {
                 })?;
                 Step::StopSignal(signal)
             }
-            Body::User(word) => Step::User(self.some(word, "a user")?),
+            Body::User(word) => Step::User(self.maybe(word)?),
             Body::Volume(words) => {
                 let paths = words.iter().map(|word| self.some(word, "a volume"));
                 Step::Volume(paths.collect::<Result<_, _>>()?)
             }
-            Body::Workdir(word) => Step::Workdir(self.some(word, "a working directory")?),
+            Body::Workdir(word) => Step::Workdir(self.maybe(word)?),
         })
     }
 
@@ -232,6 +232,12 @@ impl<'f> Scope<'f> {
             true => Err(Complaint::new(word.span, format!("{what} may not be empty"))),
             false => Ok(text),
         }
+    }
+
+    /// A word that variables may make empty: then it says nothing, as BuildKit and buildah have it.
+    fn maybe(&mut self, word: &Word) -> Result<String, Complaint> {
+        let text = self.word(word)?;
+        Ok(if text.trim().is_empty() { String::new() } else { text })
     }
 
     fn option(&mut self, word: Option<&Word>) -> Result<Option<String>, Complaint> {

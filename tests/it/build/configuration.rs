@@ -69,3 +69,30 @@ fn a_dockerfile_comes_from_standard_input_without_a_context() {
     build("FROM base\nCOPY <<E /f\nx\nE\n").expect_code(0);
     build("FROM base\nCOPY f /f\n").expect_code(125).stderr_has("there is no context");
 }
+
+#[test]
+fn an_empty_user_is_none_and_an_empty_directory_the_one_before() {
+    let kitchen = kitchen();
+    kitchen.made("FROM base\nUSER user\nWORKDIR /tmp\nUSER $X\nWORKDIR $X\nRUN id -u >seen; pwd >>seen\n");
+    assert_eq!(kitchen.shell("cat /tmp/seen"), "0\n/tmp");
+    assert_eq!(kitchen.inspect("made", "{{.Config.User}}:{{.Config.WorkingDir}}").trim(), ":/tmp");
+}
+
+#[test]
+fn one_platform_is_built_for() {
+    let kitchen = kitchen();
+    let build = |options: &[&str]| kitchen.build("FROM scratch\nLABEL a=b\n", options);
+    for options in [
+        &["--platform", "linux/arm64", "--platform", "linux/amd64"][..],
+        &["--platform", "linux/arm64,linux/amd64"],
+    ] {
+        build(options).expect_code(125).stderr_has("one platform at a time");
+    }
+    build(&["--platform", "foo"])
+        .expect_code(125)
+        .stderr_has("neither an operating system nor an architecture");
+    build(&["-q", "-t", "made", "--platform", "local"]).succeed();
+    build(&["-q", "-t", "other"]).succeed();
+    let platform = "{{.Os}}/{{.Architecture}}";
+    assert_eq!(kitchen.inspect("made", platform), kitchen.inspect("other", platform));
+}

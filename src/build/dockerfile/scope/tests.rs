@@ -221,8 +221,6 @@ fn what_is_wrong_once_variables_are_known() {
         ("ADD --checksum=sha256:00 https://x/y /c", "2:16", "64 hexadecimal"),
         ("ADD --checksum=md5:00 https://x/y /c", "2:16", "sha256"),
         (&format!("ADD --checksum=sha256:{sum} x /c"), "2:16", "on the network"),
-        ("USER $X", "2:6", "may not be empty"),
-        ("WORKDIR $X", "2:9", "may not be empty"),
         ("STOPSIGNAL nosuch", "2:12", "no signal"),
         ("EXPOSE 80/x", "2:8", "no port"),
         ("EXPOSE 70000", "2:8", "no port"),
