@@ -30,7 +30,8 @@ pub enum Kind {
 impl Kind {
     /// What suits standard error.
     pub fn fitting() -> Self {
-        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        // Of a terminal that nobody names nothing is known.
+        let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         match std::io::stderr().is_terminal() && !is_dumb {
             true => Self::Terminal,
             false => Self::Lines,
