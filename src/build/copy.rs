@@ -279,9 +279,30 @@ pub fn owner_of(text: &str, image: &Tree) -> Result<(u32, u32)> {
         }
         _ => text,
     };
+    // So BuildKit has it, whatever image it is.
+    let root;
+    let text = match (!names_root(&passwd), !names_root(&group)) {
+        (false, false) => text,
+        (no_user, no_group) => {
+            let (user, group) = text.split_once(':').unwrap_or((text, ""));
+            let user = if no_user && user == "root" { "0" } else { user };
+            let group = match group {
+                "root" if no_group => "0",
+                "" if user == "0" && no_user => "0",
+                group => group,
+            };
+            root = format!("{user}:{group}");
+            &root
+        }
+    };
     let resolved = user::resolve(Some(text), &[], &passwd, &group, None)
         .map_err(|error| error.while_doing(format!("cannot give files to `{text}`")))?;
     Ok((resolved.uid, resolved.gid))
+}
+
+/// Whether a passwd or group file knows `root`.
+fn names_root(file: &[u8]) -> bool {
+    file.split(|&byte| byte == b'\n').any(|line| line.starts_with(b"root:"))
 }
 
 /// The digest of a text, as part of a name.

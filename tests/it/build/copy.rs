@@ -126,3 +126,19 @@ fn names_that_would_remove_files_are_refused() {
     kitchen.file("d/.wh.x", "");
     kitchen.build("FROM base\nCOPY d /d\n", &[]).expect_code(125).stderr_has(".wh.");
 }
+
+#[test]
+fn root_is_nobody_else_in_any_image() {
+    let kitchen = kitchen();
+    kitchen.file("f", "x");
+    kitchen.made(
+        "FROM base\nCOPY --link --chown=root:root f /linked\nADD --link --chown=root f /added\n\
+         COPY --link --chown=5:root f /five\nCOPY --link --chown=root:6 f /six\n",
+    );
+    assert_eq!(kitchen.shell("stat -c %u:%g /linked /added /five /six"), "0:0\n0:0\n5:0\n0:6");
+    kitchen.made("FROM scratch\nCOPY --chown=root:root f /f\nUSER root\nWORKDIR /w\n");
+    kitchen
+        .build("FROM base\nCOPY --link --chown=user f /f\n", &[])
+        .expect_code(125)
+        .stderr_has("are numbers");
+}
