@@ -216,6 +216,14 @@ impl Builder<'_> {
                         (format!("{id}\0{says}"), Some(path))
                     }
                 };
+                let id = match owner {
+                    Owner { mode: None, uid: None, gid: None } => id,
+                    // Nor would another owner get at its files.
+                    Owner { mode, uid, gid } => {
+                        let (uid, gid) = (uid.unwrap_or(0), gid.unwrap_or(0));
+                        format!("{id}\0{:o} {uid}:{gid}", mode.unwrap_or(MODE_OF_CACHES))
+                    }
+                };
                 let new = NewCache { owner: *owner, begins_with };
                 let path = self.cache_directory(&id, *sharing, &new, mounts)?;
                 mounts.bind(&path, &needed()?, mount.read_only);
