@@ -306,6 +306,17 @@ impl Builder<'_> {
 
     /// A bind mount whose changes nobody keeps.
     fn throw_away(&self, path: &Path, target: &str, mounts: &mut Mounts) -> Result<()> {
+        if !path.is_dir() {
+            // It is alone in its layer.
+            let layer = path.parent().unwrap_or(path);
+            let name = format!("copy-{}", mounts.options.len());
+            let copy = mounts.scratch(self)?.join(name);
+            fs::create_dir(&copy)
+                .map_err(|error| no_room(error, format!("cannot make `{}`", copy.display())))?;
+            self.fill(layer, &copy)?;
+            mounts.bind(&copy.join(path.file_name().unwrap_or_default()), target, false);
+            return Ok(());
+        }
         let source = path.display().to_string();
         if source.contains(':') || target.contains(':') {
             return Err(Error::new(format!("cannot mount `{target}`"))
@@ -315,9 +326,9 @@ impl Builder<'_> {
         Ok(())
     }
 
-    /// Copies what a cache begins with.
+    /// Copies what a cache begins with, or what may be written.
     fn fill(&self, from: &Path, into: &Path) -> Result<()> {
-        let failed = || format!("cannot copy `{}` into a cache", from.display());
+        let failed = || format!("cannot copy `{}` for a mount", from.display());
         let open = |path: &Path| {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::open(path, flags, Mode::empty())

@@ -65,6 +65,33 @@ fn the_context_and_stages_are_mounted_without_what_is_ignored() {
 }
 
 #[test]
+fn what_is_written_to_a_mounted_file_is_thrown_away() {
+    let kitchen = kitchen();
+    kitchen.file("f", "hello");
+    kitchen.made(
+        "FROM base AS one\nRUN echo theirs >/y && chmod 640 /y && chown 5:6 /y\nFROM base\n\
+         RUN --mount=source=f,target=/ctx/f,rw echo more >>/ctx/f && cat /ctx/f >/seen\n\
+         RUN --mount=from=one,source=/y,target=/y,rw stat -c '%a %u:%g' /y >>/seen && echo x >/y && cat /y >>/seen\n\
+         RUN --mount=from=one,source=/y,target=/y cat /y >>/seen\n",
+    );
+    assert_eq!(kitchen.shell("cat /seen"), "hellomore\n640 5:6\nx\ntheirs");
+    assert_eq!(std::fs::read_to_string(kitchen.context().join("f")).expect("a file"), "hello");
+    kitchen.world.assert_clean();
+}
+
+#[test]
+fn a_cache_with_another_owner_is_another_cache() {
+    let kitchen = kitchen();
+    kitchen.made(
+        "FROM base\nRUN --mount=type=cache,id=c,target=/c touch /c/roots\nUSER 7:8\n\
+         RUN --mount=type=cache,id=c,target=/c,uid=7,gid=8,mode=0700 touch /c/own && ls /c >/tmp/seen\n\
+         RUN --mount=type=cache,id=c,target=/c,uid=7,gid=8,mode=0750 ls /c | wc -l >>/tmp/seen\n\
+         RUN --mount=type=cache,id=c,target=/c ls /c >>/tmp/seen\n",
+    );
+    assert_eq!(kitchen.shell("cat /tmp/seen"), "own\n0\nroots");
+}
+
+#[test]
 fn a_cache_may_begin_with_files_and_belong_to_somebody() {
     let kitchen = kitchen();
     kitchen.file("begin/a", "1").file("begin/deep/b", "2");
