@@ -7,6 +7,7 @@ use crate::build::dockerfile::complaint::excerpt;
 use crate::build::dockerfile::plan::{Base, Plan};
 use crate::build::dockerfile::scope::{Frame, Scope};
 use crate::build::dockerfile::settings::Settings;
+use crate::build::dockerfile::source::{Source, Span};
 use crate::build::dockerfile::step::Step;
 use crate::error::{Error, Result};
 use crate::image::documents::ImageConfig;
@@ -50,10 +51,13 @@ pub struct Place {
 
 impl Place {
     fn of(dockerfile: &Dockerfile, instruction: &Instruction) -> Self {
-        let source = instruction.foreign.as_ref().unwrap_or(&dockerfile.source);
-        let place = source.place(instruction.span.start);
+        Self::at(instruction.foreign.as_ref().unwrap_or(&dockerfile.source), instruction.span)
+    }
+
+    pub fn at(source: &Source, span: Span) -> Self {
+        let place = source.place(span.start);
         let line = format!("{}:{}:{}", source.name(), place.line, place.column);
-        Self { line, excerpt: excerpt(source, instruction.span) }
+        Self { line, excerpt: excerpt(source, span) }
     }
 
     /// The error with the place where it happened, and the line shown.

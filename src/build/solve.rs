@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use crate::build::builder::{BaseImage, Builder, Built};
 use crate::build::cache::{Cache, Record};
 use crate::build::context::Context;
-use crate::build::dockerfile::ast::Dockerfile;
+use crate::build::dockerfile::ast::{Dockerfile, Word};
 use crate::build::dockerfile::plan::{Base, Plan, insert_triggers, plan, read_triggers, triggers_of};
 use crate::build::dockerfile::settings::Settings;
 use crate::build::dockerfile::step::{From, MountKind, Step as Instruction};
@@ -19,7 +19,7 @@ use crate::build::fetch::context::Means;
 use crate::build::fetch::named::{Available, Named};
 use crate::build::finish::Finished;
 use crate::build::keys::{Agents, Signer};
-use crate::build::program::{self, Stage};
+use crate::build::program::{self, Place as Position, Stage};
 use crate::build::remote::{self, Export, Import, Remote};
 use crate::build::report::{self, Report};
 use crate::build::run::{self, Surroundings};
@@ -104,12 +104,16 @@ pub fn build(mut request: Request, store: &Store, runtime: &Runtime) -> Result<O
         let plan = plan(&request.dockerfile, &request.settings)?;
         for stage in &plan.stages {
             let Some(name) = image_of(&stage.base, &request.contexts) else { continue };
+            let from = &request.dockerfile.stages[stage.index].from;
+            let at = |word: &Word| Position::at(&request.dockerfile.source, word.span);
             let mut platform = request.settings.platform.clone();
             if let Some(text) = stage.platform.as_deref().filter(|text| !text.is_empty()) {
-                platform = text.parse()?;
+                let word = from.platform.as_ref().unwrap_or(&from.image);
+                platform = text.parse().map_err(|error| at(word).explain(&error))?;
             }
             if !bases.contains_key(name) {
-                let base = bring(&request, store, &images, (&layers, &lease), name, platform)?;
+                let base = bring(&request, store, &images, (&layers, &lease), name, platform);
+                let base = base.map_err(|error| at(&from.image).explain(&error))?;
                 bases.insert(name.to_owned(), base);
             }
         }
@@ -144,11 +148,11 @@ pub fn build(mut request: Request, store: &Store, runtime: &Runtime) -> Result<O
     };
     let stages = prepare(&request, &plan, &bases)?;
     checks::warn(&request, &|name| bases.get(name))?;
-    for name in named_images(&stages, &request.contexts) {
+    for (name, place) in named_images(&stages, &request.contexts) {
         if let Entry::Vacant(vacant) = bases.entry(name) {
             let platform = request.settings.platform.clone();
-            let base = bring(&request, store, &images, (&layers, &lease), vacant.key(), platform)?;
-            vacant.insert(base);
+            let base = bring(&request, store, &images, (&layers, &lease), vacant.key(), platform);
+            vacant.insert(base.map_err(|error| place.explain(&error))?);
         }
     }
     let means = Means {
@@ -255,15 +259,15 @@ fn image_of<'n>(base: &'n Base, contexts: &'n BTreeMap<String, Named>) -> Option
     }
 }
 
-/// The names that files are taken from by `--from`: of contexts and images.
-fn sources<'s>(stages: &'s [Stage]) -> BTreeSet<&'s str> {
-    let mut names = BTreeSet::new();
-    let mut add = |from: &'s From| {
-        if let From::Named(name) = from {
-            names.insert(name.as_str());
-        }
-    };
+/// The names that files are taken from by `--from`, of contexts and images, and where that stands first.
+fn sources<'s>(stages: &'s [Stage]) -> BTreeMap<&'s str, &'s Position> {
+    let mut names = BTreeMap::new();
     for step in stages.iter().flat_map(|stage| &stage.steps) {
+        let mut add = |from: &'s From| {
+            if let From::Named(name) = from {
+                names.entry(name.as_str()).or_insert(&step.place);
+            }
+        };
         match &step.step {
             Instruction::Copy(copy) => add(&copy.from),
             Instruction::Run(run) => {
@@ -281,12 +285,15 @@ fn sources<'s>(stages: &'s [Stage]) -> BTreeSet<&'s str> {
 }
 
 /// The images that files are taken from.
-fn named_images(stages: &[Stage], contexts: &BTreeMap<String, Named>) -> BTreeSet<String> {
+fn named_images<'s>(
+    stages: &'s [Stage],
+    contexts: &BTreeMap<String, Named>,
+) -> BTreeMap<String, &'s Position> {
     let image = |name: &str| match contexts.get(name) {
         Some(context) => context.image().map(str::to_owned),
         None => Some(name.to_owned()),
     };
-    sources(stages).into_iter().filter_map(image).collect()
+    sources(stages).into_iter().filter_map(|(name, place)| Some((image(name)?, place))).collect()
 }
 
 /// The contexts that are used.
@@ -295,7 +302,7 @@ fn fetched(
     stages: &[Stage],
     means: &Means<'_>,
 ) -> Result<BTreeMap<String, Available>> {
-    let mut used = sources(stages);
+    let mut used: BTreeSet<&str> = sources(stages).into_keys().collect();
     used.extend(stages.iter().filter_map(|stage| match &stage.base {
         Base::Context { name, .. } => Some(name.as_str()),
         _ => None,

@@ -15,6 +15,11 @@ fn a_mistake_is_shown_with_file_and_line() {
         ("FROM base\nCOPY --from=base nothing /x\n", "the image `base` has no such file"),
         ("FROM scratch\nRUN true\n", "the stage is empty"),
         ("FROM host\n", "this machine's own system"),
+        ("FROM base\nFROM localhost:1/nosuch:1\n", "Dockerfile:2:6: "),
+        ("FROM base\nFROM busybox:UPPER!\n", "   2 | FROM busybox:UPPER!"),
+        ("FROM base\nCOPY --from=localhost:1/nosuch:1 a /\n", "   2 | COPY --from=localhost:1/nosuch:1 a /"),
+        ("FROM base\nRUN --mount=from=localhost:1/nosuch:1,target=/x true\n", "Dockerfile:2:1: "),
+        ("FROM base\nFROM --platform=foo base\n", "Dockerfile:2:17: "),
     ] {
         kitchen.build(dockerfile, &[]).expect_code(125).stderr_has(said);
     }
