@@ -194,6 +194,11 @@ impl Builder<'_> {
     ) -> Result<()> {
         let place = |target: &str| working_directory(built.configuration.working_directory(), target);
         let target = mount.target.as_deref().map(place);
+        if let (Some("/"), Some(typed)) = (target.as_deref(), &mount.target) {
+            return Err(Error::new(format!("cannot mount on `{}`", typed.escape_debug()))
+                .because("that is the root of the stage, where the command's own files are")
+                .hint("name a directory below it: `target=/src`"));
+        }
         let needed = || target.clone().ok_or_else(|| Error::new("a mount has no target"));
         mounts.says.push_str(&format!("{mount:?}\0"));
         match &mount.kind {

@@ -71,6 +71,9 @@ pub struct PruneArgs {
     /// Forget what was made longer ago alone: `until=24h`; caches of commands stay
     #[arg(long, value_name = "FILTER")]
     filter: Option<String>,
+    /// Show what is forgotten
+    #[arg(long)]
+    verbose: bool,
 }
 
 pub fn execute(args: &BuilderArgs, global: &Global) -> Result<u8> {
@@ -98,6 +101,9 @@ fn prune(args: &PruneArgs, global: &Global) -> Result<u8> {
         return Ok(0);
     }
     let root = paths::store(global.root.as_deref(), &paths::Surroundings::current())?;
+    if args.verbose {
+        usage::show(&root, before, true)?;
+    }
     let mut failures = Failures::default();
     forget(&root, before, &mut failures);
     if let Some(collected) = failures.note(ImageStore::new(&root).collect(Extent::Unnamed)) {

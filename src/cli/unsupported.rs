@@ -50,6 +50,10 @@ const KNOWN: &[(&str, &[&str])] = &[
         "the files of layers have the owners of the user's own map, and commands see just these",
         &["--userns-uid-map", "--userns-gid-map", "--userns-uid-map-user", "--userns-gid-map-group"],
     ),
+    (
+        "the build cache is not trimmed to a size: `sbx builder prune --filter until=24h` forgets what is old",
+        &["--keep-storage", "--reserved-space", "--max-used-space", "--min-free-space"],
+    ),
     ("images stay in the store until `sbx rmi` or `sbx image prune`", &["--rmi"]),
     ("encrypted layers cannot be read", &["--decryption-key"]),
     (

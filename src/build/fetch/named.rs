@@ -9,8 +9,8 @@ use crate::build::tree::Tree;
 use crate::error::{Error, Result, Step};
 use crate::image::transfer::layout::Layout;
 
-/// A registry's, or the store's.
-const IMAGES: [&str; 2] = ["docker-image://", "docker://"];
+/// A registry's, or the store's; the last one is podman's.
+const IMAGES: [&str; 3] = ["docker-image://", "docker://", "container-image://"];
 /// A directory as oci-image-layout has it.
 const LAYOUT: &str = "oci-layout://";
 

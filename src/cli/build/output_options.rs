@@ -85,6 +85,11 @@ fn one(text: &str, all: &mut Outputs) -> Result<Output> {
     if text == STDOUT {
         return Ok(Output::plain(Target::Tar(None)));
     }
+    if text.trim().is_empty() {
+        return Err(Error::new("cannot use an empty `--output`")
+            .because("it names no directory")
+            .hint("`-o .` writes into the current one"));
+    }
     if !text.contains('=') {
         return Ok(Output::plain(Target::Directory(text.into())));
     }
