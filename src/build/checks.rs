@@ -26,6 +26,9 @@ pub fn warn<'b>(request: &Request, base: &dyn Fn(&str) -> Option<&'b BaseImage>)
     let rules: BTreeSet<&str> = warnings.iter().map(|warning| warning.rule.name()).collect();
     let rules: Vec<&str> = rules.into_iter().collect();
     Err(Error::new("cannot build it")
-        .because(format!("with `check=error=true` no warning may be left, and there are: {}", rules.join(", ")))
+        .because(format!(
+            "with `check=error=true` no warning may be left, and there are: {}",
+            rules.join(", ")
+        ))
         .hint("`sbx build --check` shows the lines"))
 }

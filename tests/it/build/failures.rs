@@ -87,7 +87,10 @@ fn a_warning_ends_the_build_where_the_dockerfile_or_an_argument_says_so() {
         kitchen.build(&dockerfile.replace(" as ", " AS "), options).expect_code(0);
     }
     for wrong in ["foo=bar", "error=maybe"] {
-        kitchen.build(&format!("# check={wrong}\nFROM base\n"), &[]).expect_code(125).stderr_has("Dockerfile:1:");
+        kitchen
+            .build(&format!("# check={wrong}\nFROM base\n"), &[])
+            .expect_code(125)
+            .stderr_has("Dockerfile:1:");
     }
 }
 
