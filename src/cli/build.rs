@@ -20,6 +20,7 @@ use crate::build::dockerfile::settings::{Settings, context_name};
 use crate::build::fetch::context::Means;
 use crate::build::fetch::named::Named;
 use crate::build::finish::Finished;
+use crate::build::remote::{Export, Place};
 use crate::build::report;
 use crate::build::solve::{self, Request};
 use crate::build::squash::Squash;
@@ -57,6 +58,11 @@ const PROGRESS: &str = "BUILDKIT_PROGRESS";
 
 /// The argument that leaves `.git` in a context (BuildKit's name).
 const KEEP_GIT_DIR: &str = "BUILDKIT_CONTEXT_KEEP_GIT_DIR";
+
+/// What BuildKit takes as arguments though it is about the build: the name of the host that RUN sees,
+const HOSTNAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+/// and `--cache-to type=inline`.
+const INLINE_CACHE: &str = "BUILDKIT_INLINE_CACHE";
 
 /// How the progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -253,6 +259,15 @@ pub fn execute(args: &BuildArgs, global: &Global) -> Result<u8> {
     changes.annotations.extend(annotations);
     let is_to_stdout = outputs.iter().any(|output| output.target.is_stdout());
     let one_layer = args.squash || args.layers == Some(false);
+    let argument = |name: &str| settings.arguments.get(name).filter(|value| !value.is_empty());
+    let mut exports = args.cache.exports()?;
+    if argument(INLINE_CACHE).is_some_and(|value| matches!(value.as_str(), "1" | "true"))
+        && !exports.iter().any(|export| export.place == Place::Inline)
+    {
+        exports.push(Export { place: Place::Inline, ..Export::default() });
+    }
+    let mut options = args.run.words();
+    options.extend(argument(HOSTNAME).map(|name| format!("--hostname={name}")));
     let request = Request {
         contexts,
         changes,
@@ -263,7 +278,7 @@ pub fn execute(args: &BuildArgs, global: &Global) -> Result<u8> {
         use_cache: !args.cache.no_cache && args.layers != Some(false),
         cache_ttl: args.cache.ttl()?,
         imports: args.cache.imports()?,
-        exports: args.cache.exports()?,
+        exports,
         uncached: args.cache.no_cache_filter.clone(),
         quiet: progress == report::Kind::Quiet,
         progress,
@@ -278,7 +293,7 @@ pub fn execute(args: &BuildArgs, global: &Global) -> Result<u8> {
             None | Some(0) => std::thread::available_parallelism().map_or(1, usize::from),
             Some(jobs) => jobs,
         },
-        options: args.run.words(),
+        options,
         allowed: args.run.check()?,
         network: args.run.network(),
         secrets,

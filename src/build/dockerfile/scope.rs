@@ -10,8 +10,8 @@ use super::plan::Names;
 use super::settings::{Globals, PREDEFINED, Settings};
 use super::source::Span;
 use super::step::{
-    Add, AddSource, Attributes, CommandLine, Copy, From, Healthcheck, InlineFile, Program, Run, RunNetwork,
-    RunSecurity, Step,
+    Add, AddSource, Attributes, CommandLine, Copy, From, Healthcheck, InlineFile, MountKind, Program, Run,
+    RunNetwork, RunSecurity, Step,
 };
 use super::variables::Variables;
 use super::{chmod, limits, mount};
@@ -21,6 +21,9 @@ use crate::image::changes;
 
 /// Paths with their places, and here-documents.
 type Sources = (Vec<(String, Span)>, Vec<InlineFile>);
+
+/// The build argument that names BuildKit's namespace of cache mounts.
+const CACHE_SPACE: &str = "BUILDKIT_CACHE_MOUNT_NS";
 
 /// What all stages of a build share.
 #[derive(Debug)]
@@ -313,7 +316,13 @@ impl<'f> Scope<'f> {
             let mut value = |text: &str| {
                 self.text(text, word.span, Syntax::word(self.frame.dockerfile.directives.escape))
             };
-            mounts.push(mount::read(word, &mut value, &|name| names.resolve(name))?);
+            let mut mount = mount::read(word, &mut value, &|name| names.resolve(name))?;
+            if let MountKind::Cache { id, .. } = &mut mount.kind
+                && let Some(space) = self.frame.settings.arguments.get(CACHE_SPACE)
+            {
+                *id = format!("{space}/{id}");
+            }
+            mounts.push(mount);
         }
         Ok(Run {
             mounts,

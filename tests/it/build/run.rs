@@ -92,3 +92,18 @@ fn the_network_is_the_builds_or_the_instructions() {
         .expect_code(125)
         .stderr_has("--allow security.insecure");
 }
+
+#[test]
+fn arguments_of_buildkit_name_the_host_and_the_space_of_caches() {
+    let kitchen = kitchen();
+    let build = |space: &str| {
+        let (host, space) = ("BUILDKIT_SANDBOX_HOSTNAME=kiln", format!("BUILDKIT_CACHE_MOUNT_NS={space}"));
+        let options = ["-q", "-t", "made", "--no-cache", "--build-arg", host, "--build-arg", &space];
+        let dockerfile = "FROM base\nRUN --mount=type=cache,target=/c hostname >/f; ls /c >>/f; touch /c/x\n";
+        kitchen.build(dockerfile, &options).succeed();
+        kitchen.shell("cat /f")
+    };
+    assert_eq!(build("one"), "kiln");
+    assert_eq!(build("one"), "kiln\nx");
+    assert_eq!(build("two"), "kiln");
+}
