@@ -318,7 +318,8 @@ impl<'f> Scope<'f> {
             };
             let mut mount = mount::read(word, &mut value, &|name| names.resolve(name))?;
             if let MountKind::Cache { id, .. } = &mut mount.kind
-                && let Some(space) = self.frame.settings.arguments.get(CACHE_SPACE)
+                && let Some(space) =
+                    self.frame.settings.arguments.get(CACHE_SPACE).filter(|space| !space.is_empty())
             {
                 *id = format!("{space}/{id}");
             }

@@ -75,6 +75,15 @@ fn an_image_brings_its_own_steps() {
     let said =
         there.build(dockerfile, &["--tls-verify=false", "--cache-from", &from]).expect_code(0).stderr();
     assert_eq!(said.matches("Using cache").count(), 2, "{said}");
+    // So BuildKit lets it be asked for, too.
+    let by_argument = format!("{}/app:argument", registry.address());
+    let argument = ["--build-arg", "BUILDKIT_INLINE_CACHE=1", "--push", "--tls-verify=false"];
+    here.build(&self::dockerfile(""), &[&["-q", "-t", &by_argument], &argument[..]].concat()).succeed();
+    let third = with_file();
+    let from = format!("type=registry,ref={by_argument}");
+    let said =
+        third.build(dockerfile, &["--tls-verify=false", "--cache-from", &from]).expect_code(0).stderr();
+    assert_eq!(said.matches("Using cache").count(), 2, "{said}");
     there.world.sbx(["pull", "--tls-verify=false", "-q", &name]).expect_code(0);
     // An image without is none.
     let plain = format!("{}/app:plain", registry.address());

@@ -31,6 +31,12 @@ fn what_is_not_there_is_refused_with_the_reason() {
     let kitchen = kitchen();
     let output = kitchen.build("FROM base\n", &["-o", "type=bogus,dest=x"]);
     output.expect_code(125).stderr_has("no type `bogus`");
+    kitchen.build("FROM base\n", &["-o", ""]).expect_code(125).stderr_has("it names no directory");
+    for target in [".", "/"] {
+        let dockerfile = format!("FROM base\nRUN --mount=type=bind,target={target} ls\n");
+        let said = kitchen.build(&dockerfile, &[]).expect_code(125).stderr();
+        assert!(said.contains(&format!("cannot mount on `{target}`")) && !said.contains("layers"), "{said}");
+    }
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn a_context_takes_the_place_of_a_stage() {
     let kitchen = kitchen();
     let dockerfile = "FROM none:1 AS tools\nRUN false\nFROM base\nCOPY --from=tools /etc/passwd /p\n";
     kitchen
-        .build(dockerfile, &["-q", "-t", "made", "--build-context", "tools=docker-image://base"])
+        .build(dockerfile, &["-q", "-t", "made", "--build-context", "tools=container-image://base"])
         .succeed();
     assert_eq!(kitchen.shell("cmp /p /etc/passwd && echo same"), "same");
     let files = kitchen.world.directory().join("etc");

@@ -351,6 +351,15 @@ fn scripts_find_the_builder_that_they_ask_for() {
     assert_eq!(used.lines().count(), 3, "{used}");
     buildx(&["prune", "-f", "--filter", "until=1h"]).expect_code(0);
     assert_eq!(buildx(&["du"]).succeed().lines().count(), 3);
-    buildx(&["prune", "-af"]).expect_code(0);
+    let whole = buildx(&["du", "--verbose"]).expect_code(0).stdout();
+    assert_eq!(whole.matches("sha256:").count(), 1, "{whole}");
+    assert_eq!(
+        buildx(&["du", "--filter", "until=1h"]).succeed(),
+        "ID   RECLAIMABLE   SIZE   MADE\nTotal: 0B"
+    );
+    for option in ["--keep-storage=1g", "--reserved-space=1g", "--max-used-space=1g", "--min-free-space=1g"] {
+        buildx(&["prune", "-f", option]).expect_code(125).stderr_has("not trimmed to a size");
+    }
+    buildx(&["prune", "-af", "--verbose"]).expect_code(0).stdout_has("sha256:").stdout_has("Total reclaimed");
     assert_eq!(buildx(&["du"]).succeed(), "ID   RECLAIMABLE   SIZE   MADE\nTotal: 0B");
 }

@@ -134,6 +134,12 @@ fn colours_and_drawing_can_be_done_without() {
     let screen = end(lines, 0);
     assert!(!screen.contains('\u{1b}'), "{screen}");
     plain.build(dockerfile, &["--progress", "tty"]).expect_code(125).stderr_has("standard error is none");
+    let nameless = Kitchen { world: plain.world.env_remove("TERM") };
+    let mut lines = nameless.on_terminal(dockerfile, &["--no-cache"]);
+    lines.expect("--> no file was changed (");
+    let screen = end(lines, 0);
+    assert!(!screen.contains('\u{1b}'), "{screen}");
+    let plain = nameless;
     let dumb = Kitchen { world: plain.world.env("BUILDKIT_PROGRESS", "plain") };
     let mut lines = dumb.on_terminal(dockerfile, &["--no-cache"]);
     lines.expect("--> no file was changed (");
