@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::build::builder::BaseImage;
 use crate::build::dockerfile::lint::{self, Options, Surroundings};
-use crate::build::report;
+use crate::build::report::{self, Report};
 use crate::build::solve::Request;
 use crate::error::{Error, Result};
 
@@ -18,7 +18,8 @@ pub fn warn<'b>(request: &Request, base: &dyn Fn(&str) -> Option<&'b BaseImage>)
     let surroundings = Surroundings { environment: &environment, ignore: Some(&request.context.ignore) };
     let warnings = lint::check(dockerfile, settings, &surroundings)?;
     if request.progress != report::Kind::Quiet {
-        warnings.iter().for_each(|warning| log::warn!("{}", warning.line(&dockerfile.source)));
+        let report = Report::without_drawing(request.progress);
+        warnings.iter().for_each(|warning| report.warn(&warning.line(&dockerfile.source)));
     }
     if warnings.is_empty() || !Options::of(dockerfile, settings)?.error {
         return Ok(());

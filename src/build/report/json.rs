@@ -35,6 +35,12 @@ pub fn log(step: &Showing<'_>, bytes: &[u8]) -> Value {
     json!({ "logs": [{ "vertex": vertex(step), "stream": 1, "data": data, "timestamp": now }] })
 }
 
+/// Of the whole build (client.VertexWarning).
+pub fn warning(text: &str) -> Value {
+    let short = base64::engine::general_purpose::STANDARD.encode(text);
+    json!({ "warnings": [{ "level": 1, "short": short }] })
+}
+
 pub fn write(message: &Value) {
     let _ = std::io::stderr().write_all(format!("{message}\n").as_bytes());
 }

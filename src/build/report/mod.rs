@@ -108,7 +108,8 @@ impl Report {
     pub fn warn(&self, text: &str) {
         match self.kind {
             Kind::Terminal => self.tell(&Event::Line(format!("Warning: {}.", harmless::lines(text)))),
-            _ => log::warn!("{text}"),
+            Kind::Json => json::write(&json::warning(text)),
+            Kind::Quiet | Kind::Lines => log::warn!("{text}"),
         }
     }
 

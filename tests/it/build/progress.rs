@@ -160,4 +160,9 @@ fn programs_read_buildkits_messages() {
     assert_eq!(log["logs"][0]["data"], "aGVsbG8K");
     assert_eq!(log["logs"][0]["vertex"], messages.last().expect("an end")["vertexes"][0]["digest"]);
     assert!(messages.last().expect("an end")["vertexes"][0]["completed"].is_string());
+    // `Dockerfile:1:11: FromAsCasing: …`
+    let warned = kitchen.build("FROM base as x\n", &["--progress=rawjson"]).expect_code(0).stderr();
+    let warning: Value = serde_json::from_str(warned.lines().next().expect("a line")).expect("JSON");
+    let text = warning["warnings"][0]["short"].as_str().expect("a text");
+    assert!(text.starts_with("RG9ja2VyZmlsZToxOjExOiBGcm9tQXND"), "{text}");
 }
