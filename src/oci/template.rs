@@ -3,7 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::identity::Identity;
-use crate::oci::config::VERSION;
+
+/// The lowest version of the specification that has all that is written here: some runtimes refuse later ones than they know.
+const VERSION: &str = "1.0.2";
 
 /// Paths of the kernel's file systems that tell of the host, or change it.
 const MASKED: &[&str] = &[

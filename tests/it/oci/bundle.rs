@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Sbx, images, sbx};
+use super::Bundle;
+use super::table::view::View;
+use crate::harness::{Sbx, images, require, sbx};
 
 const IMAGE: &str = "localhost/box:latest";
 
@@ -56,4 +58,55 @@ fn what_it_changes_is_refused_or_goes_elsewhere() {
     run(&world, &over).expect_code(0).stdout_is("kept\n");
     let odd = world.work().join("a:b");
     world.sbx(["bundle", "--overlay", IMAGE]).arg(&odd).expect_code(125).stderr_has("characters");
+}
+
+/// What is on standard output when it is run by each runtime.
+fn run_by_all(world: &Sbx, view: &mut View<'_>, bundle: &Path) -> [(&'static str, String); 3] {
+    require("runc");
+    require("crun");
+    let state = world.work().join("state");
+    let runc = world.program("runc").arg("--root").arg(&state).args(["run", "--bundle"]).arg(bundle).arg("a");
+    let (out, err) = (world.work().join("crun.out"), world.work().join("crun.err"));
+    let line = format!(
+        "crun --cgroup-manager=disabled --root {} run --bundle {} a >{} 2>{}",
+        state.display(),
+        bundle.display(),
+        out.display(),
+        err.display()
+    );
+    let code = view.run(&line);
+    assert_eq!(code, 0, "crun: {}", fs::read_to_string(&err).expect("a file"));
+    let crun = fs::read_to_string(&out).expect("a file").trim_end().to_owned();
+    [("sbx", run(world, bundle).succeed()), ("runc", runc.succeed()), ("crun", crun)]
+}
+
+#[test]
+fn every_runtime_runs_it_alike() {
+    let world = sbx();
+    let mut view = View::new(&world);
+    world.put_image(&images().busybox(), IMAGE);
+    let kinds: [(&[&str], &str); 3] =
+        [(&[], "written"), (&["--read-only"], "refused"), (&["--overlay"], "written")];
+    for (number, (options, expected)) in kinds.into_iter().enumerate() {
+        let bundle = world.work().join(format!("image{number}"));
+        world.sbx(["bundle"]).args(options).arg(IMAGE).arg(&bundle).succeed();
+        let script = "id -u; hostname; pwd; stat -c %a /dev/null; (echo x > /etc/new) 2>/dev/null && echo written || echo refused";
+        change(&bundle, script);
+        for (name, said) in run_by_all(&world, &mut view, &bundle) {
+            assert_eq!(said, format!("0\nsbx\n/\n666\n{expected}"), "{name} {options:?}");
+        }
+    }
+    let example = Bundle::new(&world, "id -u; hostname");
+    for (name, said) in run_by_all(&world, &mut view, &example.directory) {
+        assert_eq!(said, "0\nsbx", "{name}");
+    }
+}
+
+#[test]
+fn the_version_is_the_lowest_that_has_all_of_it() {
+    let world = sbx();
+    for options in [&[][..], &["--rootless"]] {
+        let example = Bundle::of_spec(&world, "true", options);
+        assert_eq!(example.config["ociVersion"], "1.0.2");
+    }
 }

@@ -7,7 +7,7 @@ mod case;
 mod host;
 mod peers;
 mod runner;
-mod view;
+pub mod view;
 
 use case::Case;
 use host::Host;
