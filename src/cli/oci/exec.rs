@@ -70,12 +70,8 @@ pub fn execute(args: &ExecArgs, root: &Root) -> Result<u8> {
     check_descriptors(args.preserve_fds)?;
     let container = root.find(&args.id)?;
     let mut described = match &args.process {
-        Some(path) if args.command.is_empty() => process::from_file(path)?,
-        Some(path) => {
-            return Err(Error::new("cannot run a process that is described twice")
-                .because(format!("there are `{}` and a command", path.display()))
-                .hint("leave one of them out"));
-        }
+        // As other runtimes do, which ignore a command beside it.
+        Some(path) => process::from_file(path)?,
         None => of_words(args, container.spec()?)?,
     };
     if let Some(exact) = &mut described.process.exact {
@@ -115,6 +111,7 @@ fn of_words(args: &ExecArgs, spec: Spec) -> Result<Described> {
         process.env.retain(|old| old.split('=').next() != Some(name));
         process.env.push(entry.clone());
     }
+    process.env = process::environment(process.env)?;
     let mut exact = process.exact.take().unwrap_or_default();
     // What the container's own has for itself alone.
     (exact.io_priority, exact.scheduler, exact.console) = (None, None, None);

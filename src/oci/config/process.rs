@@ -92,7 +92,10 @@ fn interpret(raw: raw::Process) -> Result<Described> {
 
 /// The list as programs can use it: whoever asks for a variable that is there twice gets the first, and who wrote the list
 /// means the last.
-fn environment(listed: Vec<String>) -> Result<Vec<String>> {
+///
+/// # Errors
+/// One that has no name or no value.
+pub fn environment(listed: Vec<String>) -> Result<Vec<String>> {
     let mut env: Vec<String> = Vec::with_capacity(listed.len());
     let mut places = HashMap::with_capacity(listed.len());
     for entry in listed {
@@ -156,7 +159,7 @@ fn capability(name: &str) -> Option<Capability> {
     name.to_ascii_uppercase().starts_with("CAP_").then(|| Capability::parse(name).ok())?
 }
 
-/// Adds capabilities to all five sets, as `exec --cap` does.
+/// Adds capabilities for `exec --cap`. What is inheritable or ambient would pass to the programs of other users, too.
 ///
 /// # Errors
 /// A name that is none.
@@ -164,13 +167,7 @@ pub fn add_capabilities(exact: &mut Exact, names: &[String]) -> Result<()> {
     let sets = &mut exact.capabilities;
     for name in names {
         let capability = Capability::parse(name)?;
-        for set in [
-            &mut sets.bounding,
-            &mut sets.effective,
-            &mut sets.permitted,
-            &mut sets.inheritable,
-            &mut sets.ambient,
-        ] {
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             *set = set.with(capability);
         }
     }
