@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use crate::container::listed::Attached;
+use crate::container::name::random_id;
 use crate::container::process::ProcessRef;
 use crate::container::spec::Spec;
 use crate::emulation::Places;
@@ -182,11 +184,18 @@ impl Making {
 pub fn write_pid(path: &Path, pid: i32) -> Result<()> {
     let failed = || format!("cannot write the process ID into `{}`", path.display());
     let name = path.file_name().ok_or_else(|| Error::new(failed()).because("it has no name"))?;
+    // In a directory of everybody's, others must not know where it is written before.
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
+    hidden.push(&format!(".{}", &random_id()?[..16]));
     let new = path.with_file_name(hidden);
-    std::fs::write(&new, pid.to_string()).step(failed)?;
-    std::fs::rename(&new, path).step(failed)
+    let mut file = File::create_new(&new).step(failed)?;
+    let written = file.write_all(pid.to_string().as_bytes()).and_then(|()| std::fs::rename(&new, path));
+    written
+        .inspect_err(|_| {
+            let _ = std::fs::remove_file(&new);
+        })
+        .step(failed)
 }
 
 /// Gives the listener of a process's filter to whom the bundle names (config-linux.md, The Container Process State): the
