@@ -191,7 +191,8 @@ pub struct Hook {
     pub path: PathBuf,
     /// With the name it is called by; empty: its path.
     pub args: Vec<String>,
-    pub env: Vec<String>,
+    /// None: that of whoever runs it, or of the container's process.
+    pub env: Option<Vec<String>>,
     /// Seconds.
     pub timeout: Option<u64>,
 }

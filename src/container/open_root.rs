@@ -276,6 +276,7 @@ fn stopped(store: &Store, runtime: &Path, spec: Spec, visit: Visit) -> Result<Op
             cgroup: None,
             init_of: &init_of,
             gate: None,
+            lock: None,
             meanwhile: Meanwhile {
                 furnishing: &furnishing,
                 mounting: &mut mounting,

@@ -257,6 +257,7 @@ impl Monitor<'_> {
             bridges: bridges.as_mut(),
             init_of: &init_of,
             gate: None,
+            lock: None,
             meanwhile,
         };
         let prepared = launch::prepare(request);

@@ -125,8 +125,10 @@ impl Making {
         let mut mounted = |born: &Born<'_>| {
             let Some(listed) = &spec.listed else { return Ok(()) };
             let state = || hooks::document(spec, "creating", born.pid);
-            hooks::run("prestart", &listed.hooks.prestart, state)?;
-            hooks::run("createRuntime", &listed.hooks.create_runtime, state)
+            // Whoever kills the process does not wait for hooks of what will not be.
+            let place = hooks::Place { for_the_sake_of: Some(born.pidfd), ..hooks::Place::of_bundle(spec) };
+            hooks::run("prestart", &listed.hooks.prestart, place, state)?;
+            hooks::run("createRuntime", &listed.hooks.create_runtime, place, state)
         };
         let mut calls = |born: &Born<'_>, listener: OwnedFd| {
             hand_over_calls(spec, ("creating", born.pid, born.pid), &listener)
@@ -141,6 +143,7 @@ impl Making {
             bridges: None,
             init_of: &|_| Err(Error::new("a bundle names no containers")),
             gate,
+            lock: self.lock.as_ref().map(AsFd::as_fd),
             meanwhile: Meanwhile {
                 furnishing: &|| Ok(()),
                 mounting: &mut mounting,

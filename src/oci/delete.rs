@@ -12,23 +12,36 @@ use crate::sandbox::listed::{hooks, joined};
 
 /// How long processes may take to end once they are killed.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries to be the one who changes a container.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Deletes a container.
 ///
 /// # Errors
 /// It runs, and that was not asked for with `force`.
 pub fn delete(root: &Root, id: &str, force: bool) -> Result<()> {
-    let container = match root.find(id) {
-        Ok(container) => container,
-        Err(_) if force && !root.has(id)? => return Ok(()),
-        // What a killed command has left of a record that was not written yet.
-        Err(_) if force => return root.remove_damaged(id),
-        Err(error) => return Err(error),
-    };
-    let lock = match container.lock() {
-        Ok(lock) => lock,
-        Err(_) if force && !root.has(id)? => return Ok(()),
-        Err(error) => return Err(error),
+    let lock = loop {
+        let container = match root.find(id) {
+            Ok(container) => container,
+            Err(_) if force && !root.has(id)? => return Ok(()),
+            // What a killed command has left of a record that was not written yet.
+            Err(_) if force => return root.remove_damaged(id),
+            Err(error) => return Err(error),
+        };
+        if !force {
+            check_stopped(&container)?;
+            break container.lock()?;
+        }
+        match container.try_lock() {
+            Ok(Some(lock)) => break lock,
+            // Whoever is busy with it, running a hook perhaps, goes on when its process has ended.
+            Ok(None) => {
+                end_processes(&container);
+                std::thread::sleep(PAUSE);
+            }
+            Err(_) if !root.has(id)? => return Ok(()),
+            Err(error) => return Err(error),
+        }
     };
     // It may have changed until the lock was had.
     let container = match root.find(id) {
@@ -36,16 +49,8 @@ pub fn delete(root: &Root, id: &str, force: bool) -> Result<()> {
         Err(_) if force => return Ok(()),
         Err(error) => return Err(error),
     };
-    match container.status() {
-        Status::Stopped | Status::Created => {}
-        _ if force => {}
-        status => {
-            return Err(Error::new(format!(
-                "cannot delete container {id} that is not stopped: {}",
-                status.name()
-            ))
-            .hint("`--force` kills it first"));
-        }
+    if !force {
+        check_stopped(&container)?;
     }
     end_processes(&container);
     if let Some(init) = container.init() {
@@ -58,6 +63,18 @@ pub fn delete(root: &Root, id: &str, force: bool) -> Result<()> {
     }
     drop(lock);
     Ok(())
+}
+
+fn check_stopped(container: &Container) -> Result<()> {
+    match container.status() {
+        Status::Stopped | Status::Created => Ok(()),
+        status => Err(Error::new(format!(
+            "cannot delete container {} that is not stopped: {}",
+            container.state.id,
+            status.name()
+        ))
+        .hint("`--force` kills it first")),
+    }
 }
 
 fn end_processes(container: &Container) {
@@ -84,7 +101,8 @@ pub fn finish(container: &Container, spec: &Spec) {
     }
     let Some(listed) = &spec.listed else { return };
     // The specification has the others run and the container be gone.
-    for error in hooks::run_all("poststop", &listed.hooks.poststop, || hooks::document(spec, "stopped", 0)) {
+    let state = || hooks::document(spec, "stopped", 0);
+    for error in hooks::run_all("poststop", &listed.hooks.poststop, hooks::Place::of_bundle(spec), state) {
         ::log::warn!("{error}");
     }
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -22,6 +23,9 @@ use crate::oci::{attend, console, create};
 use crate::sandbox::child::Stdio;
 use crate::sandbox::enter::{self, Entering, Entry, Progress, Source};
 use crate::sandbox::listed::{self, CLOSE};
+
+/// How long a process that waits for the start may take to heed a word.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How the process is attended to.
 #[derive(Debug, Default)]
@@ -50,6 +54,11 @@ pub fn exec(container: &Container, described: Described, request: &Request) -> R
     }
     let init = match status {
         Status::Running => container.init(),
+        Status::Paused if container.waits() => {
+            return Err(Error::new(failed())
+                .because("it is paused, and has not been started")
+                .hint("`resume` it: until the start its process has to close itself to others first"));
+        }
         Status::Paused if request.ignore_paused => container.init(),
         Status::Paused => {
             return Err(Error::new(failed()).because("cannot exec in a paused container"));
@@ -117,9 +126,13 @@ fn close_to_others(container: &Container, init: ProcessRef) -> Result<()> {
         .open(container.fifo())
         .step(failed)?;
     gate.write_all(&[CLOSE, CLOSE]).step(failed)?;
+    let until = Instant::now() + PATIENCE;
     while rustix::io::ioctl_fionread(&gate).step(failed)? > 0 {
         if !init.is_alive() {
             return Err(Error::new(failed()).because("it has ended"));
+        }
+        if container.is_frozen() || Instant::now() > until {
+            return Err(Error::new(failed()).because("it does not go on: it is paused or stopped"));
         }
         std::thread::sleep(std::time::Duration::from_micros(100));
     }

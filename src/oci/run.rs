@@ -26,10 +26,12 @@ pub fn run(root: &Root, described: config::Described, request: &Request, choice:
     }
     let signals = if choice.detach { None } else { Some(attend::catch_signals()?) };
     let Made { container, spec, mut sandbox, lock } = create::make(root, described, request)?;
-    let started = sandbox.go().and_then(|()| start::after_start(&spec, sandbox.pid));
+    let started = sandbox.go();
     drop(lock);
-    if let Err(error) = started {
+    if let Err(error) = started.and_then(|()| start::after_start(&spec, sandbox.pid)) {
         sandbox.end();
+        // Whoever deleted it meanwhile has left nothing.
+        let Ok(_lock) = container.lock() else { return Err(error) };
         delete::finish(&container, &spec);
         return Err(error);
     }

@@ -57,7 +57,7 @@ pub fn processes(container: &Container) -> Result<Vec<ProcessRef>> {
                 .collect());
         }
     }
-    if container.status() == Status::Created || fs::metadata(format!("/proc/{}/ns/pid", init.pid)).is_err() {
+    if container.waits() || fs::metadata(format!("/proc/{}/ns/pid", init.pid)).is_err() {
         return Ok(vec![init]);
     }
     Err(Error::new(format!("cannot find all processes of the container `{}`", container.state.id))

@@ -16,7 +16,7 @@ use crate::sandbox::listed::{self, START, hooks};
 /// # Errors
 /// It is in another state, its command cannot be executed, or a hook fails.
 pub fn start(container: &Container) -> Result<()> {
-    let _lock = container.lock()?;
+    let lock = container.lock()?;
     let id = &container.state.id;
     let failed = || format!("cannot start the container `{id}`");
     match container.status() {
@@ -38,11 +38,13 @@ pub fn start(container: &Container) -> Result<()> {
         .map_err(|error| Error::new(failed()).because(error).because("it does not wait any more"))?;
     let mut complaint = File::open(container.complaint()).step(failed)?;
     gate.write_all(&[START]).step(failed)?;
-    std::fs::remove_file(container.fifo()).step(failed)?;
-    // The process has the other end until it executes the command, or ends.
+    // The process has the other end until it executes the command, or ends: so long it counts as created.
     let mut polled = [PollFd::new(&gate, PollFlags::empty())];
     while poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
+    std::fs::remove_file(container.fifo()).step(failed)?;
     let _ = std::fs::remove_file(container.complaint());
+    // Others may do with it what they like while its hooks run.
+    drop(lock);
     if let Some(error) = listed::complaint(&mut complaint) {
         return Err(error.while_doing(failed()));
     }
@@ -60,5 +62,6 @@ pub fn start(container: &Container) -> Result<()> {
 /// One fails: the container is to be stopped then.
 pub fn after_start(spec: &Spec, pid: i32) -> Result<()> {
     let Some(listed) = &spec.listed else { return Ok(()) };
-    hooks::run("poststart", &listed.hooks.poststart, || hooks::document(spec, "running", pid))
+    let place = hooks::Place::of_bundle(spec);
+    hooks::run("poststart", &listed.hooks.poststart, place, || hooks::document(spec, "running", pid))
 }

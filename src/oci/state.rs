@@ -232,6 +232,20 @@ impl Container {
         lock(&self.path)
     }
 
+    /// The same without waiting: none where another command is changing it.
+    ///
+    /// # Errors
+    /// The container is gone.
+    pub fn try_lock(&self) -> Result<Option<File>> {
+        let failed = || format!("cannot lock `{}`", self.path.display());
+        let directory = File::open(&self.path).step(failed)?;
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(directory)),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(error).step(failed),
+        }
+    }
+
     /// Writes `state.json`.
     ///
     /// # Errors
@@ -300,10 +314,17 @@ impl Container {
                 Status::Stopped
             };
         }
-        if self.fifo().exists() {
-            return Status::Created;
+        match () {
+            () if self.is_frozen() => Status::Paused,
+            () if self.waits() => Status::Created,
+            () => Status::Running,
         }
-        if self.is_frozen() { Status::Paused } else { Status::Running }
+    }
+
+    /// Whether the first process has not executed the command yet: it reads from the FIFO.
+    pub fn waits(&self) -> bool {
+        use std::os::unix::fs::OpenOptionsExt;
+        File::options().write(true).custom_flags(libc::O_NONBLOCK).open(self.fifo()).is_ok()
     }
 
     /// Its control group, with the mount. What was recorded before a reboot is somebody else's now.
@@ -312,7 +333,7 @@ impl Container {
         path.and_then(control_group::find)
     }
 
-    fn is_frozen(&self) -> bool {
+    pub fn is_frozen(&self) -> bool {
         self.control_group().is_some_and(|path| {
             fs::read_to_string(path.join("cgroup.freeze")).is_ok_and(|text| text.trim() == "1")
         })

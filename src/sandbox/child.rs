@@ -1,6 +1,6 @@
 //! Inside: the container's first process, from empty namespaces to the user's command.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
@@ -68,6 +68,8 @@ pub struct Inside<'a> {
     pub mapped: Vec<Mapped>,
     /// Of a bundle: the mount namespace that it is to be in at the end.
     pub mounts: Option<Join>,
+    /// Of a bundle: what locks its record for whoever makes it, which this process lets go of at once.
+    pub lock: Option<BorrowedFd<'a>>,
 }
 
 /// What was done before the maps were written.
@@ -79,6 +81,9 @@ struct Early {
 impl Inside<'_> {
     /// Becomes the container's command, or says why not and ends.
     pub fn run(self) -> ! {
+        if let Some(lock) = self.lock {
+            crate::sys::process::close_inherited(lock);
+        }
         let _ = rustix::thread::set_name(c"sbx-child");
         if self.makes_cgroup
             && let Err(errno) = nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP)

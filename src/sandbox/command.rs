@@ -224,7 +224,8 @@ impl Command<'_> {
                 // Who handed a listener over ignores the ends of its children.
                 process::reset_signals();
             }
-            hooks::run("startContainer", &listed.hooks.start_container, || {
+            let place = hooks::Place { env: Some(env), ..hooks::Place::default() };
+            hooks::run("startContainer", &listed.hooks.start_container, place, || {
                 hooks::document(self.spec, "created", std::process::id().cast_signed())
             })?;
         }

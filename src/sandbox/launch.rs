@@ -72,6 +72,8 @@ pub struct Request<'a> {
     pub init_of: &'a dyn Fn(&str) -> Result<i32>,
     /// Of a bundle whose maker does not stay.
     pub gate: Option<Gate>,
+    /// What locks the record of a bundle's container: it goes with the maker, not with what is made.
+    pub lock: Option<BorrowedFd<'a>>,
     /// What the monitor does besides.
     pub meanwhile: Meanwhile<'a>,
 }
@@ -116,8 +118,19 @@ pub struct Born<'a> {
 
 /// Makes the sandbox. On an error everything that was started is ended before it is returned.
 pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
-    let Request { spec, directory, runtime, stdio, owners, cgroup, bridges, init_of, gate, mut meanwhile } =
-        request;
+    let Request {
+        spec,
+        directory,
+        runtime,
+        stdio,
+        owners,
+        cgroup,
+        bridges,
+        init_of,
+        gate,
+        lock,
+        mut meanwhile,
+    } = request;
     let volumes = attach(spec)?;
     let spec = volumes.spec(spec);
     let spec = spec.as_ref();
@@ -142,6 +155,7 @@ pub fn prepare(request: Request<'_>) -> Result<Sandbox> {
         gate,
         mapped: listed::mapping::binds(spec)?,
         mounts: namespaces::mounts_to_join(spec)?,
+        lock,
     };
 
     let below = bridges.as_ref().map(|bridges| bridges.namespace());

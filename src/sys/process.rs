@@ -152,6 +152,14 @@ pub fn close_all_but(keep: &mut [i32]) {
     }
 }
 
+/// Closes a descriptor that was inherited and is the parent's business alone, such as a lock: it is held as long as one copy
+/// is open.
+pub fn close_inherited(fd: BorrowedFd<'_>) {
+    // SAFETY: called right after a fork by a process that ends with `exit_now` or an exec, so that no owner's drop runs on it,
+    // and uses the number for nothing else.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
 /// [`close_all_but`] before Linux 5.9, or below a filter that hides close_range(2).
 fn close_one_by_one(keep: &[i32]) {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return };

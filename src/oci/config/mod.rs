@@ -259,7 +259,7 @@ fn hook(raw: raw::Hook) -> Result<Hook> {
     if !raw.path.is_absolute() {
         return Err(wrong("the specification asks for an absolute path"));
     }
-    if raw.args.iter().chain(&raw.env).any(|word| word.contains('\0')) {
+    if raw.args.iter().chain(raw.env.iter().flatten()).any(|word| word.contains('\0')) {
         return Err(wrong("an argument or variable holds a NUL byte"));
     }
     let timeout = match raw.timeout {

@@ -142,7 +142,7 @@ objects! {
     Hook {
         path: PathBuf,
         args: Vec<String>,
-        env: Vec<String>,
+        env: Option<Vec<String>>,
         timeout: Option<i64>,
     }
     Linux {

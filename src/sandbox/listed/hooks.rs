@@ -3,11 +3,14 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 
@@ -37,23 +40,46 @@ pub fn document(spec: &Spec, status: &str, pid: i32) -> Value {
     document
 }
 
+/// What hooks find when they are run, besides the container's state.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place<'a> {
+    /// The working directory, where it is there and can be entered; else it is that of whoever runs them.
+    pub directory: Option<&'a Path>,
+    /// The environment of a hook that lists none; else it is that of whoever runs them.
+    pub env: Option<&'a [String]>,
+    /// Somebody at the other end of a channel, or a process: when that has ended, a hook is killed.
+    pub for_the_sake_of: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> Place<'a> {
+    /// The bundle's directory, and the environment of whoever runs them: the specification leaves both open.
+    pub fn of_bundle(spec: &'a Spec) -> Self {
+        Self { directory: spec.listed.as_ref().map(|listed| listed.bundle.as_path()), ..Self::default() }
+    }
+}
+
 /// Runs the hooks of one moment, one after the other.
 ///
 /// # Errors
 /// The first that fails, with what it said.
-pub fn run(moment: &str, hooks: &[Hook], state: impl Fn() -> Value) -> Result<()> {
-    one_by_one(moment, hooks, state).collect()
+pub fn run(moment: &str, hooks: &[Hook], place: Place<'_>, state: impl Fn() -> Value) -> Result<()> {
+    one_by_one(moment, hooks, place, state).collect()
 }
 
 /// Runs each of them, whatever became of those before; gives what went wrong.
-pub fn run_all(moment: &str, hooks: &[Hook], state: impl Fn() -> Value) -> Vec<Error> {
-    one_by_one(moment, hooks, state).filter_map(Result::err).collect()
+pub fn run_all(moment: &str, hooks: &[Hook], place: Place<'_>, state: impl Fn() -> Value) -> Vec<Error> {
+    one_by_one(moment, hooks, place, state).filter_map(Result::err).collect()
 }
 
-fn one_by_one(moment: &str, hooks: &[Hook], state: impl Fn() -> Value) -> impl Iterator<Item = Result<()>> {
+fn one_by_one(
+    moment: &str,
+    hooks: &[Hook],
+    place: Place<'_>,
+    state: impl Fn() -> Value,
+) -> impl Iterator<Item = Result<()>> {
     let state = if hooks.is_empty() { String::new() } else { state().to_string() };
     hooks.iter().enumerate().map(move |(number, hook)| {
-        run_one(hook, &state).map_err(|error| {
+        run_one(hook, place, &state).map_err(|error| {
             let path = hook.path.display();
             error.while_doing(format!("the {moment} hook number {} failed (`{path}`)", number + 1))
         })
@@ -61,7 +87,7 @@ fn one_by_one(moment: &str, hooks: &[Hook], state: impl Fn() -> Value) -> impl I
 }
 
 /// The streams are files in memory: a hook that reads nothing, or leaves somebody behind, holds nothing up.
-fn run_one(hook: &Hook, state: &str) -> Result<()> {
+fn run_one(hook: &Hook, place: Place<'_>, state: &str) -> Result<()> {
     let failed = || "cannot start it";
     let mut input = in_memory().step(failed)?;
     input.write_all(state.as_bytes()).and_then(|()| input.rewind()).step(failed)?;
@@ -71,21 +97,33 @@ fn run_one(hook: &Hook, state: &str) -> Result<()> {
     if let Some((name, rest)) = hook.args.split_first() {
         command.arg0(name).args(rest);
     }
-    command.env_clear();
-    // The variables as they stand there: those without `=` are nothing that a program could look up.
-    command
-        .envs(hook.env.iter().filter_map(|entry| entry.split_once('=')).filter(|(name, _)| !name.is_empty()));
+    if let Some(env) = hook.env.as_deref().or(place.env) {
+        command.env_clear();
+        // The variables as they stand there: those without `=` are nothing that a program could look up.
+        command
+            .envs(env.iter().filter_map(|entry| entry.split_once('=')).filter(|(name, _)| !name.is_empty()));
+    }
+    // The bundle may be gone when the container is deleted, and out of reach for root of a user namespace.
+    if let Some(directory) = place.directory.filter(|directory| access(*directory, Access::EXEC_OK).is_ok()) {
+        command.current_dir(directory);
+    }
     command.stdin(input).stdout(copy()?).stderr(copy()?);
     let mut child = command.spawn().step(failed)?;
-    let status = match hook.timeout {
-        None => child.wait().step(|| "cannot wait for it")?,
-        Some(seconds) if ends_within(child.id(), Duration::from_secs(seconds)) => {
-            child.wait().step(|| "cannot wait for it")?
-        }
-        Some(seconds) => {
-            let _ = child.kill();
-            let _ = child.wait();
+    let kill = |child: &mut Child| {
+        let _ = child.kill();
+        let _ = child.wait();
+    };
+    let timeout = hook.timeout.map(Duration::from_secs);
+    let status = match wait_for(&child, timeout, place.for_the_sake_of) {
+        Waited::Ended => child.wait().step(|| "cannot wait for it")?,
+        Waited::TooLong => {
+            kill(&mut child);
+            let seconds = hook.timeout.unwrap_or_default();
             return Err(Error::new(format!("it was killed after its timeout of {seconds} s")));
+        }
+        Waited::InVain => {
+            kill(&mut child);
+            return Err(Error::new("it was killed, since nobody makes the container any more"));
         }
     };
     if status.success() {
@@ -114,22 +152,34 @@ fn in_memory() -> std::io::Result<File> {
     Ok(File::from(rustix::fs::memfd_create(c"sbx-hook", rustix::fs::MemfdFlags::CLOEXEC)?))
 }
 
-fn ends_within(pid: u32, patience: Duration) -> bool {
+/// What a hook was waited for.
+enum Waited {
+    Ended,
+    TooLong,
+    InVain,
+}
+
+fn wait_for(child: &Child, patience: Option<Duration>, for_the_sake_of: Option<BorrowedFd<'_>>) -> Waited {
     let Some(pidfd) =
-        Pid::from_raw(pid.cast_signed()).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        Pid::from_raw(child.id().cast_signed()).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
     else {
-        return true;
+        return Waited::Ended;
     };
-    let until = std::time::Instant::now() + patience;
+    let until = patience.map(|patience| std::time::Instant::now() + patience);
+    let mut polled = vec![PollFd::new(&pidfd, PollFlags::IN)];
+    polled.extend(for_the_sake_of.map(|other| PollFd::from_borrowed_fd(other, PollFlags::IN)));
     loop {
-        let left = until.saturating_duration_since(std::time::Instant::now());
-        let wait = Timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&wait)) {
-            Ok(0) => return false,
-            Ok(_) => return true,
+        let left = until.map(|until| {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            Timespec {
+                tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
+        match poll(&mut polled, left.as_ref()) {
+            Ok(0) => return Waited::TooLong,
+            Ok(_) if !polled[0].revents().is_empty() => return Waited::Ended,
+            Ok(_) => return Waited::InVain,
             Err(_) => {}
         }
     }

@@ -10,7 +10,7 @@ mod mounts;
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::CloneFlags;
@@ -107,7 +107,12 @@ impl Inside<'_> {
             Some((ToChild::HooksDone, _)) => {}
             _ => exit_now(125),
         }
-        hooks::run("createContainer", &listed.hooks.create_container, || {
+        // Who is killed while he makes the container leaves nobody behind who goes on with it.
+        let place = hooks::Place {
+            for_the_sake_of: Some(self.channel.as_fd()),
+            ..hooks::Place::of_bundle(self.spec)
+        };
+        hooks::run("createContainer", &listed.hooks.create_container, place, || {
             hooks::document(self.spec, "creating", own_pid())
         })?;
         let streams = self.streams(&inroot)?;

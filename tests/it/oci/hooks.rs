@@ -109,3 +109,27 @@ fn a_hook_that_takes_too_long_is_killed_and_one_after_the_end_is_told_of() {
     bundle.verb("create", "a").expect_code(1).stderr_has("/no/such/hook");
     world.sbx(["oci", "state", "a"]).expect_code(1);
 }
+
+#[test]
+fn those_outside_begin_in_the_bundle_wherever_they_are_called_from() {
+    let world = sbx();
+    let log = world.work().join("log");
+    let hook = |moment: &str| {
+        let script = format!("echo {moment} $(pwd) >> {}", log.display());
+        json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }])
+    };
+    let moments = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    let hooks: serde_json::Map<String, Value> =
+        moments.iter().map(|moment| ((*moment).to_owned(), hook(moment))).collect();
+    let bundle = Bundle::new(&world, "true").set("/hooks", json!(hooks));
+    bundle.run().expect_code(0);
+    let wanted: String =
+        moments.iter().map(|moment| format!("{moment} {}\n", bundle.directory.display())).collect();
+    assert_eq!(fs::read_to_string(&log).expect("a log"), wanted);
+    // A bundle that is gone holds no deletion up.
+    bundle.behind("create", "a").expect_code(0);
+    fs::rename(&bundle.directory, world.work().join("elsewhere")).expect("renamed");
+    world.sbx(["oci", "delete", "a"]).expect_code(0).stderr_is("");
+    let text = fs::read_to_string(&log).expect("a log");
+    assert!(text.ends_with(&format!("poststop {}\n", world.work().display())), "{text}");
+}
