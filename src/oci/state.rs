@@ -212,7 +212,20 @@ impl Root {
         let mut found: Vec<Container> = entries
             .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
             .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter_map(|id| self.find(&id).inspect_err(|error| ::log::warn!("{error}")).ok())
+            .filter_map(|id| {
+                // One that is just being made has no record yet, one that is just being deleted none any more.
+                let has_record = || self.path.join(&id).join(STATE).exists();
+                if !has_record() {
+                    return None;
+                }
+                self.find(&id)
+                    .inspect_err(|error| {
+                        if has_record() {
+                            ::log::warn!("{error}")
+                        }
+                    })
+                    .ok()
+            })
             .collect();
         found.sort_by(|one, other| one.state.id.cmp(&other.state.id));
         found
