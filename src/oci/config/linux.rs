@@ -253,7 +253,8 @@ pub(super) fn check_device_rules(
 
 /// What cannot be honoured.
 pub(super) fn refuse_the_rest(linux: &raw::Linux) -> Result<()> {
-    if linux.intel_rdt.is_some() {
+    // An empty one asks for nothing.
+    if linux.intel_rdt.as_ref().is_some_and(|asked| asked.as_object().is_none_or(|asked| !asked.is_empty())) {
         return Err(Error::new("`intelRdt` is not supported")
             .because("the file system of resctrl is root's, and sbx does not manage it"));
     }

@@ -72,7 +72,16 @@ pub(super) fn parse<T: DeserializeOwned>(path: &Path) -> Result<T> {
     if text.len() as u64 > LONGEST {
         return Err(Error::new(failed()).because("it is longer than 16 MiB"));
     }
-    serde_json::from_slice(&text).step(|| format!("cannot understand `{}`", path.display()))
+    from_json(&text).step(|| format!("cannot understand `{}`", path.display()))
+}
+
+/// Of a property that is there twice the last one counts: RFC 8259 leaves it open, and so do other runtimes read it.
+fn from_json<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(text).or_else(|error| {
+        // That one knows the place, and nothing of properties.
+        let read = || serde_json::from_value(serde_json::from_slice::<serde_json::Value>(text).ok()?).ok();
+        read().ok_or(error)
+    })
 }
 
 /// Reads the bundle in `bundle`, an absolute path, for the container `id`; or another file, as if it were the bundle's.
@@ -91,7 +100,7 @@ pub fn read(id: &str, bundle: &Path, file: Option<&Path>, choice: &Choice) -> Re
 /// # Errors
 /// As [`read`].
 pub fn from_text(text: &[u8], id: &str, bundle: &Path) -> Result<Described> {
-    let config = serde_json::from_slice(text).step(|| "cannot understand it")?;
+    let config = from_json(text).step(|| "cannot understand it")?;
     interpret(config, id, bundle, &Choice::default())
 }
 

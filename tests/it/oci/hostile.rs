@@ -27,7 +27,6 @@ fn a_config_json_may_be_anything() {
         (b"{\"hostname\": \"\xff\"}".to_vec(), "invalid unicode"),
         (b"{\"mounts\": [\0]}".to_vec(), "expected value"),
         (b"\xef\xbb\xbf{}".to_vec(), "expected value"),
-        (b"{\"root\": {\"path\": \"a\"}, \"root\": {\"path\": \"b\"}}".to_vec(), "duplicate field"),
     ] {
         fs::write(&file, text).expect("a file");
         bundle.run().expect_code(1).stderr_has(words).stdout_is("");
