@@ -187,14 +187,13 @@ struct BundleArgs {
 
 impl BundleArgs {
     fn described(&self, id: &str) -> Result<Described> {
-        check_descriptors(self.preserve_fds)?;
+        let sockets = activation_sockets();
+        let descriptors = self.preserve_fds.saturating_add(sockets);
+        check_descriptors(descriptors)?;
         let failed = || format!("cannot open the bundle `{}`", self.bundle.display());
         let bundle = std::fs::canonicalize(&self.bundle).step(failed)?;
-        let choice = Choice {
-            no_pivot: self.no_pivot,
-            keeps_keyring: self.no_new_keyring,
-            descriptors: self.preserve_fds,
-        };
+        let choice =
+            Choice { no_pivot: self.no_pivot, keeps_keyring: self.no_new_keyring, descriptors, sockets };
         config::read(id, &bundle, self.config.as_deref(), &choice)
     }
 
@@ -212,6 +211,16 @@ impl BundleArgs {
 
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path).step(|| format!("cannot use `{}`", path.display()))
+}
+
+/// Sockets of systemd's that the caller was started with, before all other descriptors (sd_listen_fds(3)): for this process
+/// and no other, which hands them on.
+fn activation_sockets() -> u32 {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    match number("LISTEN_PID") {
+        Some(pid) if pid == std::process::id() => number("LISTEN_FDS").unwrap_or_default(),
+        _ => 0,
+    }
 }
 
 /// What is handed on has to be there, or descriptors of sbx would take the numbers.

@@ -39,7 +39,10 @@ const LONGEST: u64 = 16 << 20;
 pub struct Choice {
     pub no_pivot: bool,
     pub keeps_keyring: bool,
+    /// How many descriptors after the standard streams are handed on, and how many of these are sockets that the process is
+    /// told of (sd_listen_fds(3)).
     pub descriptors: u32,
+    pub sockets: u32,
 }
 
 /// A container as `config.json` has it, and what of it is for the control group.
@@ -111,6 +114,12 @@ fn interpret(config: Config, id: &str, bundle: &Path, choice: &Choice) -> Result
     if let Some(exact) = &mut described.process.exact {
         exact.keeps_keyring = choice.keeps_keyring;
         exact.descriptors = choice.descriptors;
+    }
+    if choice.sockets > 0 {
+        let env = &mut described.process.env;
+        env.retain(|entry| !["LISTEN_FDS=", "LISTEN_PID="].iter().any(|name| entry.starts_with(name)));
+        // As other runtimes say it, too: the process is the first one of the container.
+        env.extend([format!("LISTEN_FDS={}", choice.sockets), "LISTEN_PID=1".to_owned()]);
     }
     let root = config.root.ok_or_else(|| Error::new("there is no `root`"))?;
     if root.path.as_os_str().is_empty() {
