@@ -38,6 +38,21 @@ pub(crate) fn current() -> Dialect {
     })
 }
 
+/// The name of a runtime that this process was called by.
+pub(crate) fn name_of_runtime() -> Option<String> {
+    let called = std::env::args_os().next()?;
+    let name = Path::new(&called).file_name()?.to_str()?;
+    (Dialect::of(name) == Dialect::Runtime).then(|| name.to_owned())
+}
+
+/// `sbx oci` by the name that the caller knows it by.
+pub(crate) fn in_own_name(text: &str) -> String {
+    match name_of_runtime() {
+        Some(name) => text.replace("sbx oci", &name),
+        None => text.to_owned(),
+    }
+}
+
 impl Dialect {
     fn of(name: &str) -> Self {
         match name {
@@ -83,6 +98,7 @@ impl Dialect {
     pub(crate) fn report(self, report: &str) -> String {
         match report.strip_prefix("Error: ") {
             Some(rest) if self == Self::Docker => format!("Error response from daemon: {rest}"),
+            _ if self == Self::Runtime => in_own_name(report),
             _ => report.to_owned(),
         }
     }

@@ -77,7 +77,8 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
-    /// Keep containers in this directory instead of `$XDG_DATA_HOME/sbx` (environment: SBX_ROOT).
+    /// Keep containers in this directory instead of `$XDG_DATA_HOME/sbx` (environment: SBX_ROOT), and those of `sbx oci`
+    /// instead of `$XDG_RUNTIME_DIR/sbx/oci`.
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub root: Option<PathBuf>,
     /// What is told on standard error: error, warn, info, debug or trace.

@@ -13,7 +13,7 @@ use crate::output::print;
 pub fn answer(error: &clap::Error) -> Result<u8> {
     match error.kind() {
         ErrorKind::DisplayHelp => {
-            let _ = error.print();
+            help(error);
             Ok(0)
         }
         ErrorKind::DisplayVersion => {
@@ -27,7 +27,10 @@ pub fn answer(error: &clap::Error) -> Result<u8> {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             // Help was not asked for, but is what somebody needs who types `sbx` alone.
             if std::env::args_os().len() <= 1 {
-                let _ = super::command().print_help();
+                match dialect::name_of_runtime() {
+                    Some(_) => help(error),
+                    None => drop(super::command().print_help()),
+                }
                 return Ok(0);
             }
             let _ = error.print();
@@ -41,6 +44,14 @@ pub fn answer(error: &clap::Error) -> Result<u8> {
         ErrorKind::ValueValidation => Err(refused_value(error)),
         ErrorKind::MissingRequiredArgument => Err(missing(error)),
         _ => Err(other(error)),
+    }
+}
+
+/// Help, which a runtime gives in its own name.
+fn help(error: &clap::Error) {
+    match dialect::name_of_runtime() {
+        Some(_) => drop(print::text(&dialect::in_own_name(&error.render().to_string()))),
+        None => drop(error.print()),
     }
 }
 
@@ -120,7 +131,9 @@ fn other(error: &clap::Error) -> Error {
 
 /// `sbx run`, `sbx image rm` and the like: the command whose words are wrong.
 fn verb() -> String {
-    verb_of(&super::command(), std::env::args().skip(1))
+    let words = super::words().into_iter().skip(1);
+    let verb = verb_of(&super::command(), words.map(|word| word.to_string_lossy().into_owned()));
+    dialect::in_own_name(&verb)
 }
 
 fn verb_of(command: &clap::Command, words: impl Iterator<Item = String>) -> String {

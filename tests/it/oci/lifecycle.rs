@@ -3,12 +3,14 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use std::time::{Duration, Instant};
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::{Bundle, behind, content_of, status, wait_for};
-use crate::harness::{sbx, sbx_binary};
+use crate::harness::{require, sbx, sbx_binary};
 
 fn pid_of(world: &crate::harness::Sbx, id: &str) -> i32 {
     let state: Value = serde_json::from_str(&world.sbx(["oci", "state", id]).succeed()).expect("JSON");
@@ -135,6 +137,170 @@ fn a_killed_create_leaves_what_can_be_deleted() {
 }
 
 #[test]
+fn a_create_that_is_killed_in_a_hook_of_the_container_leaves_no_process() {
+    let world = sbx();
+    let reached = world.work().join("reached");
+    let script = format!("echo reached > {}; sleep 77; true", reached.display());
+    let hooks = json!({ "createContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
+    let separate = Bundle::new(&world, "true").set("/hooks", hooks.clone());
+    // Nothing of its set-up ends there with the first process but the hook itself.
+    let script = format!("echo reached > {}; exec sleep 77", reached.display());
+    let hooks = json!({ "createContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
+    let mut shared = Bundle::new(&world, "true")
+        .set("/hooks", hooks)
+        .set("/linux/namespaces", json!([{ "type": "user" }, { "type": "mount" }]))
+        .set("/mounts", json!([]));
+    shared.config.as_object_mut().expect("an object").remove("hostname");
+    shared.write();
+    for bundle in [separate, shared] {
+        for options in [&[][..], &["--force"]] {
+            let running = bundle.verb("create", "a").stdin("").spawn();
+            content_of(&reached);
+            running.signal(Signal::SIGKILL);
+            running.finish().code_is(137);
+            assert_eq!(status(&world, "a"), "stopped");
+            let began = Instant::now();
+            world.sbx(["oci", "delete"]).args(options).arg("a").succeed();
+            assert!(began.elapsed() < Duration::from_secs(20), "it waits for the hook");
+            fs::remove_file(&reached).expect("removed");
+        }
+    }
+}
+
+#[test]
+fn a_forced_delete_waits_for_no_hook() {
+    let world = sbx();
+    let reached = world.work().join("reached");
+    for moment in ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"] {
+        let file = if moment == "startContainer" { "/mnt/reached".into() } else { reached.clone() };
+        let script = format!("echo $$ > {}; exec sleep 40", file.display());
+        let bundle = Bundle::new(&world, "exec sleep 999")
+            .mount(json!({ "destination": "/mnt", "source": world.work(), "options": ["rbind"] }))
+            .set("/hooks", json!({ moment: [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] }));
+        let is_of_start = moment.contains("start") && moment != "prestart";
+        let running = if is_of_start {
+            bundle.behind("create", "a").expect_code(0);
+            world.sbx(["oci", "start", "a"]).spawn()
+        } else {
+            bundle.verb("create", "a").stdin("").spawn()
+        };
+        let hook = content_of(&reached);
+        let began = Instant::now();
+        world.sbx(["oci", "delete", "--force", "a"]).succeed();
+        assert!(began.elapsed() < Duration::from_secs(15), "it waits for the {moment} hook");
+        world.sbx(["oci", "state", "a"]).expect_code(1).stderr_has("does not exist");
+        if moment == "poststart" {
+            // It is the host's, and no process of the container.
+            kill(Pid::from_raw(hook.trim().parse().expect("a PID")), Signal::SIGKILL).expect("a signal");
+        }
+        let finished = running.finish();
+        assert!(began.elapsed() < Duration::from_secs(15), "the {moment} hook goes on");
+        if moment != "startContainer" {
+            finished.code_is(1);
+        }
+        fs::remove_file(&reached).expect("removed");
+    }
+}
+
+#[test]
+fn it_counts_as_created_until_the_command_is_executed() {
+    let world = sbx();
+    let (reached, go) = (world.work().join("reached"), world.work().join("go"));
+    let script = "echo reached > /mnt/reached; while [ ! -e /mnt/go ]; do sleep 0.01; done";
+    let bundle = Bundle::new(&world, "exec sleep 999")
+        .mount(json!({ "destination": "/mnt", "source": world.work(), "options": ["rbind"] }))
+        .set("/hooks", json!({ "startContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] }));
+    for is_killed in [false, true] {
+        bundle.behind("create", "a").expect_code(0);
+        let start = world.sbx(["oci", "start", "a"]).spawn();
+        content_of(&reached);
+        assert_eq!(status(&world, "a"), "created");
+        if is_killed {
+            start.signal(Signal::SIGKILL);
+            start.finish().code_is(137);
+            assert_eq!(status(&world, "a"), "created");
+            fs::write(&go, "").expect("a file");
+            wait_for(&world, "a", "running");
+        } else {
+            fs::write(&go, "").expect("a file");
+            start.finish().code_is(0);
+        }
+        assert_eq!(status(&world, "a"), "running");
+        world.sbx(["oci", "start", "a"]).expect_code(1).stderr_has("already running");
+        world.sbx(["oci", "delete", "--force", "a"]).succeed();
+        fs::remove_file(&reached).and_then(|()| fs::remove_file(&go)).expect("removed");
+    }
+}
+
+#[test]
+fn list_says_nothing_of_what_is_being_made_or_deleted() {
+    let world = sbx();
+    let bundle = Bundle::new(&world, "true");
+    bundle.behind("create", "a").expect_code(0);
+    // As it is for a moment before and after there is a record.
+    let half = world.runtime().join("sbx/oci/half");
+    fs::create_dir(&half).expect("a directory");
+    world.sbx(["oci", "list", "--quiet"]).expect_code(0).stdout_is("a\n").stderr_is("");
+    fs::write(half.join("state.json"), "{").expect("a file");
+    world.sbx(["oci", "list", "--quiet"]).expect_code(0).stderr_has("cannot read the state");
+    for id in ["a", "half"] {
+        world.sbx(["oci", "delete", "--force", id]).succeed();
+    }
+}
+
+#[test]
+fn a_process_id_is_written_where_nobody_can_be_waiting() {
+    let world = sbx();
+    let bundle = Bundle::new(&world, "exec sleep 999");
+    let (victim, pid_file) = (world.file("victim", "kept"), world.work().join("a.pid"));
+    for name in [".a.pid", "a.pid"] {
+        symlink(&victim, world.work().join(name)).expect("a symlink");
+    }
+    bundle.behind("create", "a").arg("--pid-file").arg(&pid_file).expect_code(0);
+    assert_eq!(fs::read_to_string(&pid_file).expect("a file"), pid_of(&world, "a").to_string());
+    assert!(!pid_file.is_symlink());
+    world.sbx(["oci", "start", "a"]).succeed();
+    let exec = behind(&world).args(["oci", "exec", "--detach", "--pid-file"]).arg(&pid_file);
+    exec.args(["a", "sleep", "998"]).expect_code(0);
+    assert_ne!(fs::read_to_string(&pid_file).expect("a file"), pid_of(&world, "a").to_string());
+    assert_eq!(fs::read_to_string(&victim).expect("a file"), "kept");
+    let left = fs::read_dir(world.work()).expect("a directory").flatten();
+    let left = left.filter(|entry| entry.file_name().to_string_lossy().starts_with(".a.pid")).count();
+    assert_eq!(left, 1, "the symlink alone");
+    world.sbx(["oci", "delete", "--force", "a"]).succeed();
+}
+
+#[test]
+fn sockets_that_the_runtime_was_started_with_are_the_containers() {
+    let world = sbx();
+    let bundle = Bundle::new(&world, "echo $LISTEN_FDS $LISTEN_PID; cat <&3; cat <&4")
+        .set("/process/env", json!(["PATH=/bin", "LISTEN_FDS=7"]));
+    for name in ["three", "four"] {
+        world.file(name, name);
+    }
+    let run = |whose: &str, runtime: &str| {
+        let script = format!(
+            "export LISTEN_FDS=1 LISTEN_PID={whose}; cd {}; exec {runtime} run --preserve-fds 1 --bundle {} a 3<three 4<four",
+            world.work().display(),
+            bundle.directory.display()
+        );
+        world.program("sh").args(["-c", &script]).expect_code(0).stdout()
+    };
+    let sbx = format!("{} oci", sbx_binary().display());
+    let runc = format!("runc --root {}", world.work().join("runc").display());
+    require("runc");
+    for runtime in [sbx, runc] {
+        assert_eq!(run("$$", &runtime), "1 1\nthreefour", "{runtime}");
+    }
+    // Of somebody else's nothing is told, and descriptors are handed on that were asked for.
+    let bundle = Bundle::new(&world, "echo $LISTEN_FDS. $(cat <&3)");
+    let script = "LISTEN_FDS=1 LISTEN_PID=1 exec \"$@\" 3<three";
+    let run =
+        world.program("sh").args(["-c", script, "sh"]).arg(sbx_binary()).args(["oci", "run", "--bundle"]);
+    run.arg(&bundle.directory).args(["--preserve-fds", "1", "a"]).expect_code(0).stdout_is(". three\n");
+}
+
+#[test]
 fn a_command_that_is_missing_shows_at_the_creation_in_the_words_of_engines() {
     let world = sbx();
     let log = world.work().join("log");
@@ -167,6 +333,11 @@ fn called_as_runc_or_crun_it_takes_their_form() {
         assert!(state.is_dir());
         world.program(&link).arg("--version").expect_code(0).stdout_has("spec: 1.2.0");
         world.program(&link).args(["state", "a"]).expect_code(1).stderr_has("does not exist");
+        let usage = format!("Usage: {name} ");
+        world.program(&link).expect_code(0).stdout_has(&usage).stdout_has("features");
+        world.program(&link).args(["create", "--help"]).expect_code(0).stdout_has(&format!("{name} create"));
+        let hint = format!("Hint: `{name} create --help`");
+        world.program(&link).args(["create", "--no-such-option"]).expect_code(125).stderr_has(&hint);
     }
 }
 
