@@ -190,7 +190,7 @@ pub fn write_pid(path: &Path, pid: i32) -> Result<()> {
     // In a directory of everybody's, others must not know where it is written before.
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
-    hidden.push(&format!(".{}", &random_id()?[..16]));
+    hidden.push(format!(".{}", &random_id()?[..16]));
     let new = path.with_file_name(hidden);
     let mut file = File::create_new(&new).step(failed)?;
     let written = file.write_all(pid.to_string().as_bytes()).and_then(|()| std::fs::rename(&new, path));

@@ -221,7 +221,7 @@ impl Root {
                 self.find(&id)
                     .inspect_err(|error| {
                         if has_record() {
-                            ::log::warn!("{error}")
+                            ::log::warn!("{error}");
                         }
                     })
                     .ok()

@@ -224,6 +224,40 @@ mod as_root {
     }
 
     #[test]
+    fn a_bundle_that_is_paused_before_its_start_waits_for_nothing_but_its_resumption() {
+        let world = world();
+        let said = delegated(
+            &world,
+            r#"mkdir "$home/bundle"; cd "$home/bundle"; ln -s "$rootfs" rootfs
+            "$sbx" oci spec --rootless
+            sed -i 's/"terminal": true/"terminal": false/; /"args"/,/]/s/"sh"/"sleep", "998"/' config.json
+            oci() { timeout 20 "$sbx" oci "$@"; }
+            status() { echo "status $("$sbx" oci state c | sed -n 's/.*"status": "\(.*\)".*/\1/p')"; }
+            oci create c </dev/null >/dev/null 2>&1
+            oci pause c; status
+            oci start c 2>&1 || echo "start $?"
+            oci exec --ignore-paused c true 2>&1 || echo "exec $?"
+            oci delete c 2>&1 || echo "delete $?"
+            oci resume c; status
+            oci exec c echo entered
+            oci start c; status
+            oci delete --force c
+            oci create c </dev/null >/dev/null 2>&1
+            oci pause c; oci delete --force c; oci state c >/dev/null 2>&1 || echo gone"#,
+        )
+        .stdout();
+        let lines: Vec<&str> = said
+            .lines()
+            .filter(|line| !["Error", "Caused", "Hint"].iter().any(|word| line.starts_with(word)))
+            .collect();
+        let wanted = "status paused,start 1,exec 255,delete 1,status created,entered,status running,gone";
+        assert_eq!(lines.join(","), wanted, "{said}");
+        for words in ["already paused container", "has not been started", "that is not stopped: paused"] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    }
+
+    #[test]
     fn what_ends_a_paused_container_lets_it_go_on_first() {
         let world = world();
         let said = delegated(

@@ -142,7 +142,7 @@ fn a_create_that_is_killed_in_a_hook_of_the_container_leaves_no_process() {
     let reached = world.work().join("reached");
     let script = format!("echo reached > {}; sleep 77; true", reached.display());
     let hooks = json!({ "createContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
-    let separate = Bundle::new(&world, "true").set("/hooks", hooks.clone());
+    let separate = Bundle::new(&world, "true").set("/hooks", hooks);
     // Nothing of its set-up ends there with the first process but the hook itself.
     let script = format!("echo reached > {}; exec sleep 77", reached.display());
     let hooks = json!({ "createContainer": [{ "path": "/bin/sh", "args": ["sh", "-c", script] }] });
