@@ -16,6 +16,7 @@ use crate::oci::config::Described;
 use crate::oci::console;
 use crate::oci::delete;
 use crate::oci::group::{Asked, Groups};
+use crate::oci::start;
 use crate::oci::state::{Container, Root};
 use crate::sandbox::child::Stdio;
 use crate::sandbox::launch::{self, Born, Meanwhile, Sandbox};
@@ -104,7 +105,9 @@ impl Making {
             true => Stdio::Terminal { size: exact.and_then(|exact| exact.console) },
             false => Stdio::Inherited,
         };
-        let gate = request.gate.then(|| self.container.make_gate()).transpose()?;
+        // Where there are hooks between the word to start and the command, others see by the gate that it does not run yet.
+        let has_gate = request.gate || start::has_hooks(spec);
+        let gate = has_gate.then(|| self.container.make_gate()).transpose()?;
         let state = &mut self.container.state;
         let group = self.asked.make(&state.group, spec)?.map(|made| {
             (state.cgroup, state.chose_cgroup) = (Some(made.path), made.is_chosen);

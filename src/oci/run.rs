@@ -26,7 +26,14 @@ pub fn run(root: &Root, described: config::Described, request: &Request, choice:
     }
     let signals = if choice.detach { None } else { Some(attend::catch_signals()?) };
     let Made { container, spec, mut sandbox, lock } = create::make(root, described, request)?;
-    let started = sandbox.go();
+    let started = match start::has_hooks(&spec) {
+        true => start::open_gate(&container).and_then(|_gate| {
+            let started = sandbox.go();
+            start::take_gate_away(&container);
+            started
+        }),
+        false => sandbox.go(),
+    };
     drop(lock);
     if let Err(error) = started.and_then(|()| start::after_start(&spec, sandbox.pid)) {
         sandbox.end();

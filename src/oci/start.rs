@@ -31,18 +31,12 @@ pub fn start(container: &Container) -> Result<()> {
         }
     }
     let spec = container.spec()?;
-    let mut gate = File::options()
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(container.fifo())
-        .map_err(|error| Error::new(failed()).because(error).because("it does not wait any more"))?;
     let mut complaint = File::open(container.complaint()).step(failed)?;
-    gate.write_all(&[START]).step(failed)?;
+    let gate = open_gate(container)?;
     // The process has the other end until it executes the command, or ends: so long it counts as created.
     let mut polled = [PollFd::new(&gate, PollFlags::empty())];
     while poll(&mut polled, None) == Err(rustix::io::Errno::INTR) {}
-    std::fs::remove_file(container.fifo()).step(failed)?;
-    let _ = std::fs::remove_file(container.complaint());
+    take_gate_away(container);
     // Others may do with it what they like while its hooks run.
     drop(lock);
     if let Some(error) = listed::complaint(&mut complaint) {
@@ -54,6 +48,34 @@ pub fn start(container: &Container) -> Result<()> {
             let _ = init.signal(libc::SIGKILL);
         }
     })
+}
+
+/// Says the word to the process that waits. Gives what it was said through.
+///
+/// # Errors
+/// Nobody waits.
+pub fn open_gate(container: &Container) -> Result<File> {
+    let failed = || format!("cannot start the container `{}`", container.state.id);
+    let mut gate = File::options()
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(container.fifo())
+        .map_err(|error| Error::new(failed()).because(error).because("it does not wait any more"))?;
+    gate.write_all(&[START]).step(failed)?;
+    Ok(gate)
+}
+
+/// Takes away what only one has that waits.
+pub fn take_gate_away(container: &Container) {
+    for path in [container.fifo(), container.complaint()] {
+        // Without somebody at its other end it means nothing.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// Whether there are hooks between the word and the command.
+pub fn has_hooks(spec: &Spec) -> bool {
+    spec.listed.as_ref().is_some_and(|listed| !listed.hooks.start_container.is_empty())
 }
 
 /// The hooks that run when the command does.

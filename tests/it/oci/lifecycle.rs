@@ -230,6 +230,13 @@ fn it_counts_as_created_until_the_command_is_executed() {
         world.sbx(["oci", "delete", "--force", "a"]).succeed();
         fs::remove_file(&reached).and_then(|()| fs::remove_file(&go)).expect("removed");
     }
+    let run = bundle.verb("run", "a").stdin("").spawn();
+    content_of(&reached);
+    assert_eq!(status(&world, "a"), "created");
+    fs::write(&go, "").expect("a file");
+    wait_for(&world, "a", "running");
+    world.sbx(["oci", "kill", "a", "KILL"]).succeed();
+    run.finish().code_is(137);
 }
 
 #[test]
