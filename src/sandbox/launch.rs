@@ -27,6 +27,7 @@ use crate::secret::copies::Values;
 use crate::sys::channel::Channel;
 use crate::sys::net::loopback_up_by;
 use crate::sys::process::{Clone, clone3, clone3_into, send_signal, wait_for};
+use crate::sys::scheduling::Apart;
 use crate::volume::attach::attach;
 
 const HELPER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -363,6 +364,7 @@ fn directly(
             // Or the end of the child would not be the end of what it says.
             drop(inside.channel);
             let prepared = (|| {
+                let _apart = Apart::of(pid);
                 let mut writing = own_users.then(|| identity::start_write(identity, pid)).transpose()?;
                 let userns = open_userns(pid)?;
                 // The child needs the maps before anything else.

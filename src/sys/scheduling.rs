@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use crate::container::listed::Scheduler;
@@ -11,8 +12,7 @@ use crate::container::listed::Scheduler;
 /// may put the new one behind something that works on the other, while this one lies idle; where there are more, it finds
 /// an idle one.
 pub fn on_this_processor<T>(start: impl FnOnce() -> T) -> T {
-    let allowed = sched_getaffinity(None).ok().filter(|allowed| allowed.count() == 2);
-    let Some(allowed) = allowed else { return start() };
+    let Some(allowed) = both_processors() else { return start() };
     let mut this = CpuSet::new();
     this.set(sched_getcpu());
     // Without it everything is as right, and later.
@@ -20,6 +20,37 @@ pub fn on_this_processor<T>(start: impl FnOnce() -> T) -> T {
     let started = start();
     let _ = sched_setaffinity(None, &allowed);
     started
+}
+
+/// Keeps a child on the processor that is not the caller's, until it is dropped: what both do then is done at once. Where
+/// two processors are all there are, the kernel may begin a new process behind the one that made it.
+#[derive(Debug)]
+#[must_use = "the process may run everywhere as soon as this is dropped"]
+pub struct Apart(Option<(Pid, CpuSet)>);
+
+impl Apart {
+    pub fn of(pid: i32) -> Self {
+        Self(both_processors().zip(Pid::from_raw(pid)).map(|(allowed, pid)| {
+            let mut other = allowed;
+            other.unset(sched_getcpu());
+            // Without it everything is as right, and later.
+            let _ = sched_setaffinity(Some(pid), &other);
+            (pid, allowed)
+        }))
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        if let Some((pid, allowed)) = &self.0 {
+            let _ = sched_setaffinity(Some(*pid), allowed);
+        }
+    }
+}
+
+/// The processors of the calling thread, where they are two.
+fn both_processors() -> Option<CpuSet> {
+    sched_getaffinity(None).ok().filter(|allowed| allowed.count() == 2)
 }
 
 /// personality(2): PER_LINUX32 and its like.

@@ -182,3 +182,21 @@ fn tasks_of_this_user() -> usize {
         .filter_map(|path| Some(fs::read_dir(path.join("task")).ok()?.count()))
         .sum()
 }
+
+#[test]
+fn the_command_may_run_on_the_processors_of_the_caller() {
+    let allowed = |status: &str| -> String {
+        status.lines().find(|line| line.starts_with("Cpus_allowed_list:")).expect("a status").to_owned()
+    };
+    let own = allowed(&fs::read_to_string("/proc/self/status").expect("our own"));
+    let first = own.split(['\t', ',', '-']).nth(1).expect("a processor");
+    for (script, expected) in [
+        ("exec \"$@\"".to_owned(), own.clone()),
+        (format!("exec taskset -c {first} \"$@\""), format!("Cpus_allowed_list:\t{first}")),
+    ] {
+        let world = sbx();
+        let finished = prepared(&world, &script, &[], &["cat", "/proc/self/status"]).expect_code(0);
+        assert_eq!(allowed(&finished.stdout()), expected, "{script}");
+        world.assert_clean();
+    }
+}
