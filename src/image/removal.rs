@@ -15,7 +15,7 @@ const IN_USE: u8 = 2;
 /// What was done, as docker tells it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Done {
-    Untagged(String),
+    Untagged { name: String, id: Digest },
     Deleted(Digest),
 }
 
@@ -37,18 +37,19 @@ pub struct Allow {
 pub fn remove(change: &mut Change, word: &str, usage: &Usage, allow: Allow) -> Result<Option<Vec<Done>>> {
     let Some(meant) = change.meant(word)? else { return Ok(None) };
     let entries = change.entries_of(word)?;
+    let Some(id) = entries.first().map(|entry| &entry.id) else { return Ok(None) };
     let names: Vec<Reference> = entries.iter().filter_map(|entry| entry.reference.clone()).collect();
     match &meant {
         Meant::Name(_, name) if names.len() > 1 => {
             change.untag(name);
-            return Ok(Some(vec![Done::Untagged(name.familiar())]));
+            return Ok(Some(vec![untagged(name, id)]));
         }
         Meant::Digest(manifest, name) if names.iter().any(|other| other.digest.is_none()) => {
             change.untag(name);
             if let Some(digest) = &name.digest {
                 change.remove_repo_digest(&manifest.digest, &format!("{}@{digest}", name.repository()));
             }
-            return Ok(Some(vec![Done::Untagged(name.familiar())]));
+            return Ok(Some(vec![untagged(name, id)]));
         }
         Meant::Id(_) if names.len() > 1 && !allow.several_names => {
             let shown: Vec<String> = names.iter().map(Reference::familiar).collect();
@@ -58,8 +59,7 @@ pub fn remove(change: &mut Change, word: &str, usage: &Usage, allow: Allow) -> R
         }
         _ => {}
     }
-    let Some(first) = entries.first() else { return Ok(None) };
-    refuse_in_use(word, &first.id, usage, allow.ended_containers)?;
+    refuse_in_use(word, id, usage, allow.ended_containers)?;
     Ok(Some(delete(change, &entries)))
 }
 
@@ -90,9 +90,9 @@ fn refuse_in_use(word: &str, id: &Digest, usage: &Usage, ended_too: bool) -> Res
 pub fn record(store: &ImageStore, done: &[Done]) {
     for line in done {
         let event = match line {
-            Done::Untagged(name) => {
+            Done::Untagged { name, id } => {
                 let whole = Reference::parse(name).map_or_else(|_| name.clone(), |name| name.to_string());
-                Event::image(Action::Untag, "", whole)
+                Event::image(Action::Untag, id, whole)
             }
             Done::Deleted(id) => Event::image(Action::Remove, id, ""),
         };
@@ -102,25 +102,23 @@ pub fn record(store: &ImageStore, done: &[Done]) {
 
 /// Removes the image of the entries, which are all of its.
 fn delete(change: &mut Change, entries: &[Entry]) -> Vec<Done> {
-    let mut done = Vec::new();
-    for name in entries.iter().filter_map(|entry| entry.reference.as_ref()) {
-        done.push(Done::Untagged(name.familiar()));
-    }
+    let Some(Entry { id, .. }) = entries.first() else { return Vec::new() };
+    let names = entries.iter().filter_map(|entry| entry.reference.as_ref());
+    let mut done: Vec<Done> = names.map(|name| untagged(name, id)).collect();
     let mut digests: Vec<&String> = entries.iter().flat_map(|entry| &entry.repo_digests).collect();
     digests.sort();
     digests.dedup();
     let digests = digests.into_iter().filter_map(|text| Reference::parse(text).ok());
     done.extend(
-        digests
-            .map(|name| Done::Untagged(name.familiar()))
-            .filter(|line| !done.contains(line))
-            .collect::<Vec<_>>(),
+        digests.map(|name| untagged(&name, id)).filter(|line| !done.contains(line)).collect::<Vec<_>>(),
     );
-    if let Some(first) = entries.first() {
-        change.remove(&first.id);
-        done.push(Done::Deleted(first.id.clone()));
-    }
+    change.remove(id);
+    done.push(Done::Deleted(id.clone()));
     done
+}
+
+fn untagged(name: &Reference, id: &Digest) -> Done {
+    Done::Untagged { name: name.familiar(), id: id.clone() }
 }
 
 /// Every image's ID, to remove all.

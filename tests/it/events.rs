@@ -40,6 +40,10 @@ fn images_are_told_of_from_the_load_to_the_removal() {
          image remove delete "
     );
     let whole = format!("sha256:{id}");
+    assert_eq!(
+        past(&world, &["--filter", "event=untag", "--format", "{{.ID}}"]),
+        format!("{whole}\n{whole}")
+    );
     assert_eq!(past(&world, &["--filter", "event=remove", "--format", "{{.ID}}"]), whole);
     assert_eq!(past(&world, &["--filter", "event=delete", "--format", "{{.Actor.ID}}"]), whole);
     let line = past(&world, &["--filter", "event=tag", "--no-trunc=false"]);

@@ -60,7 +60,7 @@ pub(crate) fn deleted(done: &[Done]) -> String {
         return String::new();
     }
     let line = |done: &Done| match done {
-        Done::Untagged(name) => format!("untagged: {name}\n"),
+        Done::Untagged { name, .. } => format!("untagged: {name}\n"),
         Done::Deleted(digest) => format!("deleted: {digest}\n"),
     };
     format!("Deleted Images:\n{}\n", done.iter().map(line).collect::<String>())

@@ -72,7 +72,7 @@ pub fn execute(args: RemoveArgs, global: &Global) -> Result<u8> {
 
 fn tell(done: &[Done]) -> Result<()> {
     let line = |done: &Done| match done {
-        Done::Untagged(name) => format!("Untagged: {name}\n"),
+        Done::Untagged { name, .. } => format!("Untagged: {name}\n"),
         Done::Deleted(digest) => format!("Deleted: {digest}\n"),
     };
     print::text(&done.iter().map(line).collect::<String>()).map(drop)

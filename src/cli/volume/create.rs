@@ -2,6 +2,7 @@
 
 use super::{Stores, pairs};
 use crate::cli::Global;
+use crate::cli::dialect::{self, Dialect};
 use crate::container::name::random_id;
 use crate::error::{Error, Result};
 use crate::output::print;
@@ -11,7 +12,7 @@ use crate::volume::{Record, options};
 /// Make a volume
 ///
 /// Its name is printed; without one it gets a random name. One that exists already is left as it is, which is an error
-/// only where other options or labels were asked for. Options of the driver: `type=tmpfs` with `o=size=…,mode=…`
+/// only where other options or labels were asked for (and for `podman`, as which sbx can be called). Options of the driver: `type=tmpfs` with `o=size=…,mode=…`
 /// (memory, of each container its own), `type=none` with `o=bind` and `device=DIR` (a directory of the host), and in
 /// `o` also ro, noexec, nosuid, nodev, nocopy, uid=, gid=.
 #[derive(Debug, clap::Args)]
@@ -66,6 +67,9 @@ pub fn execute(args: CreateArgs, global: &Global) -> Result<u8> {
 fn refuse_another(there: &Record, wanted: &Record) -> Result<()> {
     let failed = || Error::new(format!("cannot make the volume `{}`", wanted.name));
     let hint = "`--ignore` takes the one that there is";
+    if dialect::current() == Dialect::Podman {
+        return Err(failed().because("there is one of that name").hint(hint));
+    }
     if !wanted.options.is_empty() && there.options != wanted.options {
         return Err(failed().because("there is one of that name with other options").hint(hint));
     }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{directory, keep, names, shell};
-use crate::harness::{Sbx, sbx};
+use crate::harness::{Sbx, sbx, sbx_by_all_names};
 
 fn inspect(world: &Sbx, name: &str) -> Value {
     let text = world.sbx(["volume", "inspect", name]).succeed();
@@ -49,13 +49,18 @@ fn a_volume_is_made_shown_and_removed() {
 
 #[test]
 fn making_a_volume_again_changes_nothing() {
-    let world = sbx();
+    let world = sbx_by_all_names();
     world.sbx(["volume", "create", "--label", "a=1", "data"]).succeed();
     shell(&world, &["-v", "data:/d"], "echo kept >/d/f").succeed();
     world.sbx(["volume", "create", "data"]).expect_code(0).stdout_is("data\n");
     world.sbx(["volume", "create", "--label", "a=1", "data"]).expect_code(0);
     world.sbx(["volume", "create", "--label", "a=2", "data"]).expect_code(125).stderr_has("other labels");
     world.sbx(["volume", "create", "-o", "type=tmpfs", "data"]).expect_code(125).stderr_has("other options");
+    world
+        .called("podman", &["volume", "create", "data"])
+        .expect_code(125)
+        .stderr_has("there is one of that name");
+    world.called("podman", &["volume", "create", "--ignore", "data"]).expect_code(0).stdout_is("data\n");
     world.sbx(["volume", "create", "--ignore", "--label", "a=2", "data"]).expect_code(0).stdout_is("data\n");
     assert_eq!(inspect(&world, "data")["Labels"], json!({"a": "1"}));
     assert_eq!(shell(&world, &["-v", "data:/d"], "cat /d/f").succeed(), "kept");
