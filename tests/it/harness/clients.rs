@@ -11,14 +11,12 @@ use super::world::{Sbx, sbx};
 /// A world in which `podman`, `docker` and `sbx` are the sbx under test, and the first on the PATH.
 pub fn sbx_by_all_names() -> Sbx {
     let world = sbx();
-    let names = world.directory().join("names");
-    std::fs::create_dir(&names).expect("a directory");
     for name in ["sbx", "podman", "docker"] {
-        symlink(sbx_binary(), names.join(name)).expect("a symlink");
+        world.name(name);
     }
     let path = format!(
         "{}:{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        names.display(),
+        world.directory().join("names").display(),
         directory().join("bin").display()
     );
     world.env("PATH", path)
@@ -27,7 +25,18 @@ pub fn sbx_by_all_names() -> Sbx {
 impl Sbx {
     /// sbx as it is called by another name: `podman` or `docker`.
     pub fn called<'w>(&'w self, name: &str, args: &[&str]) -> Run<'w> {
-        self.program(self.directory().join("names").join(name)).args(args)
+        self.program(self.name(name)).args(args)
+    }
+
+    /// sbx by another name.
+    fn name(&self, name: &str) -> PathBuf {
+        let names = self.directory().join("names");
+        std::fs::create_dir_all(&names).expect("a directory");
+        let link = names.join(name);
+        if !link.exists() {
+            symlink(sbx_binary(), &link).expect("a symlink");
+        }
+        link
     }
 
     /// A client: podman-compose, devcontainer, python (with cibuildwheel).

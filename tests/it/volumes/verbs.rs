@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{directory, keep, names, shell};
-use crate::harness::{Sbx, sbx, sbx_by_all_names};
+use crate::harness::{Sbx, sbx};
 
 fn inspect(world: &Sbx, name: &str) -> Value {
     let text = world.sbx(["volume", "inspect", name]).succeed();
@@ -49,7 +49,7 @@ fn a_volume_is_made_shown_and_removed() {
 
 #[test]
 fn making_a_volume_again_changes_nothing() {
-    let world = sbx_by_all_names();
+    let world = sbx();
     world.sbx(["volume", "create", "--label", "a=1", "data"]).succeed();
     shell(&world, &["-v", "data:/d"], "echo kept >/d/f").succeed();
     world.sbx(["volume", "create", "data"]).expect_code(0).stdout_is("data\n");
