@@ -47,7 +47,7 @@ fn with_image(script: &str) -> String {
     require("skopeo");
     let image = images().busybox().skopeo();
     format!(
-        "skopeo copy --quiet {image} oci:$HOME/.local/share/sbx/oci:docker.io/library/busybox:latest; {script}"
+        "install -d -m 0700 $HOME/.local/share/sbx; skopeo copy --quiet {image} oci:$HOME/.local/share/sbx/oci:docker.io/library/busybox:latest; {script}"
     )
 }
 
